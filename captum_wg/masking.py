@@ -38,9 +38,7 @@ class Features:
         if feature_mask is not None:
             self._groups, self.count = _number_groups(inputs, feature_mask)
             return
-        self._counts = tuple(
-            math.prod(shape[1:]) if len(shape) == 3 else math.prod(shape) for shape in self._shapes
-        )
+        self._counts = tuple(math.prod(shape[1:]) if len(shape) == 3 else math.prod(shape) for shape in self._shapes)
         self.count = sum(self._counts)
 
     def scores(
@@ -104,9 +102,7 @@ def ranks(scores: Tensor) -> Tensor:
     return places.scatter_(1, order, positions.expand_as(order))
 
 
-def neutral_values(
-    inputs: tuple[Tensor, ...], neutral: Neutral = "auto", name: str = "neutral"
-) -> tuple[Tensor, ...]:
+def neutral_values(inputs: tuple[Tensor, ...], neutral: Neutral = "auto", name: str = "neutral") -> tuple[Tensor, ...]:
     """What a removed feature is replaced by: for each element of inputs a Tensor that broadcasts to it.
 
     Args:
@@ -136,9 +132,7 @@ def neutral_values(
 def _neutral_value(x: Tensor, neutral: object, name: str) -> Tensor:
     if isinstance(neutral, str):
         if neutral not in NEUTRALS:
-            raise ValueError(
-                f"{name} must be one of {NEUTRALS}, a number, a Tensor or a callable, got {neutral!r}"
-            )
+            raise ValueError(f"{name} must be one of {NEUTRALS}, a number, a Tensor or a callable, got {neutral!r}")
         if neutral == "auto":
             neutral = "corners" if x.ndim == 4 else 0.0
         elif neutral in ("corners", "blur") and x.ndim != 4:
@@ -192,9 +186,7 @@ def _blur(x: Tensor) -> Tensor:
     height, width = x.shape[2:]
     sigma = max(height, width) / 8
     # Reflection at the border allows at most 2 * side - 1.
-    sides: Sequence[int] = [
-        min(2 * math.ceil(2 * sigma) + 1, 2 * side - 1) for side in (width, height)
-    ]
+    sides: Sequence[int] = [min(2 * math.ceil(2 * sigma) + 1, 2 * side - 1) for side in (width, height)]
     return gaussian_blur(x, list(sides), [sigma, sigma])
 
 
@@ -206,9 +198,7 @@ _NAMED: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _number_groups(
-    inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...]
-) -> tuple[tuple[Tensor, ...], int]:
+def _number_groups(inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], int]:
     if len(feature_mask) != len(inputs):
         raise ValueError(
             f"feature_mask is a tuple of {len(feature_mask)}, but there are {len(inputs)} inputs; give one for each"

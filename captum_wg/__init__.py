@@ -1,0 +1,26 @@
+"""Expected, weighted and generalized integrated gradients for Captum."""
+
+from captum_wg import baselines, fitness, samplers, visualization
+from captum_wg.expected_gradients import ExpectedGradients
+from captum_wg.generalized import (
+    Consistency,
+    GeneralizedAttribution,
+    GradientVariance,
+    LocalIntegratedGradients,
+    Stability,
+)
+from captum_wg.weighted_gradients import WeightedGradients
+
+__all__ = [
+    "Consistency",
+    "ExpectedGradients",
+    "GeneralizedAttribution",
+    "GradientVariance",
+    "LocalIntegratedGradients",
+    "Stability",
+    "WeightedGradients",
+    "baselines",
+    "fitness",
+    "samplers",
+    "visualization",
+]

@@ -1,0 +1,119 @@
+"""Checks of what a caller passes, shared by all methods; every message says what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+DEFAULT_SEED = 0
+
+Inputs = Tensor | tuple[Tensor, ...]
+
+
+def as_tuple(value: Inputs) -> tuple[Tensor, ...]:
+    """A Tensor as a tuple of one; a tuple as it is."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def like_inputs(values: tuple[Tensor, ...], is_tuple: bool) -> Inputs:
+    """The tuple itself where the caller's inputs were a tuple, its only element otherwise."""
+    return values if is_tuple else values[0]
+
+
+def name_rows(marked: Tensor) -> str:
+    """The numbers of the marked rows of a bool Tensor (B,) for a message: "2, 5, 7"."""
+    rows = marked.nonzero().flatten().tolist()
+    shown = ", ".join(map(str, rows[:10]))
+    return shown if len(rows) <= 10 else f"{shown}, ... ({len(rows)} in all)"
+
+
+def not_finite(values: Tensor) -> Tensor:
+    """For each row of values (B, ...) whether it holds NaN or an infinity, (B,)."""
+    return ~torch.isfinite(values).reshape(values.shape[0], -1).all(1)
+
+
+def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
+    """inputs as a tuple of finite floating Tensors (B, *feature) with the same B >= 1."""
+    values = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not values:
+        raise ValueError(f"{name} is an empty tuple; give at least one Tensor")
+    for x in values:
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"{name} must be a Tensor or a tuple of Tensors, got {type(x).__name__}"
+                + (" (make a list a tuple)" if isinstance(x, list) else "")
+            )
+        if not x.is_floating_point():
+            raise TypeError(
+                f"{name} must be floating point to have gradients, got {x.dtype}. For token ids or categories attribute "
+                "at the embedding layer (captum.attr.configure_interpretable_embedding_layer, or pass the embeddings "
+                "as inputs); for images convert them to float first; what needs no attribution goes into "
+                "additional_forward_args"
+            )
+        if x.ndim == 0 or x.shape[0] == 0:
+            raise ValueError(f"{name} must have at least one example in dimension 0, got shape {tuple(x.shape)}")
+        if x.shape[0] != values[0].shape[0]:
+            raise ValueError(f"{name} must agree in dimension 0 (examples), got {[v.shape[0] for v in values]}")
+        bad = not_finite(x)
+        if bad.any():
+            raise ValueError(
+                f"{name} holds NaN or infinite values in examples {name_rows(bad)}; remove or replace them"
+            )
+    return values
+
+
+def check_positive_int(value: object, name: str) -> int:
+    """value as an int >= 1."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or number < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return number
+
+
+def check_choice(value: object, name: str, choices: Iterable[str]) -> str:
+    """value, one of the names in choices."""
+    known = tuple(choices)
+    if value not in known:
+        raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    return str(value)
+
+
+def check_number(value: object, name: str, low: float, high: float = math.inf, *, open_interval: bool = False) -> float:
+    """value as a float in [low, high], or strictly between the two."""
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    inside = low < number < high if open_interval else low <= number <= high
+    if not inside:
+        where = f"({low}, {high})" if open_interval else f"[{low}, {high}]"
+        raise ValueError(f"{name} must be a number in {where}, got {value!r}")
+    return number
+
+
+def check_generator(generator: object, device: torch.device) -> torch.Generator:
+    """The source of randomness: the caller's own, or one seeded by an int (None: a fixed seed).
+
+    A seed draws on the CPU whatever the device, so it gives the same points everywhere.
+    """
+    if isinstance(generator, torch.Generator):
+        if generator.device.type != device.type:
+            raise ValueError(
+                f"generator is on {generator.device}, the inputs are on {device}; make it with "
+                f"torch.Generator({str(device)!r}), or give an int seed"
+            )
+        return generator
+    if generator is None:
+        generator = DEFAULT_SEED
+    if isinstance(generator, bool) or not isinstance(generator, int):
+        raise TypeError(f"generator must be a torch.Generator, an int seed or None, got {type(generator).__name__}")
+    return torch.Generator().manual_seed(generator)
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The precision sums are kept in: the inputs' own, but never less than float32."""
+    return torch.promote_types(dtype, torch.float32)

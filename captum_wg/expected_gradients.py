@@ -1,0 +1,215 @@
+"""Expected Gradients: integrated gradients averaged over baselines (Erion et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.attr import GradientAttribution
+from captum.log import log_usage
+from torch import Tensor
+
+from captum_wg.arguments import Inputs, accumulation_dtype, as_tuple, like_inputs
+from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines
+from captum_wg.gradients import Problem, input_gradients
+from captum_wg.paths import Paths, along, quadrature_paths, random_paths
+from captum_wg.targets import Target
+
+
+class ExpectedGradients(GradientAttribution):
+    """Integrated gradients averaged over K baselines x'_k:
+
+        phi_i(x) = 1/K sum_k (x_i - x'_k,i) integral_0^1 dF(x'_k + a (x - x'_k)) / dx_i da,
+
+    each integral by a quadrature rule of n_steps points, so that all baselines count equally and the result is the same
+    every time; or, with n_samples, by random (baseline, a) pairs as in Captum's GradientShap. One baseline is
+    IntegratedGradients. Completeness: sum_i phi_i = F(x) - 1/K sum_k F(x'_k).
+
+    Erion et al. 2021, "Improving performance of deep learning models with axiomatic attribution priors and expected
+    gradients"; they draw one random point per baseline.
+
+    Args:
+        forward_func: the model, or any function of the inputs, that is explained.
+        multiply_by_inputs: False leaves out the factor x_i - x'_k,i ("local" attribution, units of F per unit of input).
+        baselines: used where `attribute` is given none; for wrappers that expand or refuse K rows (NoiseTunnel,
+            sensitivity_max, infidelity).
+    """
+
+    def __init__(self, forward_func: Callable, multiply_by_inputs: bool = True, baselines: Baselines = None):
+        super().__init__(forward_func)
+        self.gradient_func = input_gradients
+        self._multiply_by_inputs = multiply_by_inputs
+        self.baselines = baselines
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: object = None,
+        n_steps: int = 50,
+        method: str = "gausslegendre",
+        internal_batch_size: int | None = None,
+        return_convergence_delta: bool = False,
+        *,
+        pairing: str | None = None,
+        show_progress: bool = False,
+        n_samples: int | None = None,
+        stdevs: float | tuple[float, ...] = 0.0,
+        generator: torch.Generator | int | None = None,
+    ) -> Any:
+        """Expected gradients of inputs.
+
+        Args:
+            inputs: a Tensor or tuple of Tensors (B, *feature), floating point.
+            baselines: None (the constructor's, else zeros); a number; a Tensor (K, *feature) shared by all examples; a
+                Tensor (B, K, *feature), each example's own; a callable of the inputs that returns either; for a tuple
+                of inputs a tuple of these, row k of each together forming baseline k.
+            target, additional_forward_args: as in Captum; of the latter, Tensors with B rows go with the examples, all
+                else is passed on as it is.
+            n_steps: quadrature points per baseline; B * K * n_steps gradients are taken.
+            method: "gausslegendre", "riemann_middle", "riemann_left", "riemann_right" or "riemann_trapezoid".
+            internal_batch_size: rows of a micro-batch, any number from 1; None: chosen by the size of an example.
+            return_convergence_delta: also return sum_i phi_i - (F(x) - 1/K sum_k F(x'_k)), (B,).
+            pairing: how a Tensor of B baselines is read: "shared" (unset: this, with a warning) or "paired", row i being
+                example i's only baseline, as in IntegratedGradients.
+            show_progress: a progress bar over the gradients.
+            n_samples: take this many random (baseline, a) pairs instead, a uniform on [0, 1], the same for all examples
+                of the call, every baseline before any is used twice; n_steps and method are then not used.
+            stdevs: with n_samples: standard deviation of Gaussian noise added to the input at each of them, one number
+                or one for each element of a tuple.
+            generator: with n_samples: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
+
+        Returns:
+            The attributions, in the inputs' structure, shape, dtype and device; with return_convergence_delta a pair of
+            them and the delta.
+
+        Raises:
+            TypeError, ValueError: an argument does not fit; the message names it. A NaN or infinite gradient.
+        """
+        problem = Problem(
+            self.forward_func,
+            self.gradient_func,
+            inputs,
+            target,
+            additional_forward_args,
+            internal_batch_size,
+            show_progress,
+            type(self).__name__,
+        )
+        given = self.baselines if baselines is None else baselines
+        references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
+        if n_samples is None:
+            if any(s != 0 for s in (stdevs if isinstance(stdevs, tuple) else (stdevs,))):
+                raise ValueError("stdevs adds noise to random samples; give n_samples too, or use NoiseTunnel")
+            paths = quadrature_paths(problem.inputs, references, n_steps, method)
+        else:
+            paths = random_paths(problem.inputs, references, n_samples, stdevs, generator)
+        totals, product = path_average(problem, paths, self._multiply_by_inputs, return_convergence_delta)
+        attributions = like_inputs(
+            tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple
+        )
+        if not return_convergence_delta:
+            return attributions
+        return attributions, product - expected_difference(problem, references)
+
+    @log_usage()
+    def compute_convergence_delta(
+        self,
+        attributions: Inputs,
+        start_point: Baselines,
+        end_point: Inputs,
+        target: Target = None,
+        additional_forward_args: object = None,
+        *,
+        pairing: str | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,), of given attributions.
+
+        start_point are the baselines in any form of `attribute`, end_point the inputs; weights (B, K), 1/K if not given.
+        """
+        return convergence_delta(
+            self, attributions, start_point, end_point, target, additional_forward_args, pairing, weights
+        )
+
+    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
+        """Not implemented, as for Captum's own gradient methods."""
+        raise NotImplementedError("attribute_future is not implemented for gradient methods")
+
+    def has_convergence_delta(self) -> bool:
+        return True
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        return self._multiply_by_inputs
+
+
+def path_average(
+    problem: Problem, paths: Paths, multiply: bool, with_product: bool = False
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The weighted sum over all points of gradient times (x - x'), or of the gradient alone, for each element (B, *feature).
+
+    Also sum_i of the former, (B,), which the convergence delta needs even where the product itself isn't returned.
+    """
+    dtype = accumulation_dtype(problem.inputs[0].dtype)
+    totals = tuple(torch.zeros_like(x, dtype=dtype) for x in problem.inputs)
+    product = torch.zeros(problem.n_examples, dtype=dtype, device=problem.inputs[0].device)
+    weights = paths.weights
+    for tile in problem.gradients(paths, paths.count):
+        share = weights[tile.points]
+        differences: tuple[Tensor | None, ...] = (None,) * len(totals)
+        if multiply or with_product:
+            differences = paths.differences(tile.examples, tile.points)
+        for total, gradient, difference in zip(totals, tile.gradients, differences, strict=True):
+            weighted = gradient.to(dtype) * along(share, gradient)
+            full = weighted if difference is None else weighted * difference
+            total[tile.examples] += (full if multiply else weighted).sum(1)
+            if with_product:
+                product[tile.examples] += full.flatten(1).sum(1)
+    return totals, product
+
+
+def expected_difference(problem: Problem, references: BaselineSet, weights: Tensor | None = None) -> Tensor:
+    """F(x) - sum_k w_k F(x'_k), (B,), with w_k = 1/K unless weights (B, K) are given."""
+    which = torch.arange(references.count, device=problem.inputs[0].device)
+
+    def source(examples: slice, chosen: slice) -> tuple[Tensor, ...]:
+        b = examples.stop - examples.start
+        return tuple(r.expand(b, *r.shape[1:]) for r in references.at(examples, which[chosen]))
+
+    at_baselines = problem.outputs(source, references.count, "at baselines")
+    expected = at_baselines.mean(1) if weights is None else (at_baselines * weights.to(at_baselines)).sum(1)
+    return problem.outputs_at_inputs() - expected
+
+
+def convergence_delta(
+    method: GradientAttribution,
+    attributions: Inputs,
+    start_point: Baselines,
+    end_point: Inputs,
+    target: Target,
+    additional_forward_args: object,
+    pairing: str | None,
+    weights: Tensor | None,
+    needs_weights: bool = False,
+) -> Tensor:
+    """What Captum's compute_convergence_delta means, for K weighted baselines."""
+    problem = Problem(method.forward_func, input_gradients, end_point, target, additional_forward_args, name="delta")
+    references = format_baselines(start_point, problem.inputs, problem.is_tuple, pairing)
+    if weights is None and needs_weights and references.count > 1:
+        raise ValueError(
+            f"weights are missing for {references.count} baselines; take them from attribute(..., return_weights=True)"
+        )
+    if weights is not None and tuple(weights.shape) != (problem.n_examples, references.count):
+        raise ValueError(
+            f"weights must have shape (B, K) = ({problem.n_examples}, {references.count}), got {tuple(weights.shape)}"
+        )
+    parts = as_tuple(attributions)
+    shapes = [tuple(a.shape) for a in parts]
+    if shapes != [tuple(x.shape) for x in problem.inputs]:
+        raise ValueError(f"attributions must have the inputs' shapes, got {shapes}")
+    total = sum(a.to(accumulation_dtype(a.dtype)).reshape(len(a), -1).sum(1) for a in parts)
+    return total - expected_difference(problem, references, weights)

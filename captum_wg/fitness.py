@@ -1,0 +1,269 @@
+"""How well a baseline explains an input: D_alpha, the weights that follow from it, and the choice of baselines.
+
+D_alpha (Duc et al. 2025, Eq. 7) is the least number of features, taken in the order of the baseline's own map, whose
+removal brings the output down to a share alpha of what it was. A small D_alpha is a good baseline. Shapes: B examples,
+K baselines, P features, R = B K rows.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from captum_wg.arguments import check_number, check_positive_int, name_rows
+from captum_wg.gradients import Problem
+from captum_wg.masking import RANKINGS, Features, ranks
+
+FitnessOutput = str | Callable[[Tensor], Tensor]
+
+FITNESS_OUTPUTS = ("auto", "softmax", "identity")
+
+
+def bisect(
+    score: Callable[[Tensor, Tensor], Tensor],
+    reference: Tensor,
+    n_features: int,
+    alpha: float = 0.5,
+    tolerance: float = 0.01,
+    max_iterations: int = 100,
+) -> tuple[Tensor, Tensor]:
+    """The least number of removed features at which a falling score reaches alpha times its start, for R rows at once.
+
+    Every iteration asks for the score of all rows that are still open, each at the middle of its own interval:
+    score <= alpha reference means fewer may do, else more are needed (Algorithm 1 of the paper, its branches the right
+    way round). A row stops as soon as |score - alpha reference| <= tolerance * reference, and that number is its
+    answer; otherwise the answer is the smallest number visited with score <= alpha reference, or n_features if there
+    was none.
+
+    Args:
+        score: score(rows, removed) -> the scores (r,) of rows (r,) with removed (r,) features gone.
+        reference: the scores (R,) with nothing removed, positive.
+        n_features: P; the answer lies between 1 and P.
+        alpha, tolerance, max_iterations: as above; tolerance 0 gives the exact minimum where the curve is monotone.
+
+    Returns:
+        The answers (R,), int64, and whether each row ever reached alpha times its start (R,), bool.
+    """
+    device = reference.device
+    target, slack = alpha * reference, tolerance * reference
+    low = torch.ones(len(reference), dtype=torch.long, device=device)
+    high = torch.full_like(low, n_features)
+    answer = torch.full_like(low, n_features)
+    reached = torch.zeros_like(low, dtype=torch.bool)
+    for _ in range(max_iterations):
+        rows = (low <= high).nonzero().flatten()
+        if not len(rows):
+            break
+        middle = (low[rows] + high[rows]) // 2
+        value = score(rows, middle).to(reference.dtype)
+        bad = ~torch.isfinite(value)
+        if bad.any():
+            raise ValueError("the output is NaN or infinite for a masked input; check the model, or set neutral")
+        near = (value - target[rows]).abs() <= slack[rows]
+        enough = value <= target[rows]
+        found = near | enough
+        answer[rows] = torch.where(found, middle, answer[rows])
+        reached[rows] |= found
+        low[rows] = torch.where(enough, low[rows], middle + 1)
+        # An empty interval closes a row.
+        high[rows] = torch.where(near, low[rows] - 1, torch.where(enough, middle - 1, high[rows]))
+    return answer, reached
+
+
+def d_alpha(
+    problem: Problem,
+    maps: tuple[Tensor, ...],
+    reference: Tensor,
+    fitness_output: Callable[[Tensor], Tensor],
+    features: Features,
+    neutral: tuple[Tensor, ...],
+    *,
+    alpha: float = 0.5,
+    tolerance: float = 0.01,
+    max_iterations: int = 100,
+    ranking: str = "signed",
+) -> Tensor:
+    """D_alpha of each baseline's map, (B, K) int64, in number of features.
+
+    Each step of the bisection is one sweep of masked forwards over all open rows of the B K, in micro-batches.
+
+    Args:
+        problem: the explained function and inputs.
+        maps: the baselines' own attributions, (B, K, *feature) for each element of the inputs.
+        reference, fitness_output: f(x) and what makes scores of the model's output, from `reference_scores`.
+        features, neutral: what is ranked and removed, and what takes its place (`captum_wg.masking`).
+        alpha, tolerance, max_iterations: see `bisect`.
+        ranking: "signed" or "absolute".
+
+    Warns:
+        UserWarning: for some example no baseline's removal ever reaches alpha f(x): its D_alpha are all P, so the
+            baselines can't be told apart.
+    """
+    n_baselines = maps[0].shape[1]
+    n_rows = problem.rows()
+    device = problem.inputs[0].device
+    examples = torch.arange(problem.n_examples, device=device).repeat_interleave(n_baselines)
+    flat = tuple(m.flatten(0, 1) for m in maps)
+
+    places = torch.empty(len(examples), features.count, dtype=torch.int32, device=device)
+    for part in torch.arange(len(examples), device=device).split(n_rows):
+        scores = features.scores(tuple(m[part] for m in flat), ranking, examples[part])
+        places[part] = ranks(scores)
+
+    def score(rows: Tensor, removed: Tensor) -> Tensor:
+        parts = []
+        for part, count in zip(rows.split(n_rows), removed.split(n_rows), strict=True):
+            of = examples[part]
+            masked = features.remove(
+                tuple(x[of] for x in problem.inputs),
+                tuple(v[of] if v.shape[0] > 1 else v for v in neutral),
+                places[part] < count.unsqueeze(1),
+                of,
+            )
+            parts.append(_scores(problem, masked, of, fitness_output))
+            bar.update(len(part))
+        return torch.cat(parts)
+
+    steps = min(max_iterations, math.ceil(math.log2(features.count + 1)))
+    with problem.progress(len(examples) * steps, "fitness") as bar:
+        answer, reached = bisect(
+            score,
+            reference.repeat_interleave(n_baselines),
+            features.count,
+            alpha,
+            tolerance,
+            max_iterations,
+        )
+    hopeless = ~reached.view(-1, n_baselines).any(1)
+    if hopeless.any():
+        warnings.warn(
+            f"for examples {name_rows(hopeless)} not even removing every feature brings the output down to alpha = {alpha} "
+            "of f(x): D_alpha is P for all their baselines, so WeightedGradients is ExpectedGradients there. Choose another "
+            "neutral, alpha or fitness_output",
+            UserWarning,
+            stacklevel=4,
+        )
+    return answer.view(-1, n_baselines)
+
+
+def reference_scores(
+    problem: Problem, fitness_output: FitnessOutput = "auto"
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """f(x), (B,), and what makes scores of the model's output, decided once on f(x).
+
+    fitness_output: "softmax" (over dimension 1), "identity", a callable of the model's output (R, ...) that returns scores
+    of the same form (target is then looked up in them) or one number per row, or "auto": identity if the output is
+    one column or all its values lie in [0, 1], softmax otherwise.
+
+    Raises:
+        ValueError: "auto" for outputs of more than two dimensions; "softmax" of one column; f(x)
+            not positive or not finite, with the examples and the ways out.
+    """
+    outputs = []
+    everyone = torch.arange(problem.n_examples, device=problem.inputs[0].device)
+    for part in everyone.split(problem.rows()):
+        outputs.append(problem.raw_outputs(tuple(x[part] for x in problem.inputs), part))
+    output = torch.cat([o.reshape(1) if o.ndim == 0 else o for o in outputs])
+    transform = fitness_output if callable(fitness_output) else _named_transform(fitness_output, output)
+    scores = _select_scores(problem, transform(_wide(output)), everyone)
+    bad = ~(torch.isfinite(scores) & (scores > 0))
+    if bad.any():
+        raise ValueError(
+            f"the output f(x) must be positive and finite to say how much of it a removal takes, but is not for examples "
+            f"{name_rows(bad)} ({', '.join(f'{v:.3g}' for v in scores[bad][:5].tolist())}). Set fitness_output to something "
+            "positive ('softmax', or a callable such as torch.exp), or power=0 without keep for equal weights"
+        )
+    return scores, transform
+
+
+def weights(fitness: Tensor, power: float = 1.0) -> Tensor:
+    """Weights (B, K), float64, proportional to D**-power and summing to 1 (Duc et al. 2025, section 4.1, App. B.4)."""
+    # By the best baseline first: a large power would underflow.
+    ratio = fitness.double().amin(1, keepdim=True) / fitness.double()
+    raised = ratio**power
+    return raised / raised.sum(1, keepdim=True)
+
+
+def kept_baselines(fitness: Tensor, n_kept: int) -> Tensor:
+    """The numbers (B, n_kept) of the baselines with the smallest D_alpha, in ascending order; ties go by position."""
+    best = fitness.argsort(dim=1, stable=True)[:, :n_kept]
+    return best.sort(dim=1).values
+
+
+def check_keep(keep: object, n_baselines: int) -> int | None:
+    """How many baselines `keep` says: an int counts them, a float in (0, 1] is a share, at least one."""
+    if keep is None:
+        return None
+    if isinstance(keep, float) and 0 < keep <= 1:
+        return max(1, round(keep * n_baselines))
+    if isinstance(keep, int) and not isinstance(keep, bool) and 1 <= keep <= n_baselines:
+        return keep
+    raise ValueError(
+        f"keep must be a whole number from 1 to the number of baselines ({n_baselines}), or a share, a float in (0, 1]; "
+        f"got {keep!r}"
+    )
+
+
+def check_settings(alpha: object, tolerance: object, max_iterations: object, power: object, ranking: object) -> None:
+    """The arguments of D_alpha that can be judged without the data."""
+    check_number(alpha, "alpha", 0.0, 1.0, open_interval=True)
+    check_number(tolerance, "tolerance", 0.0)
+    check_positive_int(max_iterations, "max_iterations")
+    if check_number(power, "power", 0.0) == math.inf:
+        raise ValueError("power must be finite, got inf; keep=1 takes the best baseline alone")
+    if ranking not in RANKINGS:
+        raise ValueError(f"ranking must be one of {RANKINGS}, got {ranking!r}")
+
+
+def check_fitness_output(fitness_output: object) -> None:
+    """fitness_output is a known name or a callable."""
+    if not callable(fitness_output) and fitness_output not in FITNESS_OUTPUTS:
+        raise ValueError(
+            f"fitness_output must be one of {FITNESS_OUTPUTS} or a callable of the output, got {fitness_output!r}"
+        )
+
+
+def _scores(
+    problem: Problem, rows: tuple[Tensor, ...], examples: Tensor, transform: Callable[[Tensor], Tensor]
+) -> Tensor:
+    return _select_scores(problem, transform(_wide(problem.raw_outputs(rows, examples))), examples)
+
+
+def _select_scores(problem: Problem, scores: Tensor, examples: Tensor) -> Tensor:
+    if isinstance(scores, Tensor) and scores.ndim == 1 and len(scores) == len(examples):
+        return scores
+    return problem.targets.select(scores, examples)
+
+
+def _named_transform(name: str, output: Tensor) -> Callable[[Tensor], Tensor]:
+    one_column = output.ndim < 2 or (output.ndim == 2 and output.shape[1] == 1)
+    if name == "auto":
+        if output.ndim > 2:
+            raise ValueError(
+                f"fitness_output can't be found automatically for outputs of shape {tuple(output.shape)}; say 'softmax' "
+                "(over dimension 1), 'identity', or give a callable"
+            )
+        name = "identity" if one_column or bool(((output >= 0) & (output <= 1)).all()) else "softmax"
+    if name == "identity":
+        return _identity
+    if one_column:
+        raise ValueError(
+            "fitness_output='softmax' of an output of one column is always 1; use 'identity' or torch.sigmoid"
+        )
+    return _softmax
+
+
+def _identity(output: Tensor) -> Tensor:
+    return output
+
+
+def _softmax(output: Tensor) -> Tensor:
+    return output.softmax(dim=1)
+
+
+def _wide(output: Tensor) -> Tensor:
+    return output.to(torch.promote_types(output.dtype, torch.float32))

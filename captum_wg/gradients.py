@@ -1,0 +1,262 @@
+"""The engine: gradients of the explained output at many points, in micro-batches of bounded size.
+
+All attribution methods here are statistics of gradients at S points for each of B examples. `Problem.gradients` walks
+over the B x S points in tiles of a few rows; the points of a tile are made when it is reached and its gradients are
+handed out once, so memory depends on neither B nor S. Shapes: B examples, S points, b and s the tile's share of them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from captum_wg.arguments import as_tuple, check_inputs, check_positive_int, name_rows, not_finite
+from captum_wg.targets import ForwardArgs, Target, Targets, select
+
+# points(examples, points) -> for each element of the inputs a Tensor (b, s, *feature)
+PointSource = Callable[[slice, slice], tuple[Tensor, ...]]
+
+_CPU_ELEMENTS = 98_304  # 32 rows of 3 x 32 x 32
+_CPU_ROWS = (8, 1024)
+_CUDA_BYTES_PER_ELEMENT = 4096
+
+
+def input_gradients(
+    forward_fn: Callable,
+    inputs: Tensor | tuple[Tensor, ...],
+    target_ind: Target = None,
+    additional_forward_args: object = None,
+    bounds: tuple[int, int] | None = None,
+) -> tuple[Tensor, ...]:
+    """Gradients of the output at target_ind with respect to inputs: Captum's `compute_gradients` with its calling form.
+
+    Unlike it, an element of inputs on which the output does not depend gets zeros, and what cannot be differentiated
+    is said in an error's words. `bounds` are the smallest and largest of per-example targets, if already known.
+    """
+    points = as_tuple(inputs)  # type: ignore[arg-type]
+    args = (
+        ()
+        if additional_forward_args is None
+        else additional_forward_args
+        if isinstance(additional_forward_args, tuple)
+        else (additional_forward_args,)
+    )
+    with torch.inference_mode(False), torch.enable_grad():
+        output = select(forward_fn(*points, *args), target_ind, points[0].shape[0], bounds)
+        if not output.requires_grad:
+            raise ValueError(
+                "forward_func returns an output without a gradient: it depends on none of the inputs, or cuts the graph "
+                "(detach, no_grad, integer or argmax outputs, numpy)"
+            )
+        try:
+            gradients = torch.autograd.grad(output, points, grad_outputs=torch.ones_like(output), allow_unused=True)
+        except RuntimeError as error:
+            if "cudnn RNN" in str(error):
+                raise RuntimeError(
+                    "cuDNN's RNNs have no backward pass in eval mode: put the RNN modules alone into train mode (dropout "
+                    "off), or run within torch.backends.cudnn.flags(enabled=False)"
+                ) from error
+            raise
+    if all(g is None for g in gradients):
+        raise ValueError("the output of forward_func depends on none of the inputs; nothing can be attributed")
+    return tuple(torch.zeros_like(p) if g is None else g for p, g in zip(points, gradients, strict=True))
+
+
+def automatic_rows(inputs: tuple[Tensor, ...]) -> int:
+    """The size of a micro-batch when the caller names none: by the elements of one example, the same in every run.
+
+    On a CPU about 98,000 elements, between 8 and 1024 rows (32 rows of 3 x 32 x 32, 8 of 3 x 224 x 224): beyond that
+    the activations leave the caches and a row gets dearer. On a GPU one element for each 4 KiB of the device's total
+    memory (not of what happens to be free, which differs from run to run).
+    """
+    elements = max(1, sum(x[0].numel() for x in inputs))
+    if inputs[0].device.type == "cuda":
+        memory = torch.cuda.get_device_properties(inputs[0].device).total_memory
+        return max(1, min(4096, memory // _CUDA_BYTES_PER_ELEMENT // elements))
+    low, high = _CPU_ROWS
+    return max(low, min(high, _CPU_ELEMENTS // elements))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Gradients at some points of some examples.
+
+    examples, points: which of the B examples and S points; at, gradients: (b, s, *feature) for each element of inputs.
+    """
+
+    examples: slice
+    points: slice
+    at: tuple[Tensor, ...]
+    gradients: tuple[Tensor, ...]
+
+
+class Problem:
+    """One explanation problem: a function, the output of it that is explained, and B checked examples.
+
+    Args:
+        forward_func, gradient_func: the function, and what differentiates it (an Attribution's `gradient_func`).
+        inputs: a Tensor or tuple of Tensors (B, *feature); None where an attribution is over a set alone (B = 1).
+        target, additional_forward_args: as in Captum.
+        internal_batch_size: rows of a micro-batch, None for `automatic_rows`.
+        show_progress: whether the walks over rows draw a progress bar, called `name`.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable,
+        gradient_func: Callable,
+        inputs: Tensor | tuple[Tensor, ...] | None,
+        target: Target = None,
+        additional_forward_args: object = None,
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+        name: str = "attribution",
+    ):
+        if not callable(forward_func):
+            raise TypeError(f"forward_func must be a module or a callable, got {type(forward_func).__name__}")
+        self.forward_func = forward_func
+        self.is_tuple = isinstance(inputs, tuple)
+        self.inputs = () if inputs is None else tuple(x.detach() for x in check_inputs(inputs))
+        self.n_examples = self.inputs[0].shape[0] if self.inputs else 1
+        self.targets = Targets(target, self.n_examples)
+        self.args = ForwardArgs(additional_forward_args, self.n_examples)
+        self._rows = (
+            None if internal_batch_size is None else check_positive_int(internal_batch_size, "internal_batch_size")
+        )
+        if gradient_func is input_gradients:
+            gradient_func = partial(input_gradients, bounds=self.targets._bounds)
+        self._gradient_func = gradient_func
+        self._show_progress = show_progress
+        self._name = name
+        _warn_of_train_mode(forward_func)
+
+    def progress(self, total: int, what: str = "") -> Any:
+        """A progress bar over `total` rows, silent unless asked for."""
+        return tqdm(
+            total=total,
+            desc=f"{self._name} {what}".strip(),
+            unit="row",
+            disable=not self._show_progress,
+            leave=False,
+        )
+
+    def rows(self, like: tuple[Tensor, ...] | None = None) -> int:
+        """The rows of a micro-batch."""
+        return self._rows or automatic_rows(like or self.inputs)
+
+    def gradients(
+        self,
+        points: PointSource,
+        n_points: int,
+        like: tuple[Tensor, ...] | None = None,
+        what: str = "",
+    ) -> Iterator[Tile]:
+        """The gradients at the points of all examples, tile by tile; all tiles of one example follow each other.
+
+        Raises:
+            ValueError: the gradient at some point is NaN or infinite; the message names the examples.
+        """
+        n_rows = self.rows(like)
+        # One example after another where its points fill a micro-batch, several at once where they don't; the last
+        # tiles are evened out rather than left nearly empty.
+        per_tile = max(1, n_rows // n_points)
+        with self.progress(self.n_examples * n_points, what) as bar:
+            for first, last in even_parts(self.n_examples, per_tile):
+                examples = slice(first, last)
+                bad: Tensor | None = None
+                for start, stop in even_parts(n_points, max(1, n_rows // (last - first))):
+                    tile = self._tile(points, examples, slice(start, stop))
+                    for g in tile.gradients:
+                        # Kept on the device until the example is done: reading it would wait for the device.
+                        bad = not_finite(g) if bad is None else bad | not_finite(g)
+                    yield tile
+                    bar.update((last - first) * (stop - start))
+                if bad is not None and bad.any():
+                    rows = torch.zeros(self.n_examples, dtype=torch.bool)
+                    rows[examples] = bad.cpu()
+                    raise ValueError(
+                        f"the gradient is NaN or infinite for examples {name_rows(rows)}; check the model there (sqrt(0), "
+                        "log(0), 0/0), or use a wider dtype if it is half precision"
+                    )
+
+    def _tile(self, points: PointSource, examples: slice, chosen: slice) -> Tile:
+        at = tuple(p.detach() for p in points(examples, chosen))
+        b, s = at[0].shape[:2]
+        rows = torch.arange(examples.start, examples.stop, device=at[0].device).repeat_interleave(s)
+        flat = tuple(_leaf(p.reshape(b * s, *p.shape[2:])) for p in at)
+        gradients = self._gradient_func(
+            forward_fn=self.forward_func,
+            inputs=flat,
+            target_ind=self.targets.of(rows),
+            additional_forward_args=self.args.of(rows) or None,
+        )
+        shaped = []
+        for g, p in zip(gradients, at, strict=True):
+            if g is None:
+                g = torch.zeros_like(p)
+            shaped.append(g.detach().reshape(b, s, *p.shape[2:]))
+        return Tile(examples, chosen, at, tuple(shaped))
+
+    def raw_outputs(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+        """The model's whole output, without gradients, for one micro-batch of rows (R, *feature) of `examples` (R,)."""
+        with torch.no_grad():
+            output = self.forward_func(*rows, *self.args.of(examples))
+        if not isinstance(output, Tensor):
+            raise TypeError(f"forward_func must return a Tensor, got {type(output).__name__}")
+        return output
+
+    def outputs(self, points: PointSource, n_points: int, what: str = "outputs") -> Tensor:
+        """The explained output at S points of each example, (B, S), in at least float32."""
+        n_rows = self.rows()
+        results = []
+        with self.progress(self.n_examples * n_points, what) as bar:
+            for first, last in even_parts(self.n_examples, max(1, n_rows // n_points)):
+                parts = []
+                for start, stop in even_parts(n_points, max(1, n_rows // (last - first))):
+                    at = points(slice(first, last), slice(start, stop))
+                    rows = torch.arange(first, last, device=at[0].device).repeat_interleave(stop - start)
+                    flat = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
+                    values = self.targets.select(self.raw_outputs(flat, rows), rows)
+                    parts.append(values.to(torch.promote_types(values.dtype, torch.float32)).view(last - first, -1))
+                    bar.update(len(rows))
+                results.append(torch.cat(parts, dim=1))
+        return torch.cat(results)
+
+    def outputs_at_inputs(self) -> Tensor:
+        """The explained output of each example, (B,)."""
+        return self.outputs(lambda examples, _: tuple(x[examples].unsqueeze(1) for x in self.inputs), 1).squeeze(1)
+
+
+def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:
+    """Bounds of the fewest parts of range(n) with at most `most` elements each, their sizes differing by one at most."""
+    parts = -(-n // most)
+    for i in range(parts):
+        yield i * n // parts, (i + 1) * n // parts
+
+
+def _leaf(points: Tensor) -> Tensor:
+    # A tensor made under inference_mode can't take part in autograd.
+    with torch.inference_mode(False):
+        return (points.clone() if points.is_inference() else points.detach()).requires_grad_()
+
+
+def _warn_of_train_mode(forward_func: object) -> None:
+    if not isinstance(forward_func, nn.Module):
+        return
+    moody = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    kinds = sorted({type(m).__name__ for m in forward_func.modules() if m.training and isinstance(m, moody)})
+    if kinds:
+        warnings.warn(
+            f"forward_func has modules in train mode ({', '.join(kinds)}): its outputs then depend on the other rows of a "
+            "micro-batch or on chance, batch statistics are updated, and so are the attributions random. Call "
+            "forward_func.eval() unless this is meant",
+            UserWarning,
+            stacklevel=4,
+        )

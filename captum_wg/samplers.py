@@ -1,0 +1,221 @@
+"""Sets of interest around an input, and the points at which an attribution samples them.
+
+A sampler's points are made when a micro-batch needs them, from draws that all examples of a call share; so neither
+memory nor the map of an example depends on how the work was cut up. Shapes: B examples, K references, S points.
+
+| sampler    | point                                                   | needs                 |
+|------------|---------------------------------------------------------|-----------------------|
+| "segments" | x + t (r - x),  t uniform on [0, min(1, radius/|r - x|)] | references            |
+| "ball"     | x + radius u^(1/n) d,  d uniform on the unit sphere      | a finite radius       |
+| "rays"     | x + u radius r / |r|,  u uniform on [0, 1]               | references, a finite radius |
+
+Norms are over all n elements of an input, and of all Tensors of a tuple together. With radius = inf "segments" are the
+paths of expected gradients (Erion et al. 2021). "rays" is what the code published with Payne et al. 2024 does; the
+paper's text describes "segments" cut off by the ball.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from captum_wg.arguments import (
+    accumulation_dtype,
+    as_tuple,
+    check_generator,
+    check_positive_int,
+    name_rows,
+    not_finite,
+)
+from captum_wg.baseline_set import BaselineSet
+from captum_wg.gradients import PointSource
+
+SAMPLERS = ("segments", "ball", "rays")
+
+Sampler = str | Callable[..., object]
+
+
+def reference_order(n_references: int, n_samples: int, generator: torch.Generator) -> Tensor:
+    """Which reference each of S points goes to, (S,): in random order, every one before any is used again."""
+    order = torch.randperm(n_references, generator=generator, device=generator.device)
+    return order[torch.arange(n_samples, device=generator.device) % n_references]
+
+
+def check_radius(radius: object) -> float:
+    """radius as a float: greater than 0, possibly infinite."""
+    number = float(radius) if isinstance(radius, int | float) and not isinstance(radius, bool) else math.nan
+    if not number > 0:
+        raise ValueError(f"radius must be a number greater than 0 (float('inf') for no limit), got {radius!r}")
+    return number
+
+
+def segments(
+    inputs: tuple[Tensor, ...],
+    references: BaselineSet,
+    radius: float,
+    n_samples: int,
+    generator: torch.Generator,
+) -> PointSource:
+    """Points on the segments from each input towards the references, no farther than radius."""
+    which, share = _along_references(inputs, references, n_samples, generator)
+
+    def points(examples: slice, chosen: slice) -> tuple[Tensor, ...]:
+        offsets = _differences(inputs, references, examples, which[chosen])
+        limit = (radius / _norm(offsets)).clamp(max=1.0)
+        return _step(inputs, examples, offsets, share[chosen].to(limit.dtype) * limit)
+
+    return points
+
+
+def rays(
+    inputs: tuple[Tensor, ...],
+    references: BaselineSet,
+    radius: float,
+    n_samples: int,
+    generator: torch.Generator,
+) -> PointSource:
+    """Points x + u radius r / |r|: in the direction of the reference itself, not of its difference to the input."""
+    if not math.isfinite(radius):
+        raise ValueError("radius must be finite for sampler='rays', got inf; give one, or use 'segments'")
+    which, share = _along_references(inputs, references, n_samples, generator)
+    zero = _norm(references.values, batch_dims=1 if references.shared else 2) == 0
+    if zero.any():
+        rows = zero if references.shared else zero.any(0)
+        raise ValueError(
+            f"baselines number {name_rows(rows)} are zero, which has no direction; sampler='rays' goes along the "
+            "references themselves: leave them out, or use 'segments'"
+        )
+
+    def points(examples: slice, chosen: slice) -> tuple[Tensor, ...]:
+        dtype = accumulation_dtype(inputs[0].dtype)
+        directions = tuple(r.to(dtype) for r in references.at(examples, which[chosen]))
+        return _step(inputs, examples, directions, share[chosen].to(dtype) * radius / _norm(directions))
+
+    return points
+
+
+def ball(inputs: tuple[Tensor, ...], radius: float, n_samples: int, generator: torch.Generator) -> PointSource:
+    """Points uniform in the ball of the given radius around each input."""
+    if not math.isfinite(radius):
+        raise ValueError("radius must be finite for sampler='ball', got inf; the whole space has no uniform points")
+    # One seed a point: its direction can then be drawn whenever its turn comes, without keeping all S of them.
+    seeds = torch.randint(2**62, (n_samples,), generator=generator, device=generator.device).tolist()
+    dimension = sum(x[0].numel() for x in inputs)
+    dtype = accumulation_dtype(inputs[0].dtype)
+
+    def offset(seed: int) -> tuple[Tensor, ...]:
+        own = torch.Generator(generator.device).manual_seed(seed)
+        normal = tuple(
+            torch.randn((1, 1, *x.shape[1:]), generator=own, device=own.device, dtype=dtype).to(x.device)
+            for x in inputs
+        )
+        u = torch.rand((), generator=own, device=own.device, dtype=torch.float64).item()
+        length = radius * u ** (1 / dimension)
+        return tuple(n * (length / _norm(normal)).view((1,) * n.ndim) for n in normal)
+
+    def points(examples: slice, chosen: slice) -> tuple[Tensor, ...]:
+        offsets = [offset(seed) for seed in seeds[chosen]]
+        return tuple(
+            (x[examples].unsqueeze(1) + torch.cat(parts, dim=1)).to(x.dtype)
+            for x, parts in zip(inputs, zip(*offsets, strict=True), strict=True)
+        )
+
+    return points
+
+
+def from_callable(
+    sampler: Callable[..., object], inputs: tuple[Tensor, ...], is_tuple: bool
+) -> tuple[PointSource, int, tuple[Tensor, ...]]:
+    """The points a caller's own sampler gives, how many, and Tensors whose rows are like the inputs'.
+
+    sampler(inputs) -> (B, S, *feature); with no input (an attribution over a set) sampler(None) -> (1, S, *feature).
+    """
+    given = sampler((inputs if is_tuple else inputs[0]) if inputs else None)
+    values = as_tuple(given)  # type: ignore[arg-type]
+    if not all(isinstance(v, Tensor) for v in values):
+        raise TypeError(
+            f"sampler must return a Tensor, or a tuple of Tensors for a tuple of inputs, got {type(given).__name__}"
+        )
+    if inputs and len(values) != len(inputs):
+        raise ValueError(f"sampler must return one Tensor for each of the {len(inputs)} inputs, got {len(values)}")
+    n_points = values[0].shape[1] if values[0].ndim > 1 else 0
+    for i, value in enumerate(values):
+        shape = tuple(value.shape)
+        expected = (len(inputs[i]), n_points, *inputs[i].shape[1:]) if inputs else (1, n_points, *shape[2:])
+        if n_points == 0 or shape != expected:
+            wanted = f"(B, S, *feature) = ({len(inputs[i])}, S, ...)" if inputs else "(1, S, *feature)"
+            raise ValueError(f"sampler must return points of shape {wanted}, the same S >= 1 throughout, got {shape}")
+        if inputs and value.dtype != inputs[i].dtype:
+            raise TypeError(f"sampler returns {value.dtype}, the inputs are {inputs[i].dtype}; convert the points")
+        if not value.is_floating_point():
+            raise TypeError(f"sampler must return floating point Tensors, got {value.dtype}")
+        bad = not_finite(value)
+        if bad.any():
+            raise ValueError(f"sampler returns NaN or infinite points for examples {name_rows(bad)}")
+    points = tuple(v.detach() for v in values)
+    like = inputs or tuple(p[0] for p in points)
+    return lambda examples, chosen: tuple(p[examples, chosen] for p in points), n_points, like
+
+
+def make_points(
+    sampler: Sampler,
+    inputs: tuple[Tensor, ...],
+    references: BaselineSet | None,
+    radius: object,
+    n_samples: object,
+    generator: object,
+) -> tuple[PointSource, int]:
+    """The points of a built-in sampler, and how many: checks what it needs."""
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler must be one of {SAMPLERS} or a callable of the inputs, got {sampler!r}")
+    radius = check_radius(radius)
+    n_samples = check_positive_int(n_samples, "n_samples")
+    draws = check_generator(generator, inputs[0].device)
+    if sampler == "ball":
+        return ball(inputs, radius, n_samples, draws), n_samples
+    if references is None:
+        raise ValueError(
+            f"baselines are the reference points that sampler={sampler!r} goes towards, got None; give some (a Tensor "
+            "(K, *feature) of training examples, or captum_wg.baselines.from_dataset), or use sampler='ball'"
+        )
+    make = segments if sampler == "segments" else rays
+    return make(inputs, references, radius, n_samples, draws), n_samples
+
+
+def _along_references(
+    inputs: tuple[Tensor, ...], references: BaselineSet, n_samples: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    which = reference_order(references.count, n_samples, generator)
+    # Drawn in float64 and cut later: a wider dtype of the inputs then sees the same points.
+    share = torch.rand(n_samples, generator=generator, device=generator.device, dtype=torch.float64)
+    dtype = accumulation_dtype(inputs[0].dtype)
+    return which.to(inputs[0].device), share.to(dtype).to(inputs[0].device)
+
+
+def _differences(
+    inputs: tuple[Tensor, ...], references: BaselineSet, examples: slice, which: Tensor
+) -> tuple[Tensor, ...]:
+    dtype = accumulation_dtype(inputs[0].dtype)
+    return tuple(
+        r.to(dtype) - x[examples].unsqueeze(1).to(dtype)
+        for x, r in zip(inputs, references.at(examples, which), strict=True)
+    )
+
+
+def _norm(values: tuple[Tensor, ...], batch_dims: int = 2) -> Tensor:
+    """The Euclidean norm over all elements of all Tensors, (b, s)."""
+    parts = [torch.linalg.vector_norm(v.reshape(*v.shape[:batch_dims], -1), dim=-1) for v in values]
+    return torch.linalg.vector_norm(torch.stack(parts, dim=-1), dim=-1)
+
+
+def _step(
+    inputs: tuple[Tensor, ...], examples: slice, directions: tuple[Tensor, ...], lengths: Tensor
+) -> tuple[Tensor, ...]:
+    """x + length * direction, (b, s, *feature) in the inputs' dtype."""
+    return tuple(
+        (x[examples].unsqueeze(1) + lengths.view(*lengths.shape, *(1,) * (d.ndim - 2)) * d).to(x.dtype)
+        for x, d in zip(inputs, directions, strict=True)
+    )

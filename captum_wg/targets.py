@@ -1,0 +1,164 @@
+"""Which output is explained: Captum's forms of `target`, and the rest of what belongs to one example.
+
+Captum's forms: None (one output per example), an int or a Tensor of one int (the same for all examples), a tuple of
+ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D Tensor of B ints, a list of B tuples.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch import Tensor
+
+Target = None | int | tuple[int, ...] | Tensor | list
+
+
+class Targets:
+    """A checked `target` for B examples, from which the targets of any choice of examples can be taken."""
+
+    def __init__(self, target: Target, n_examples: int):
+        self._each: Tensor | list[tuple[int, ...]] | None = None
+        self._same: int | tuple[int, ...] | None = None
+        self._bounds: tuple[int, int] | None = None
+        if target is None:
+            return
+        if isinstance(target, Tensor):
+            if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+                raise TypeError(f"target must hold integers, got a Tensor of {target.dtype}")
+            if target.numel() == 1:
+                self._same = int(target)
+            elif target.ndim == 1:
+                self._each = target.long()
+            else:
+                raise ValueError(
+                    f"target must be a Tensor of one integer or of one for each example, got shape {tuple(target.shape)}"
+                )
+        elif isinstance(target, tuple):
+            self._same = tuple(target)
+        elif isinstance(target, list):
+            if target and all(isinstance(t, tuple) for t in target):
+                self._each = list(target)
+            else:
+                self._each = torch.tensor([_as_int(t) for t in target], dtype=torch.long)
+        else:
+            self._same = _as_int(target)
+        if self._each is not None:
+            if len(self._each) != n_examples:
+                raise ValueError(
+                    f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or a single one"
+                )
+            if isinstance(self._each, Tensor):
+                # Read once: a value out of range must not reach a device's index kernel.
+                self._bounds = int(self._each.min()), int(self._each.max())
+
+    def of(self, examples: Tensor) -> Target:
+        """The target of rows that belong to `examples` (R,), in a form Captum accepts."""
+        if self._each is None:
+            return self._same
+        if isinstance(self._each, Tensor):
+            if self._each.device != examples.device:
+                self._each = self._each.to(examples.device)
+            return self._each[examples]
+        return [self._each[e] for e in examples.tolist()]
+
+    def select(self, output: object, examples: Tensor) -> Tensor:
+        """The explained output of each row, (R,), out of the model's output for rows of `examples` (R,)."""
+        return select(output, self.of(examples), len(examples), self._bounds)
+
+
+def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | None = None) -> Tensor:
+    """One number per row, (R,), of the model's output at `target`.
+
+    Raises:
+        TypeError: the output is no Tensor.
+        ValueError: it has another number of rows, target is missing, out of range, or selects more than one number.
+    """
+    if not isinstance(output, Tensor):
+        raise TypeError(f"forward_func must return a Tensor, got {type(output).__name__}")
+    shape = tuple(output.shape)
+    if output.ndim == 0 or output.shape[0] != rows:
+        raise ValueError(
+            f"forward_func must return one row per example: {rows} rows went in, an output of shape {shape} came back"
+        )
+    if target is None:
+        if output.numel() != rows:
+            raise ValueError(
+                f"target is missing: forward_func returns outputs of shape {shape}, more than one number per example; "
+                "say which one to explain"
+            )
+        return output.reshape(rows)
+    if output.ndim == 1:
+        raise ValueError(
+            f"target={_short(target)} was given, but forward_func returns one number per example; leave target out"
+        )
+    if isinstance(target, Tensor):
+        _check_columns(output, *(bounds or (int(target.min()), int(target.max()))))
+        if output.ndim != 2:
+            raise ValueError(
+                f"target with one integer per example needs outputs of shape (B, classes), got {shape}; "
+                "give a tuple, or a list of tuples"
+            )
+        index = target.to(output.device)
+        return output.gather(1, (index % output.shape[1]).unsqueeze(1)).squeeze(1)
+    try:
+        if isinstance(target, list):
+            chosen = torch.stack([output[(i, *t)] for i, t in enumerate(target)])  # type: ignore[index, misc]
+        elif isinstance(target, tuple):
+            chosen = output[(slice(None), *target)]
+        else:
+            _check_columns(output, target, target)
+            chosen = output[:, target]
+    except IndexError as error:
+        raise ValueError(f"target={_short(target)} is out of range for outputs of shape {shape}: {error}") from error
+    if chosen.numel() != rows:
+        raise ValueError(
+            f"target={_short(target)} selects {tuple(chosen.shape[1:])} of an output of shape {shape}; it must select "
+            "one number per example (give a tuple with one index for each further dimension)"
+        )
+    return chosen.reshape(rows)
+
+
+class ForwardArgs:
+    """`additional_forward_args` for B examples: Tensors with B rows belong to the examples, all else is passed on."""
+
+    def __init__(self, additional_forward_args: object, n_examples: int):
+        if additional_forward_args is None:
+            self._args: tuple = ()
+        elif isinstance(additional_forward_args, tuple):
+            self._args = additional_forward_args
+        else:
+            self._args = (additional_forward_args,)
+        self._per_example = tuple(isinstance(a, Tensor) and a.ndim > 0 and a.shape[0] == n_examples for a in self._args)
+
+    def of(self, examples: Tensor) -> tuple:
+        """The arguments for rows that belong to `examples` (R,)."""
+        return tuple(
+            a[examples.to(a.device)] if each else a for a, each in zip(self._args, self._per_example, strict=True)
+        )
+
+
+def _as_int(value: object) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            "target must be an int, a tuple of ints, a list with one of these for each example, an integer Tensor or "
+            f"None, got {type(value).__name__}"
+        ) from None
+
+
+def _check_columns(output: Tensor, low: int, high: int) -> None:
+    columns = output.shape[1]
+    if not (-columns <= low and high < columns):
+        raise ValueError(
+            f"target {high if high >= columns else low} is out of range: forward_func returns {columns} columns (0 to "
+            f"{columns - 1})"
+        )
+
+
+def _short(target: Target) -> str:
+    text = repr(target)
+    return text if len(text) <= 60 else text[:57] + "..."

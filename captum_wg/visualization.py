@@ -1,0 +1,539 @@
+"""Pictures of attributions that hide as little as possible, after Payne et al. (2024), section 3.
+
+A map is shown per colour channel and is never multiplied by the input; only clipping to quantiles and scaling
+stand between the numbers and the pixels. With m = |a| for every element of a map a of shape (C, H, W), and
+low, high the quantiles of m over all its elements (all channels together, so that a colour says which channel
+matters more),
+
+    u = (clip(m, low, high) - low) / (high - low)     in [0, 1]
+
+    unsigned picture:  round(255 u)                   0, black: m at most low; 255: m at least high
+    signed picture:    128 + round(127 sign(a) u)     128, 50 % grey: m at most low, so also a = 0;
+                                                      darker, to 1: negative; brighter, to 255: positive
+
+The signed picture of -a is that of a mirrored around the grey: p(-a) = 256 - p(a). If high = low (to within
+1e-6 of high) there is nothing to scale: u is 1 where m > 0 reaches high and 0 elsewhere, so that a constant
+map gives a plain picture and a map of a few peaks among zeros shows its peaks.
+
+Shapes: B examples, C channels (1: grey pictures, 3: red, green, blue), H, W. Maps are (H, W), (C, H, W) or
+(B, C, H, W), torch Tensors (of any floating type, on any device, with or without gradients) or numpy arrays.
+
+Source: Payne et al., "Visualizing and Generalizing Integrated Attributions". It names the quantiles nowhere;
+5 % and 95 % are this module's default.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+Map = Tensor | np.ndarray
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+QUANTILES = (0.05, 0.95)
+GREY = 128  # a signed picture's zero; 127 steps lie on either side of it
+SCALES = ("method", "image", "all")
+_FLAT = 1e-6  # a few float32 roundings: differences below this share of the magnitude are no structure
+_COLOURS = (
+    "tab:blue",
+    "tab:red",
+    "tab:green",
+    "tab:orange",
+    "tab:purple",
+    "tab:brown",
+    "tab:pink",
+    "tab:olive",
+)
+
+
+def unsigned_image(
+    attributions: Map,
+    quantiles: tuple[float, float] = QUANTILES,
+    scale: str | tuple[float, float] | None = None,
+) -> Image:
+    """The magnitude |a| from dark to bright: round(255 u), u as the module defines it.
+
+    Args:
+        attributions: a map (H, W) or (C, H, W), or a batch (B, C, H, W), C = 1 or 3.
+        quantiles: of |a|, to which it is clipped; (0, 1) clips nothing.
+        scale: None: every map has its own low and high; "common": those of the whole batch together;
+            (low, high): these, for instance from `magnitude_scale`, and quantiles are not used.
+
+    Returns:
+        uint8 (H, W, 3), or (B, H, W, 3) for a batch; three equal channels where C = 1.
+
+    Raises:
+        TypeError: attributions is neither a Tensor nor an array of real numbers.
+        ValueError: another shape; NaN or infinite values (the message names the rows); impossible quantiles
+            or scale.
+    """
+    maps, batched = _maps(attributions)
+    pictures = _unsigned(maps, _scales(maps, quantiles, scale))
+    return pictures if batched else pictures[0]
+
+
+def signed_image(
+    attributions: Map,
+    quantiles: tuple[float, float] = QUANTILES,
+    scale: str | tuple[float, float] | None = None,
+) -> Image:
+    """The attributions around 50 % grey: 128 + round(127 sign(a) u), u as the module defines it.
+
+    The clip is symmetrical: it is |a| that is clipped, so equal magnitudes stand equally far from grey, and
+    values below the lower quantile of |a| are grey whatever their sign. Arguments, result and errors as in
+    `unsigned_image`.
+    """
+    maps, batched = _maps(attributions)
+    pictures = _signed(maps, _scales(maps, quantiles, scale))
+    return pictures if batched else pictures[0]
+
+
+def magnitude_scale(
+    maps: Map | Iterable[Map] | Mapping[str, Map], quantiles: tuple[float, float] = QUANTILES
+) -> tuple[float, float]:
+    """One (low, high) for several maps, to be passed on as `scale`: the quantiles of all their |a| together.
+
+    maps: a map or a batch, or several of them (a sequence or a dict's values), of any shapes; each
+    element counts once, so a map of three channels weighs three times one of a single channel.
+    """
+    if isinstance(maps, Mapping):
+        named = {f"maps[{name!r}]": a for name, a in maps.items()}
+    elif isinstance(maps, Tensor | np.ndarray):
+        named = {"maps": maps}
+    elif isinstance(maps, Iterable):
+        named = {f"maps[{i}]": a for i, a in enumerate(maps)}
+    else:
+        raise TypeError(f"maps must be a Tensor, an array or several of them, got {type(maps).__name__}")
+    if not named:
+        raise ValueError("maps is empty; give at least one map")
+    magnitudes = [np.abs(_values(a, name)).ravel() for name, a in named.items()]
+    return _quantiles_of(np.concatenate(magnitudes), _check_quantiles(quantiles))
+
+
+def visualize_attributions(
+    attributions: Map,
+    signed: bool | None = None,
+    *,
+    quantiles: tuple[float, float] = QUANTILES,
+    scale: str | tuple[float, float] | None = None,
+    title: str | Sequence[str] | None = None,
+    plt_fig_axis: tuple[Figure, Any] | None = None,
+    fig_size: tuple[float, float] | None = None,
+    use_pyplot: bool = False,
+) -> tuple[Figure, Any]:
+    """Draw a map, or a batch in a row, as `captum.attr.visualization.visualize_image_attr` does.
+
+    Args:
+        attributions, quantiles, scale: as in `unsigned_image`.
+        signed: which picture; None: signed if any value is negative.
+        title: of the map, or one for each map of a batch.
+        plt_fig_axis: (figure, axes) to draw on: one Axes, for a batch B of them. None makes new ones.
+        fig_size: of a new figure, in inches; None: 3 for each map.
+        use_pyplot: register a new figure with pyplot and show it; otherwise it is only returned, which needs
+            no display (`figure.savefig(...)`).
+
+    Returns:
+        The figure and its Axes, for a batch a numpy array of B Axes.
+    """
+    maps, batched = _maps(attributions)
+    count = len(maps)
+    titles: Sequence[str | None] = [title] if isinstance(title, str) else [None] * count if title is None else title
+    if len(titles) != count:
+        raise ValueError(f"title has {len(titles)} entries, but there are {count} maps; give one for each")
+    pictures = _pictures(maps, signed, _scales(maps, quantiles, scale))
+    figure, axes = _axes(plt_fig_axis, (1, count), fig_size or (3.0 * count, 3.0), use_pyplot)
+    for axis, picture, text in zip(axes, pictures, titles, strict=True):
+        _draw(axis, picture)
+        if text is not None:
+            axis.set_title(text)
+    _show(use_pyplot)
+    return figure, axes if batched else axes[0]
+
+
+def grid(
+    images: Map,
+    maps: Mapping[str, Map],
+    signed: bool | Mapping[str, bool] | None = None,
+    *,
+    quantiles: tuple[float, float] = QUANTILES,
+    scale: str | tuple[float, float] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    labels: Sequence[str] | None = None,
+    cell_size: float = 1.0,
+    dpi: float = 150,
+    use_pyplot: bool = False,
+) -> tuple[Figure, NDArray[np.object_]]:
+    """Images by methods: a row for each image, the image first, then its map by each method.
+
+    Args:
+        images: (B, C, H, W) or (C, H, W), in [0, 1] (or uint8, in 0 ... 255); or normalised ones.
+        maps: by title, for each method its attributions of these images: (B, C, H, W), C = 1 or 3, from
+            method to method as it comes; H and W need not be the images' own.
+        signed: which pictures, for all or by title; None, or a title left out: signed if any of the method's
+            values is negative.
+        quantiles: as in `unsigned_image`.
+        scale: None: every map has its own; "method": one for each column; "image": one for each row; "all":
+            one for the whole grid; or (low, high).
+        mean, std: a number or one for each channel; images * std + mean is shown, clipped to [0, 1].
+        labels: B texts, set beside the rows.
+        cell_size: the width of a picture in inches. Titles are wrapped to fit it.
+        use_pyplot: as in `visualize_attributions`.
+
+    Returns:
+        The figure and a numpy array of its Axes, (B, 1 + number of methods).
+    """
+    shown = _input_images(images, mean, std)
+    rows = len(shown)
+    if not isinstance(maps, Mapping):
+        raise TypeError(f"maps must be a dict of attributions by title, got {type(maps).__name__}")
+    if not maps:
+        raise ValueError("maps is empty; give at least one method's attributions")
+    columns = {name: _maps(a, f"maps[{name!r}]")[0] for name, a in maps.items()}
+    for name, column in columns.items():
+        if len(column) != rows:
+            raise ValueError(f"maps[{name!r}] has {len(column)} maps, but there are {rows} images; give one for each")
+    if isinstance(signed, Mapping):
+        if unknown := [name for name in signed if name not in columns]:
+            raise ValueError(f"signed names {unknown}, which maps does not have; its titles are {list(columns)}")
+        signs = {name: signed.get(name) for name in columns}
+    else:
+        signs = dict.fromkeys(columns, signed)
+    if labels is not None and len(labels) != rows:
+        raise ValueError(f"labels has {len(labels)} entries, but there are {rows} images; give one for each")
+    if not cell_size > 0:
+        raise ValueError(f"cell_size must be a positive number of inches, got {cell_size!r}")
+    scales = _grid_scales(columns, quantiles, scale)
+
+    # Laid out in inches by hand: matplotlib's layout engines are slow for hundreds of axes.
+    font_size, gap = 8.0, 0.05
+    line = 1.25 * font_size / 72
+    letters = max(4, int(cell_size * 72 / (0.6 * font_size)))
+    titles = [_wrap(name, letters) for name in ("input", *columns)]
+    cell_height = cell_size * shown.shape[1] / shown.shape[2]
+    down = max(4, int(cell_height * 72 / (0.6 * font_size)))
+    beside = [""] * rows if labels is None else [_wrap(label, down) for label in labels]
+    left = 0.1 + line * max(text.count("\n") + bool(text) for text in beside)
+    top = 0.1 + line * max(title.count("\n") + 1 for title in titles)
+    width = left + len(titles) * (cell_size + gap) + 0.1
+    height = top + rows * (cell_height + gap) + 0.1
+    figure, flat = _axes(
+        None,
+        (rows, len(titles)),
+        (width, height),
+        use_pyplot,
+        dpi=dpi,
+        left=left / width,
+        right=1 - 0.1 / width,
+        top=1 - top / height,
+        bottom=0.1 / height,
+        wspace=gap / cell_size,
+        hspace=gap / cell_height,
+    )
+    axes = flat.reshape(rows, len(titles))
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=font_size, pad=3, linespacing=1.1)
+    for axis, picture, text in zip(axes[:, 0], shown, beside, strict=True):
+        _draw(axis, picture)
+        axis.set_ylabel(text, fontsize=font_size, labelpad=3, linespacing=1.1)
+    for number, (name, column) in enumerate(columns.items(), start=1):
+        for axis, picture in zip(axes[:, number], _pictures(column, signs[name], scales[name]), strict=True):
+            _draw(axis, picture)
+    _show(use_pyplot)
+    return figure, axes
+
+
+def histogram(
+    maps: Mapping[str, Map | Mapping[str, Map]],
+    *,
+    bins: int = 100,
+    density: bool = True,
+    log: bool = False,
+    quantiles: tuple[float, float] = (0.005, 0.995),
+    plt_fig_axis: tuple[Figure, Any] | None = None,
+    fig_size: tuple[float, float] | None = None,
+    use_pyplot: bool = False,
+) -> tuple[Figure, NDArray[np.object_]]:
+    """How attribution values are distributed: a panel for each measure, several models overlaid (Fig. 8).
+
+    Args:
+        maps: by measure, its attributions, or a dict of these by label ({"Stability": {"trained": a,
+            "untrained": b}}). Tensors or arrays of any shape; all their elements are counted.
+        bins: of equal width, shared by the labels of a panel.
+        density: True: share of all of a label's values per unit, so that sets of different sizes compare;
+            False: counts.
+        log: a logarithmic vertical axis.
+        quantiles: the part of a panel's values, all labels together, that is drawn. Densities still refer to
+            all values: the area that is missing is what lies outside.
+        plt_fig_axis, fig_size, use_pyplot: as in `visualize_attributions`; one Axes for each measure.
+
+    Returns:
+        The figure and a numpy array of Axes, one for each measure.
+    """
+    if not isinstance(maps, Mapping):
+        raise TypeError(f"maps must be a dict of attributions by measure, got {type(maps).__name__}")
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+        raise ValueError(f"bins must be an integer of at least 1, got {bins!r}")
+    _check_quantiles(quantiles)
+    panels = {
+        name: {
+            label: _values(a, f"maps[{name!r}]" + (f"[{label!r}]" if label else "")).ravel()
+            for label, a in (entry if isinstance(entry, Mapping) else {"": entry}).items()
+        }
+        for name, entry in maps.items()
+    }
+    if not panels or not all(panels.values()):
+        raise ValueError("maps is empty or has a measure without attributions; give at least one map for each")
+    labels = list(dict.fromkeys(label for panel in panels.values() for label in panel))
+    size = fig_size or (3.2 * len(panels), 2.6)
+    figure, axes = _axes(plt_fig_axis, (1, len(panels)), size, use_pyplot, layout="constrained")
+    for axis, (name, panel) in zip(axes, panels.items(), strict=True):
+        edges = _bin_edges(np.concatenate(list(panel.values())), bins, quantiles)
+        for label, values in panel.items():
+            heights = np.histogram(values, edges)[0].astype(float)
+            if density:
+                heights /= values.size * (edges[1] - edges[0])
+            colour = _COLOURS[labels.index(label) % len(_COLOURS)]
+            axis.stairs(heights, edges, fill=True, alpha=0.35, color=colour)
+            axis.stairs(heights, edges, color=colour, linewidth=1, label=label)
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.margins(x=0)
+        axis.locator_params(axis="x", nbins=5)
+        if log:
+            axis.set_yscale("log")
+        if any(panel):
+            axis.legend(fontsize=7)
+    axes[0].set_ylabel("density" if density else "count", fontsize=8)
+    _show(use_pyplot)
+    return figure, axes
+
+
+def _values(attributions: Map, name: str) -> Array:
+    """The numbers as a float64 array on the CPU; empty or not finite ones are refused."""
+    if isinstance(attributions, Tensor) and not attributions.is_complex():
+        # To the CPU first: not every device has float64.
+        values = attributions.detach().cpu().double().numpy()
+    elif isinstance(attributions, np.ndarray) and attributions.dtype.kind in "fiub":
+        values = attributions.astype(np.float64)
+    else:
+        kind = getattr(attributions, "dtype", type(attributions).__name__)
+        raise TypeError(
+            f"{name} must be a Tensor or a numpy array of real numbers, got {kind}; "
+            f"of a tuple of attributions give one element at a time"
+        )
+    if values.size == 0:
+        raise ValueError(f"{name} has shape {values.shape}, which holds no values; give at least one map")
+    finite = np.isfinite(values)
+    if not finite.all():
+        where = ""
+        if values.ndim > 3:
+            bad = np.flatnonzero(~finite.reshape(len(values), -1).all(1))
+            where = f" in rows {bad.tolist()}"
+        raise ValueError(f"{name} holds NaN or infinite values{where}; pictures need finite ones")
+    return values
+
+
+def _maps(attributions: Map, name: str = "attributions") -> tuple[Array, bool]:
+    """The maps as float64 (B, C, H, W), and whether a batch was given."""
+    values = _values(attributions, name)
+    shape = values.shape
+    if values.ndim == 2:
+        return values[None, None], False
+    if values.ndim not in (3, 4) or shape[-3] not in (1, 3):
+        last = values.ndim in (3, 4) and shape[-1] in (1, 3)
+        raise ValueError(
+            f"{name} must have shape (H, W), (C, H, W) or (B, C, H, W) with 1 or 3 channels, got {shape}; "
+            + (
+                "channels come first here: move the last axis"
+                if last
+                else "sum over the channels, or show three of them at a time"
+            )
+        )
+    return (values, True) if values.ndim == 4 else (values[None], False)
+
+
+def _check_quantiles(quantiles: tuple[float, float]) -> tuple[float, float]:
+    if np.shape(quantiles) != (2,) or not 0 <= quantiles[0] < quantiles[1] <= 1:
+        raise ValueError(f"quantiles must be two numbers, 0 <= lower < upper <= 1, got {quantiles!r}")
+    return quantiles
+
+
+def _quantiles_of(magnitudes: Array, quantiles: tuple[float, float]) -> tuple[float, float]:
+    low, high = np.quantile(magnitudes, quantiles)
+    return float(low), float(high)
+
+
+def _scales(
+    maps: Array, quantiles: tuple[float, float], scale: str | tuple[float, float] | None
+) -> list[tuple[float, float]]:
+    """(low, high) for each of the maps (B, C, H, W)."""
+    _check_quantiles(quantiles)
+    if scale is None:
+        return [_quantiles_of(m, quantiles) for m in np.abs(maps)]
+    if isinstance(scale, str) and scale == "common":
+        return [_quantiles_of(np.abs(maps), quantiles)] * len(maps)
+    return [_check_scale(scale, '"common"')] * len(maps)
+
+
+def _check_scale(scale: Any, names: str) -> tuple[float, float]:
+    fits = not isinstance(scale, str) and np.shape(scale) == (2,)
+    if not fits or not 0 <= scale[0] <= scale[1] < np.inf:
+        raise ValueError(f"scale must be None, {names} or two finite numbers 0 <= low <= high, got {scale!r}")
+    return float(scale[0]), float(scale[1])
+
+
+def _grid_scales(
+    columns: dict[str, Array], quantiles: tuple[float, float], scale: str | tuple[float, float] | None
+) -> dict[str, list[tuple[float, float]]]:
+    """(low, high) for each row of each column."""
+    if scale is None or scale == "method":
+        each = None if scale is None else "common"
+        return {name: _scales(column, quantiles, each) for name, column in columns.items()}
+    rows = range(len(next(iter(columns.values()))))
+    if scale == "image":
+        shared = [magnitude_scale([column[row] for column in columns.values()], quantiles) for row in rows]
+    elif scale == "all":
+        shared = [magnitude_scale(columns.values(), quantiles)] * len(rows)
+    else:
+        _check_quantiles(quantiles)
+        shared = [_check_scale(scale, ", ".join(f'"{name}"' for name in SCALES))] * len(rows)
+    return dict.fromkeys(columns, shared)
+
+
+def _brightness(magnitudes: Array, low: float, high: float) -> Array:
+    """u of the module's docstring."""
+    if high - low <= _FLAT * high:
+        return ((magnitudes > 0) & (magnitudes >= (1 - _FLAT) * high)).astype(np.float64)
+    return (np.clip(magnitudes, low, high) - low) / (high - low)
+
+
+def _unsigned(maps: Array, scales: list[tuple[float, float]]) -> Image:
+    u = np.stack([_brightness(np.abs(a), *scale) for a, scale in zip(maps, scales, strict=True)])
+    return _rgb(np.rint(255 * u))
+
+
+def _signed(maps: Array, scales: list[tuple[float, float]]) -> Image:
+    u = np.stack([_brightness(np.abs(a), *scale) for a, scale in zip(maps, scales, strict=True)])
+    return _rgb(GREY + np.rint((255 - GREY) * np.sign(maps) * u))
+
+
+def _pictures(maps: Array, signed: bool | None, scales: list[tuple[float, float]]) -> Image:
+    if signed is None:
+        signed = bool((maps < 0).any())
+    return _signed(maps, scales) if signed else _unsigned(maps, scales)
+
+
+def _rgb(pixels: Array) -> Image:
+    """(B, C, H, W) with C = 1 or 3 as uint8 (B, H, W, 3)."""
+    batch, _, height, width = pixels.shape
+    return np.moveaxis(np.broadcast_to(pixels, (batch, 3, height, width)), 1, -1).astype(np.uint8)
+
+
+def _input_images(images: Map, mean: float | Sequence[float] | None, std: float | Sequence[float] | None) -> Image:
+    values, _ = _maps(images, "images")
+    if (mean is None) != (std is None):
+        raise ValueError("give both mean and std, or neither")
+    if mean is not None:
+        channels = values.shape[1]
+        shift, spread = (np.asarray(v, dtype=np.float64).reshape(-1, 1, 1) for v in (mean, std))
+        for name, v in (("mean", shift), ("std", spread)):
+            if len(v) not in (1, channels) or not np.isfinite(v).all() or (name == "std" and not (v > 0).all()):
+                sign = "positive " if name == "std" else ""
+                raise ValueError(
+                    f"{name} must be one finite {sign}number or one for each of the {channels} channels, "
+                    f"got {v.ravel().tolist()}"
+                )
+        values = np.clip(values * spread + shift, 0, 1)
+    elif str(images.dtype).endswith("uint8"):
+        values = values / 255
+    if values.min() < -1e-6 or values.max() > 1 + 1e-6:
+        raise ValueError(
+            f"images must lie in [0, 1], got values from {values.min():.4g} to {values.max():.4g}; "
+            f"give the mean and std they were normalised with"
+        )
+    return _rgb(np.rint(255 * np.clip(values, 0, 1)))
+
+
+def _axes(
+    plt_fig_axis: tuple[Figure, Any] | None,
+    shape: tuple[int, int],
+    fig_size: tuple[float, float],
+    use_pyplot: bool,
+    *,
+    dpi: float | None = None,
+    layout: str | None = None,
+    **margins: float,
+) -> tuple[Figure, NDArray[np.object_]]:
+    """The figure and a flat array of rows * columns Axes: those given, or new ones."""
+    rows, columns = shape
+    if plt_fig_axis is not None:
+        figure, given = plt_fig_axis
+        axes = np.asarray(given, dtype=object).ravel()
+        if len(axes) != rows * columns or not all(isinstance(axis, Axes) for axis in axes):
+            raise ValueError(
+                f"plt_fig_axis must be (figure, axes) with {rows * columns} Axes, one for each picture, got {len(axes)}"
+            )
+        return figure, axes
+    if use_pyplot:
+        # Imported late: pyplot chooses a display, which drawing into a file does not need.
+        from matplotlib import pyplot
+
+        figure = pyplot.figure(figsize=fig_size, dpi=dpi, layout=layout)  # type: ignore[arg-type]
+    else:
+        figure = Figure(figsize=fig_size, dpi=dpi, layout=layout)  # type: ignore[arg-type]
+    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=margins or None).ravel()
+
+
+def _draw(axis: Axes, picture: Image) -> None:
+    axis.imshow(picture, interpolation="nearest")
+    # The axis itself stays on: it carries a row's label.
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def _show(use_pyplot: bool) -> None:
+    if use_pyplot:
+        from matplotlib import pyplot
+
+        with warnings.catch_warnings():
+            # Without a display there is nothing to show, and nothing to say about it.
+            warnings.filterwarnings("ignore", message=".*non-interactive")
+            pyplot.show()
+
+
+def _wrap(text: str, letters: int) -> str:
+    """Lines of at most that many letters, broken at spaces, after _ / - and inside CamelCase; else cut."""
+    lines = [""]
+    for word in text.split():
+        glue = " "
+        for piece in re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_/\-])(?=.)", word):
+            for start in range(0, len(piece), letters):
+                part = piece[start : start + letters]
+                joined = lines[-1] + (glue if lines[-1] else "") + part
+                if len(joined) <= letters:
+                    lines[-1] = joined
+                else:
+                    lines.append(part)
+                glue = ""
+    return "\n".join(line for line in lines if line)
+
+
+def _bin_edges(values: Array, bins: int, quantiles: tuple[float, float]) -> Array:
+    low, high = np.quantile(values, quantiles)
+    if high - low <= _FLAT * max(abs(low), abs(high)):
+        middle = (low + high) / 2
+        half = abs(middle) / 2 or 0.5
+        low, high = middle - half, middle + half
+    return np.linspace(low, high, bins + 1)
