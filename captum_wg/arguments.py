@@ -1,4 +1,5 @@
-"""Checks of what a caller passes, shared by all methods; every message says what was expected, what came, what to do."""
+"""Checks of what a caller passes, shared by all methods; every message says what was expected, what came, what to
+do."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
             )
         if not x.is_floating_point():
             raise TypeError(
-                f"{name} must be floating point to have gradients, got {x.dtype}. For token ids or categories attribute "
+                f"{name} must be floating point to have gradients, got {x.dtype}. For token ids or categories "
+                "attribute "
                 "at the embedding layer (captum.attr.configure_interpretable_embedding_layer, or pass the embeddings "
                 "as inputs); for images convert them to float first; what needs no attribution goes into "
                 "additional_forward_args"

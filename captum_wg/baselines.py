@@ -40,9 +40,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from captum_wg.arguments import DEFAULT_SEED, accumulation_dtype, check_generator
+from captum_wg.arguments import DEFAULT_SEED, Inputs, accumulation_dtype, check_generator
 
-Inputs = Tensor | tuple[Tensor, ...]
 Seed = torch.Generator | int | None
 Numbers = float | tuple[float, ...]  # one, or one for each channel
 
@@ -354,7 +353,8 @@ class sample:
             item = item[0]
         entries = tuple(item) if isinstance(item, tuple | list) else (item,)
         if not entries or not all(map(_is_array, entries)):
-            kind = type(item).__name__ if entries == (item,) else [type(entry).__name__ for entry in entries]
+            several = isinstance(item, tuple | list)
+            kind = [type(entry).__name__ for entry in entries] if several else type(item).__name__
             raise TypeError(
                 f"data must yield Tensors or arrays, or tuples that begin with one such as (image, label), "
                 f"got {kind}; add a transform that makes Tensors, or pass select"
@@ -517,8 +517,10 @@ def _range(low: Numbers | None, high: Numbers | None, x: Tensor) -> tuple[Tensor
 
 def _generator(seed: Seed, inputs: Inputs) -> torch.Generator:
     """A generator for one call: a new one on the CPU for a seed, else the one given."""
-    # Every element is compared; a new generator costs nothing.
-    return [check_generator(seed, x.device) for x in _elements(inputs)][0]
+    first, *others = _elements(inputs)
+    for x in others:
+        check_generator(seed, x.device)
+    return check_generator(seed, first.device)
 
 
 def _wide(device: torch.device) -> torch.dtype:

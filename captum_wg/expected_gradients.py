@@ -31,7 +31,8 @@ class ExpectedGradients(GradientAttribution):
 
     Args:
         forward_func: the model, or any function of the inputs, that is explained.
-        multiply_by_inputs: False leaves out the factor x_i - x'_k,i ("local" attribution, units of F per unit of input).
+        multiply_by_inputs: False leaves out the factor x_i - x'_k,i ("local" attribution, units of F per unit of
+            input).
         baselines: used where `attribute` is given none; for wrappers that expand or refuse K rows (NoiseTunnel,
             sensitivity_max, infidelity).
     """
@@ -73,8 +74,8 @@ class ExpectedGradients(GradientAttribution):
             method: "gausslegendre", "riemann_middle", "riemann_left", "riemann_right" or "riemann_trapezoid".
             internal_batch_size: rows of a micro-batch, any number from 1; None: chosen by the size of an example.
             return_convergence_delta: also return sum_i phi_i - (F(x) - 1/K sum_k F(x'_k)), (B,).
-            pairing: how a Tensor of B baselines is read: "shared" (unset: this, with a warning) or "paired", row i being
-                example i's only baseline, as in IntegratedGradients.
+            pairing: how a Tensor of B baselines is read: "shared" (unset: this, with a warning) or "paired", row i
+                being example i's only baseline, as in IntegratedGradients.
             show_progress: a progress bar over the gradients.
             n_samples: take this many random (baseline, a) pairs instead, a uniform on [0, 1], the same for all examples
                 of the call, every baseline before any is used twice; n_steps and method are then not used.
@@ -129,7 +130,8 @@ class ExpectedGradients(GradientAttribution):
     ) -> Tensor:
         """sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,), of given attributions.
 
-        start_point are the baselines in any form of `attribute`, end_point the inputs; weights (B, K), 1/K if not given.
+        start_point are the baselines in any form of `attribute`, end_point the inputs; weights (B, K), 1/K if not
+        given.
         """
         return convergence_delta(
             self, attributions, start_point, end_point, target, additional_forward_args, pairing, weights
@@ -150,7 +152,8 @@ class ExpectedGradients(GradientAttribution):
 def path_average(
     problem: Problem, paths: Paths, multiply: bool, with_product: bool = False
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The weighted sum over all points of gradient times (x - x'), or of the gradient alone, for each element (B, *feature).
+    """The weighted sum over all points of gradient times (x - x'), or of the gradient alone, for each element (B,
+    *feature).
 
     Also sum_i of the former, (B,), which the convergence delta needs even where the product itself isn't returned.
     """

@@ -141,8 +141,10 @@ def d_alpha(
     hopeless = ~reached.view(-1, n_baselines).any(1)
     if hopeless.any():
         warnings.warn(
-            f"for examples {name_rows(hopeless)} not even removing every feature brings the output down to alpha = {alpha} "
-            "of f(x): D_alpha is P for all their baselines, so WeightedGradients is ExpectedGradients there. Choose another "
+            f"for examples {name_rows(hopeless)} not even removing every feature brings the output down to alpha = "
+            f"{alpha} "
+            "of f(x): D_alpha is P for all their baselines, so WeightedGradients is ExpectedGradients there. Choose "
+            "another "
             "neutral, alpha or fitness_output",
             UserWarning,
             stacklevel=4,
@@ -155,9 +157,9 @@ def reference_scores(
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """f(x), (B,), and what makes scores of the model's output, decided once on f(x).
 
-    fitness_output: "softmax" (over dimension 1), "identity", a callable of the model's output (R, ...) that returns scores
-    of the same form (target is then looked up in them) or one number per row, or "auto": identity if the output is
-    one column or all its values lie in [0, 1], softmax otherwise.
+    fitness_output: "softmax" (over dimension 1), "identity", a callable of the model's output (R, ...) that returns
+    scores of the same form (target is then looked up in them) or one number per row, or "auto": identity if the output
+    is one column or all its values lie in [0, 1], softmax otherwise.
 
     Raises:
         ValueError: "auto" for outputs of more than two dimensions; "softmax" of one column; f(x)
@@ -173,8 +175,10 @@ def reference_scores(
     bad = ~(torch.isfinite(scores) & (scores > 0))
     if bad.any():
         raise ValueError(
-            f"the output f(x) must be positive and finite to say how much of it a removal takes, but is not for examples "
-            f"{name_rows(bad)} ({', '.join(f'{v:.3g}' for v in scores[bad][:5].tolist())}). Set fitness_output to something "
+            "the output f(x) must be positive and finite to say how much of it a removal takes, but is not for "
+            "examples "
+            f"{name_rows(bad)} ({', '.join(f'{v:.3g}' for v in scores[bad][:5].tolist())}). Set fitness_output to "
+            "something "
             "positive ('softmax', or a callable such as torch.exp), or power=0 without keep for equal weights"
         )
     return scores, transform
@@ -203,7 +207,8 @@ def check_keep(keep: object, n_baselines: int) -> int | None:
     if isinstance(keep, int) and not isinstance(keep, bool) and 1 <= keep <= n_baselines:
         return keep
     raise ValueError(
-        f"keep must be a whole number from 1 to the number of baselines ({n_baselines}), or a share, a float in (0, 1]; "
+        f"keep must be a whole number from 1 to the number of baselines ({n_baselines}), or a share, a float in (0, "
+        "1]; "
         f"got {keep!r}"
     )
 
@@ -244,7 +249,8 @@ def _named_transform(name: str, output: Tensor) -> Callable[[Tensor], Tensor]:
     if name == "auto":
         if output.ndim > 2:
             raise ValueError(
-                f"fitness_output can't be found automatically for outputs of shape {tuple(output.shape)}; say 'softmax' "
+                f"fitness_output can't be found automatically for outputs of shape {tuple(output.shape)}; say "
+                "'softmax' "
                 "(over dimension 1), 'identity', or give a callable"
             )
         name = "identity" if one_column or bool(((output >= 0) & (output <= 1)).all()) else "softmax"

@@ -91,8 +91,8 @@ class GeneralizedAttribution(GradientAttribution):
             show_progress: a progress bar over the gradients.
 
         Returns:
-            A dict of the results by name, in the order of measures; the built-in ones have the inputs' structure, shape,
-            dtype and device.
+            A dict of the results by name, in the order of measures; the built-in ones have the inputs' structure,
+            shape, dtype and device.
 
         Raises:
             ValueError, TypeError: an argument does not fit; the message names it. A NaN or infinite gradient.
@@ -150,7 +150,8 @@ class LocalIntegratedGradients(GradientAttribution):
         pairing: str | None = None,
         show_progress: bool = False,
     ) -> Any:
-        """The local integrated gradients of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the arguments."""
+        """The local integrated gradients of inputs; see the class for what it is and `GeneralizedAttribution.attribute`
+        for the arguments."""
         return _attribute(
             self,
             inputs,
@@ -177,7 +178,8 @@ class LocalIntegratedGradients(GradientAttribution):
 
 
 class GradientVariance(GradientAttribution):
-    """The variance of the gradient over a set around the input (Payne et al. 2024, Eq. 6): E_s[(grad F(s) - E grad F)^2].
+    """The variance of the gradient over a set around the input (Payne et al. 2024, Eq. 6): E_s[(grad F(s) - E grad
+    F)^2].
 
     The population variance, never negative, exactly 0 for a constant gradient (streamed with Chan's update; the paper
     writes E[g^2] - E[g]^2). Arguments as in `GeneralizedAttribution`; the result has the inputs' structure, in squared
@@ -205,7 +207,8 @@ class GradientVariance(GradientAttribution):
         pairing: str | None = None,
         show_progress: bool = False,
     ) -> Any:
-        """The gradient variance of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the arguments."""
+        """The gradient variance of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the
+        arguments."""
         return _attribute(
             self,
             inputs,
@@ -265,7 +268,8 @@ class Stability(GradientAttribution):
         pairing: str | None = None,
         show_progress: bool = False,
     ) -> Any:
-        """The stability of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the arguments."""
+        """The stability of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the
+        arguments."""
         return _attribute(
             self,
             inputs,
@@ -320,7 +324,8 @@ class Consistency(GradientAttribution):
         pairing: str | None = None,
         show_progress: bool = False,
     ) -> Any:
-        """The consistency of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the arguments."""
+        """The consistency of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the
+        arguments."""
         return _attribute(
             self,
             inputs,
@@ -380,7 +385,8 @@ def _attribute(
             problem.is_tuple = len(like) > 1
     elif inputs is None:
         raise ValueError(
-            f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that returns "
+            f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
+            "returns "
             "the set's points, (1, S, *feature)"
         )
     else:
@@ -462,13 +468,15 @@ def _make_measures(measures: Measures) -> dict[str, Measure]:
         elif not isinstance(measure, Measure):
             if not callable(measure):
                 raise TypeError(
-                    f"measures[{name!r}] must be a built-in name, an object with init, update and finish, or a function, "
+                    f"measures[{name!r}] must be a built-in name, an object with init, update and finish, or a "
+                    "function, "
                     f"got {type(measure).__name__}"
                 )
             measure = Collected(measure)
         if any(measure is other for other in made.values()):
             raise ValueError(
-                f"measures[{name!r}] is the same object as another one; a measure has a state, so make one for each name"
+                f"measures[{name!r}] is the same object as another one; a measure has a state, so make one for each "
+                "name"
             )
         made[name] = measure  # type: ignore[assignment]
     return made
@@ -483,7 +491,8 @@ def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like:
         raise TypeError(f"weights must be a Tensor, got {type(weights).__name__}")
     if tuple(weights.shape) not in ((n_points,), (n_examples, n_points)):
         raise ValueError(
-            f"weights must have shape (S,) = ({n_points},) or (B, S) = ({n_examples}, {n_points}), got {tuple(weights.shape)}"
+            f"weights must have shape (S,) = ({n_points},) or (B, S) = ({n_examples}, {n_points}), got "
+            f"{tuple(weights.shape)}"
         )
     rows = weights.to(dtype=torch.float64, device="cpu").view(-1, n_points)
     if not torch.isfinite(rows).all() or (rows < 0).any() or (rows.sum(1) <= 0).any():
@@ -497,7 +506,8 @@ def _check_collected(name: str, n_points: int, n_rows: int, like: tuple[Tensor, 
     if needed > COLLECTED_BYTES:
         raise ValueError(
             f"measures[{name!r}] is a plain function and would have to be given all {n_points} gradients at once, "
-            f"{needed / 2**30:.1f} GiB; make it an object with init, update and finish (captum_wg.measures), or lower n_samples"
+            f"{needed / 2**30:.1f} GiB; make it an object with init, update and finish (captum_wg.measures), or lower "
+            "n_samples"
         )
 
 

@@ -52,7 +52,8 @@ def input_gradients(
         output = select(forward_fn(*points, *args), target_ind, points[0].shape[0], bounds)
         if not output.requires_grad:
             raise ValueError(
-                "forward_func returns an output without a gradient: it depends on none of the inputs, or cuts the graph "
+                "forward_func returns an output without a gradient: it depends on none of the inputs, or cuts the "
+                "graph "
                 "(detach, no_grad, integer or argmax outputs, numpy)"
             )
         try:
@@ -60,7 +61,8 @@ def input_gradients(
         except RuntimeError as error:
             if "cudnn RNN" in str(error):
                 raise RuntimeError(
-                    "cuDNN's RNNs have no backward pass in eval mode: put the RNN modules alone into train mode (dropout "
+                    "cuDNN's RNNs have no backward pass in eval mode: put the RNN modules alone into train mode "
+                    "(dropout "
                     "off), or run within torch.backends.cudnn.flags(enabled=False)"
                 ) from error
             raise
@@ -182,7 +184,8 @@ class Problem:
                     rows = torch.zeros(self.n_examples, dtype=torch.bool)
                     rows[examples] = bad.cpu()
                     raise ValueError(
-                        f"the gradient is NaN or infinite for examples {name_rows(rows)}; check the model there (sqrt(0), "
+                        f"the gradient is NaN or infinite for examples {name_rows(rows)}; check the model there "
+                        "(sqrt(0), "
                         "log(0), 0/0), or use a wider dtype if it is half precision"
                     )
 
@@ -235,7 +238,8 @@ class Problem:
 
 
 def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:
-    """Bounds of the fewest parts of range(n) with at most `most` elements each, their sizes differing by one at most."""
+    """Bounds of the fewest parts of range(n) with at most `most` elements each, their sizes differing by one at
+    most."""
     parts = -(-n // most)
     for i in range(parts):
         yield i * n // parts, (i + 1) * n // parts
@@ -254,7 +258,8 @@ def _warn_of_train_mode(forward_func: object) -> None:
     kinds = sorted({type(m).__name__ for m in forward_func.modules() if m.training and isinstance(m, moody)})
     if kinds:
         warnings.warn(
-            f"forward_func has modules in train mode ({', '.join(kinds)}): its outputs then depend on the other rows of a "
+            f"forward_func has modules in train mode ({', '.join(kinds)}): its outputs then depend on the other rows "
+            "of a "
             "micro-batch or on chance, batch statistics are updated, and so are the attributions random. Call "
             "forward_func.eval() unless this is meant",
             UserWarning,

@@ -203,7 +203,7 @@ def _number_groups(inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...])
         raise ValueError(
             f"feature_mask is a tuple of {len(feature_mask)}, but there are {len(inputs)} inputs; give one for each"
         )
-    for x, mask in zip(inputs, feature_mask, strict=True):
+    for mask in feature_mask:
         if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
             kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise TypeError(f"feature_mask must hold integer Tensors (group numbers), got {kind}")

@@ -209,11 +209,11 @@ class Collected:
 def cosines(u: tuple[Tensor, ...], v: tuple[Tensor, ...], angle: str = "auto") -> tuple[Tensor, ...]:
     """Cosines of the angles between two sets of vectors (b, s, *feature), shown on every element they belong to.
 
-    angle: "channel_pairs": at each pixel three angles of 2-dimensional vectors, of channels (r, g) shown on b, (g, b) on r
-    and (b, r) on g; for images of 3 channels. "pixel": at each pixel one angle, of the vectors of all its channels, shown
-    on all of them. "global": one angle for the whole example, all Tensors of a tuple together, shown on every element.
-    "auto": channel_pairs for images of 3 channels, pixel for images of other C > 1, global otherwise; an image is a
-    Tensor (B, C, H, W) or of more dimensions. A zero vector has cosine 0; values are in [-1, 1].
+    angle: "channel_pairs": at each pixel three angles of 2-dimensional vectors, of channels (r, g) shown on b, (g, b)
+    on r and (b, r) on g; for images of 3 channels. "pixel": at each pixel one angle, of the vectors of all its
+    channels, shown on all of them. "global": one angle for the whole example, all Tensors of a tuple together, shown on
+    every element. "auto": channel_pairs for images of 3 channels, pixel for images of other C > 1, global otherwise; an
+    image is a Tensor (B, C, H, W) or of more dimensions. A zero vector has cosine 0; values are in [-1, 1].
 
     Raises:
         ValueError: channel_pairs for other than 3 channels, pixel without channels.
@@ -247,12 +247,14 @@ def _angle_of(x: Tensor, angle: str) -> str:
         return "channel_pairs" if channels == 3 else "pixel"
     if angle == "channel_pairs" and channels != 3:
         raise ValueError(
-            f"angle='channel_pairs' needs inputs with 3 channels, (B, 3, ...), got (B, {', '.join(map(str, x.shape[2:]))}); "
+            "angle='channel_pairs' needs inputs with 3 channels, (B, 3, ...), got (B, "
+            f"{', '.join(map(str, x.shape[2:]))}); "
             "use 'pixel', 'global' or 'auto'"
         )
     if angle == "pixel" and channels is None:
         raise ValueError(
-            f"angle='pixel' needs inputs with channels, (B, C, ...), got (B, {', '.join(map(str, x.shape[2:]))}); use 'global'"
+            f"angle='pixel' needs inputs with channels, (B, C, ...), got (B, {', '.join(map(str, x.shape[2:]))}); use "
+            "'global'"
         )
     return angle
 

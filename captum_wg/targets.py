@@ -7,11 +7,12 @@ ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D T
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Target = None | int | tuple[int, ...] | Tensor | list
+Target = int | tuple[int, ...] | Tensor | list | None
 
 
 class Targets:
@@ -32,7 +33,8 @@ class Targets:
                 self._each = target.long()
             else:
                 raise ValueError(
-                    f"target must be a Tensor of one integer or of one for each example, got shape {tuple(target.shape)}"
+                    "target must be a Tensor of one integer or of one for each example, got shape "
+                    f"{tuple(target.shape)}"
                 )
         elif isinstance(target, tuple):
             self._same = tuple(target)
@@ -46,7 +48,8 @@ class Targets:
         if self._each is not None:
             if len(self._each) != n_examples:
                 raise ValueError(
-                    f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or a single one"
+                    f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or a single "
+                    "one"
                 )
             if isinstance(self._each, Tensor):
                 # Read once: a value out of range must not reach a device's index kernel.
@@ -103,9 +106,10 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
         return output.gather(1, (index % output.shape[1]).unsqueeze(1)).squeeze(1)
     try:
         if isinstance(target, list):
-            chosen = torch.stack([output[(i, *t)] for i, t in enumerate(target)])  # type: ignore[index, misc]
+            chosen = torch.stack([output[(i, *t)] for i, t in enumerate(target)])
         elif isinstance(target, tuple):
-            chosen = output[(slice(None), *target)]
+            column: Any = (slice(None), *target)
+            chosen = output[column]
         else:
             _check_columns(output, target, target)
             chosen = output[:, target]

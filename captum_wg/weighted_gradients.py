@@ -26,15 +26,15 @@ class WeightedGradients(GradientAttribution):
 
         phi_i(x) = sum_k w_k IG_i(x, x'_k),      w_k = D_alpha(x, x'_k)^-power / sum_j D_alpha(x, x'_j)^-power,
 
-    where D_alpha(x, x'_k) is the least number of features, in the order of IG(x, x'_k), whose removal brings f(x) down to
-    alpha f(x). Completeness: sum_i phi_i = F(x) - sum_k w_k F(x'_k). One baseline: weight 1, no fitness is run, and this
-    is IntegratedGradients. power=0 without keep: ExpectedGradients.
+    where D_alpha(x, x'_k) is the least number of features, in the order of IG(x, x'_k), whose removal brings f(x) down
+    to alpha f(x). Completeness: sum_i phi_i = F(x) - sum_k w_k F(x'_k). One baseline: weight 1, no fitness is run, and
+    this is IntegratedGradients. power=0 without keep: ExpectedGradients.
 
     Duc et al. 2025, "Weighted Average Gradients for Feature Attribution". Departures: every integral is a quadrature
-    of n_steps points (the published code takes one random point); the branches of Algorithm 1 stand the right way round;
-    the tolerance is relative to f(x) (there absolute, 0.01 or 0.005); what the search returns is said in
-    `captum_wg.fitness.bisect`; features are ranked by the signed map unless ranking="absolute" (the published code). The
-    ranking should be that of the metric that judges the result. All examples and baselines are searched at once:
+    of n_steps points (the published code takes one random point); the branches of Algorithm 1 stand the right way
+    round; the tolerance is relative to f(x) (there absolute, 0.01 or 0.005); what the search returns is said in
+    `captum_wg.fitness.bisect`; features are ranked by the signed map unless ranking="absolute" (the published code).
+    The ranking should be that of the metric that judges the result. All examples and baselines are searched at once:
     B * K * ceil(log2(P + 1)) masked forwards at most, beside the B * K * n_steps gradients.
 
     Args:
@@ -82,29 +82,31 @@ class WeightedGradients(GradientAttribution):
                 show_progress: as in `ExpectedGradients.attribute`.
             return_convergence_delta: also return sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,).
             alpha: the share of f(x) to come down to, in (0, 1).
-            tolerance: how near to alpha f(x), relative to f(x), ends a search; 0: the exact minimum of a monotone curve.
+            tolerance: how near to alpha f(x), relative to f(x), ends a search; 0: the exact minimum of a monotone
+                curve.
             max_iterations: of the search; it needs ceil(log2(P + 1)).
             power: the exponent of the weights, >= 0 (the paper's appendix allows 1 to 2).
             keep: average over the fittest baselines only: an int counts them, a float in (0, 1] is a share of K.
             screening_steps: with keep: choose the baselines by maps of this many steps, and spend n_steps on those kept
                 alone; their weights come from the D_alpha of their full maps.
             neutral: what a removed feature is replaced by: "auto" (the image's corners for (B, C, H, W), else 0),
-                "corners", "mean", "blur", "black", a number, a Tensor that broadcasts to the input, or a callable of the
-                input; for a tuple of inputs possibly a tuple of these.
+                "corners", "mean", "blur", "black", a number, a Tensor that broadcasts to the input, or a callable of
+                the input; for a tuple of inputs possibly a tuple of these.
             ranking: the order of removal: "signed" (sum over channels) or "absolute" (sum of absolute values).
             feature_mask: integer group numbers (1 or B, *feature), as in Captum; D_alpha then counts groups. By default
                 features are pixels for (B, C, H, W), elements otherwise, of a tuple in one list.
-            fitness_output: f of D_alpha out of the model's output: "auto" (the output itself if it is one column or lies
-                in [0, 1], its softmax otherwise), "softmax", "identity", or a callable. What is attributed is
+            fitness_output: f of D_alpha out of the model's output: "auto" (the output itself if it is one column or
+                lies in [0, 1], its softmax otherwise), "softmax", "identity", or a callable. What is attributed is
                 forward_func as given in any case.
             return_weights: also return the weights, (B, K), 0 for baselines left out.
 
         Returns:
-            The attributions, in the inputs' structure, shape, dtype and device; followed by the delta and the weights if
-            these were asked for.
+            The attributions, in the inputs' structure, shape, dtype and device; followed by the delta and the weights
+            if these were asked for.
 
         Raises:
-            TypeError, ValueError: an argument does not fit; the message names it. f(x) <= 0 or not finite with more than
+            TypeError, ValueError: an argument does not fit; the message names it. f(x) <= 0 or not finite with more
+            than
                 one baseline. A NaN or infinite gradient.
 
         Warns:
