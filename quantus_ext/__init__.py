@@ -1,0 +1,13 @@
+"""Deletion, insertion and overlap AUC as Quantus metrics, and explanation functions for Quantus."""
+
+import importlib.util
+
+if importlib.util.find_spec("quantus") is None:
+    raise ImportError('quantus_ext needs Quantus, which is not installed: pip install "captum-wg[quantus]"')
+
+from quantus_ext.deletion_auc import DeletionAUC
+from quantus_ext.explain import explain, explainer
+from quantus_ext.insertion_auc import InsertionAUC
+from quantus_ext.overlap_auc import OverlapAUC
+
+__all__ = ["DeletionAUC", "InsertionAUC", "OverlapAUC", "explain", "explainer"]
