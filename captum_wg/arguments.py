@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -114,6 +116,14 @@ def check_generator(generator: object, device: torch.device) -> torch.Generator:
     if isinstance(generator, bool) or not isinstance(generator, int):
         raise TypeError(f"generator must be a torch.Generator, an int seed or None, got {type(generator).__name__}")
     return torch.Generator().manual_seed(generator)
+
+
+def warn(message: str) -> None:
+    """A UserWarning at the caller's own line: the first one outside of this package and of Captum's wrappers."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("captum", "captum_wg"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from captum_wg.arguments import name_rows, not_finite
+from captum_wg.arguments import name_rows, not_finite, warn
 
 Baselines = None | int | float | Tensor | tuple | Callable[..., object]
 
@@ -76,12 +75,10 @@ def format_baselines(
 
     n_examples = len(inputs[0])
     if pairing is None and n_examples > 1 and any(not own and len(v) == n_examples for v, own in values):
-        warnings.warn(
+        warn(
             f"baselines has as many rows ({n_examples}) as there are examples. It is read as {n_examples} baselines "
             "shared by all examples (as GradientShap does); IntegratedGradients would pair row i with example i. Say "
-            "pairing='shared' or pairing='paired'",
-            UserWarning,
-            stacklevel=4,
+            "pairing='shared' or pairing='paired'"
         )
 
     counts = [v.shape[1 if own else 0] for v, own in values]

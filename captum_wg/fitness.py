@@ -8,13 +8,12 @@ K baselines, P features, R = B K rows.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from captum_wg.arguments import check_number, check_positive_int, name_rows
+from captum_wg.arguments import check_number, check_positive_int, name_rows, warn
 from captum_wg.gradients import Problem
 from captum_wg.masking import RANKINGS, Features, ranks
 
@@ -26,7 +25,7 @@ FITNESS_OUTPUTS = ("auto", "softmax", "identity")
 def bisect(
     score: Callable[[Tensor, Tensor], Tensor],
     reference: Tensor,
-    n_features: int,
+    n_features: int | Tensor,
     alpha: float = 0.5,
     tolerance: float = 0.01,
     max_iterations: int = 100,
@@ -42,7 +41,7 @@ def bisect(
     Args:
         score: score(rows, removed) -> the scores (r,) of rows (r,) with removed (r,) features gone.
         reference: the scores (R,) with nothing removed, positive.
-        n_features: P; the answer lies between 1 and P.
+        n_features: P, or the P of each row (R,); the answer lies between 1 and P.
         alpha, tolerance, max_iterations: as above; tolerance 0 gives the exact minimum where the curve is monotone.
 
     Returns:
@@ -51,8 +50,8 @@ def bisect(
     device = reference.device
     target, slack = alpha * reference, tolerance * reference
     low = torch.ones(len(reference), dtype=torch.long, device=device)
-    high = torch.full_like(low, n_features)
-    answer = torch.full_like(low, n_features)
+    high = torch.as_tensor(n_features, device=device).expand_as(low).clone()
+    answer = high.clone()
     reached = torch.zeros_like(low, dtype=torch.bool)
     for _ in range(max_iterations):
         rows = (low <= high).nonzero().flatten()
@@ -63,7 +62,8 @@ def bisect(
         bad = ~torch.isfinite(value)
         if bad.any():
             raise ValueError("the output is NaN or infinite for a masked input; check the model, or set neutral")
-        near = (value - target[rows]).abs() <= slack[rows]
+        # A curve may stay at its target for a while: without a tolerance only the first step of it is the answer.
+        near = ((value - target[rows]).abs() <= slack[rows]) & (slack[rows] > 0)
         enough = value <= target[rows]
         found = near | enough
         answer[rows] = torch.where(found, middle, answer[rows])
@@ -133,21 +133,17 @@ def d_alpha(
         answer, reached = bisect(
             score,
             reference.repeat_interleave(n_baselines),
-            features.count,
+            features.counts[examples],
             alpha,
             tolerance,
             max_iterations,
         )
     hopeless = ~reached.view(-1, n_baselines).any(1)
     if hopeless.any():
-        warnings.warn(
+        warn(
             f"for examples {name_rows(hopeless)} not even removing every feature brings the output down to alpha = "
-            f"{alpha} "
-            "of f(x): D_alpha is P for all their baselines, so WeightedGradients is ExpectedGradients there. Choose "
-            "another "
-            "neutral, alpha or fitness_output",
-            UserWarning,
-            stacklevel=4,
+            f"{alpha} of f(x): D_alpha is P for all their baselines, so WeightedGradients is ExpectedGradients there. "
+            "Choose another neutral, alpha or fitness_output"
         )
     return answer.view(-1, n_baselines)
 

@@ -7,7 +7,6 @@ handed out once, so memory depends on neither B nor S. Shapes: B examples, S poi
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_wg.arguments import as_tuple, check_inputs, check_positive_int, name_rows, not_finite
+from captum_wg.arguments import as_tuple, check_inputs, check_positive_int, name_rows, not_finite, warn
 from captum_wg.targets import ForwardArgs, Target, Targets, select
 
 # points(examples, points) -> for each element of the inputs a Tensor (b, s, *feature)
@@ -49,6 +48,8 @@ def input_gradients(
         else (additional_forward_args,)
     )
     with torch.inference_mode(False), torch.enable_grad():
+        # A tensor made under inference_mode can't take part in autograd.
+        args = tuple(a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in args)
         output = select(forward_fn(*points, *args), target_ind, points[0].shape[0], bounds)
         if not output.requires_grad:
             raise ValueError(
@@ -246,7 +247,6 @@ def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _leaf(points: Tensor) -> Tensor:
-    # A tensor made under inference_mode can't take part in autograd.
     with torch.inference_mode(False):
         return (points.clone() if points.is_inference() else points.detach()).requires_grad_()
 
@@ -257,11 +257,8 @@ def _warn_of_train_mode(forward_func: object) -> None:
     moody = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     kinds = sorted({type(m).__name__ for m in forward_func.modules() if m.training and isinstance(m, moody)})
     if kinds:
-        warnings.warn(
+        warn(
             f"forward_func has modules in train mode ({', '.join(kinds)}): its outputs then depend on the other rows "
-            "of a "
-            "micro-batch or on chance, batch statistics are updated, and so are the attributions random. Call "
-            "forward_func.eval() unless this is meant",
-            UserWarning,
-            stacklevel=4,
+            "of a micro-batch or on chance, batch statistics are updated, and so are the attributions random. Call "
+            "forward_func.eval() unless this is meant"
         )

@@ -30,6 +30,7 @@ class Features:
 
     Attributes:
         count: P, the number of features.
+        counts: for each example (B,) how many of them it has: P, but for a feature mask that differs between examples.
     """
 
     def __init__(self, inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...] | None = None):
@@ -37,9 +38,17 @@ class Features:
         self._groups: tuple[Tensor, ...] | None = None
         if feature_mask is not None:
             self._groups, self.count = _number_groups(inputs, feature_mask)
+            present = torch.zeros(
+                max(len(g) for g in self._groups), self.count, dtype=torch.bool, device=inputs[0].device
+            )
+            for groups in self._groups:
+                present.scatter_(1, groups.expand(len(present), -1), True)
+            self._absent = ~present
+            self.counts = present.sum(1).expand(len(inputs[0]))
             return
-        self._counts = tuple(math.prod(shape[1:]) if len(shape) == 3 else math.prod(shape) for shape in self._shapes)
-        self.count = sum(self._counts)
+        self._sizes = tuple(math.prod(shape[1:]) if len(shape) == 3 else math.prod(shape) for shape in self._shapes)
+        self.count = sum(self._sizes)
+        self.counts = torch.full((len(inputs[0]),), self.count, device=inputs[0].device)
 
     def scores(
         self, attributions: tuple[Tensor, ...], ranking: str = "signed", examples: Tensor | None = None
@@ -47,7 +56,8 @@ class Features:
         """One score per feature, (R, P): the sum of its elements ("signed") or of their absolute values.
 
         An image's attribution may have one channel where the image has several. `examples` (R,) says which example
-        each row belongs to; only a feature mask that differs between examples needs it.
+        each row belongs to; only a feature mask that differs between examples needs it. A feature that an example does
+        not have scores -inf, the last of all.
         """
         if ranking not in RANKINGS:
             raise ValueError(f"ranking must be one of {RANKINGS}, got {ranking!r}")
@@ -55,7 +65,7 @@ class Features:
         if self._groups is None:
             return torch.cat(
                 [
-                    (v.sum(1) if len(shape) == 3 else v).flatten(1)
+                    (v.sum(1) if len(shape) == 3 else v).reshape(len(v), -1)
                     for v, shape in zip(values, self._shapes, strict=True)
                 ],
                 dim=1,
@@ -63,9 +73,9 @@ class Features:
         rows = values[0].shape[0]
         scores = values[0].new_zeros(rows, self.count)
         for value, groups, shape in zip(values, self._groups, self._shapes, strict=True):
-            flat = value.expand(rows, *shape).flatten(1)
+            flat = value.expand(rows, *shape).reshape(rows, -1)
             scores.scatter_add_(1, _rows_of(groups, examples, rows), flat)
-        return scores
+        return scores.masked_fill_(_rows_of(self._absent, examples, rows), -math.inf)
 
     def remove(
         self,
@@ -84,8 +94,8 @@ class Features:
             if self._groups is not None:
                 mask = removed.gather(1, _rows_of(self._groups[i], examples, rows)).view(rows, *shape)
             else:
-                mask = removed[:, start : start + self._counts[i]]
-                start += self._counts[i]
+                mask = removed[:, start : start + self._sizes[i]]
+                start += self._sizes[i]
                 mask = mask.view(rows, 1, *shape[1:]) if len(shape) == 3 else mask.view(rows, *shape)
             copies.append(torch.where(mask, value, x))
         return tuple(copies)
@@ -173,11 +183,12 @@ def _corners(x: Tensor) -> Tensor:
 
 
 def _black(x: Tensor) -> Tensor:
-    return x.flatten(1).amin(1).view(-1, *(1,) * (x.ndim - 1))
+    return x.reshape(len(x), -1).amin(1).view(-1, *(1,) * (x.ndim - 1))
 
 
 def _mean(x: Tensor) -> Tensor:
-    return x.mean(tuple(range(2 if x.ndim > 2 else 1, x.ndim)), keepdim=True)
+    # mean of no dimensions would be that of all.
+    return x.mean(tuple(range(2 if x.ndim > 2 else 1, x.ndim)), keepdim=True) if x.ndim > 1 else x
 
 
 def _blur(x: Tensor) -> Tensor:
@@ -209,7 +220,7 @@ def _number_groups(inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...])
             raise TypeError(f"feature_mask must hold integer Tensors (group numbers), got {kind}")
     broadcast = []
     for x, mask in zip(inputs, feature_mask, strict=True):
-        mask = mask.to(x.device)
+        mask = mask.to(device=x.device, dtype=torch.long)
         try:
             target = (mask.shape[0] if mask.ndim == x.ndim and mask.shape[0] > 1 else 1, *x.shape[1:])
             mask = mask.expand(target)
@@ -219,9 +230,9 @@ def _number_groups(inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...])
             raise ValueError(
                 f"feature_mask has shape {tuple(mask.shape)}, which does not broadcast to the input's {tuple(x.shape)}"
             )
-        broadcast.append(mask)
+        broadcast.append(mask.contiguous())
     numbers = torch.unique(torch.cat([mask.reshape(-1) for mask in broadcast]))
-    return tuple(torch.searchsorted(numbers, mask).flatten(1) for mask in broadcast), numbers.numel()
+    return tuple(torch.searchsorted(numbers, mask).reshape(len(mask), -1) for mask in broadcast), numbers.numel()
 
 
 def _rows_of(groups: Tensor, examples: Tensor | None, rows: int) -> Tensor:

@@ -148,7 +148,8 @@ class WeightedGradients(GradientAttribution):
             weights = torch.full((problem.n_examples, references.count), 1 / references.count, dtype=torch.float64)
         else:
             maps, products = self._maps_and_products(problem, references, n_steps, method)
-            distances = search.d_alpha(maps)
+            # Weights are few and in float64, which not every device has.
+            distances = search.d_alpha(maps).cpu()
             weights = fit.weights(distances, power)
             if n_kept is not None and kept is None and fewer:
                 dropped = torch.ones_like(weights, dtype=torch.bool).scatter_(
@@ -160,7 +161,7 @@ class WeightedGradients(GradientAttribution):
             product = (products * weights.to(products)).sum(1)
 
         dtype = accumulation_dtype(problem.inputs[0].dtype)
-        weights = weights.to(device=problem.inputs[0].device)
+        weights = weights.to(dtype).to(problem.inputs[0].device)
         attributions = like_inputs(
             tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple
         )
@@ -172,7 +173,7 @@ class WeightedGradients(GradientAttribution):
                 weights = torch.zeros(
                     problem.n_examples, n_baselines, dtype=weights.dtype, device=weights.device
                 ).scatter_(1, kept, weights)
-            results.append(weights.to(dtype))
+            results.append(weights)
         return results[0] if len(results) == 1 else tuple(results)
 
     def fitness(
