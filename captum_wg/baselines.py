@@ -43,7 +43,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from captum_wg.arguments import DEFAULT_SEED, Inputs, accumulation_dtype, check_generator
 
 Seed = torch.Generator | int | None
-Numbers = float | tuple[float, ...]  # one, or one for each channel
+Numbers = float | Sequence[float]  # one, or one for each channel; kept as a float or a tuple of floats
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -114,8 +114,7 @@ class uniform:
             low, high = (bound.to(generator.device) for bound in _range(self.low, self.high, x))
             shape = (self.k, *x.shape[1:])
             u = torch.rand(shape, generator=generator, dtype=low.dtype, device=low.device)
-            # Rounding may lift a draw above the largest value.
-            return torch.minimum(low + (high - low) * u, high).to(x)
+            return (low + (high - low) * u).to(x)
 
         return _each(inputs, draw)
 
@@ -342,7 +341,6 @@ class sample:
                     f"data yields a batch with inputs of shapes {[tuple(entry.shape) for entry in entries]}, "
                     f"whose first dimensions should be one batch size; use select to pick the inputs"
                 )
-            # Rows are views: only those kept are copied.
             yield from zip(*entries, strict=True)
 
     def _input_of(self, item: Any) -> tuple[Tensor, ...]:
@@ -451,12 +449,12 @@ def _numbers(name: str, value: Any) -> Numbers:
 
 
 def _as_tuple(value: Numbers) -> tuple[float, ...]:
-    return value if isinstance(value, tuple) else (value,)
+    return tuple(value) if isinstance(value, Sequence) else (value,)
 
 
 def _by_channel(name: str, value: Numbers, x: Tensor) -> Tensor:
     """The numbers as a float64 Tensor on the CPU that broadcasts to *feature."""
-    if not isinstance(value, tuple):
+    if not isinstance(value, Sequence):
         return torch.tensor(value, dtype=torch.float64)
     if x.ndim < 2 or len(value) != x.shape[1]:
         channels = x.shape[1] if x.ndim > 1 else 0

@@ -515,19 +515,21 @@ def _show(use_pyplot: bool) -> None:
 
 def _wrap(text: str, letters: int) -> str:
     """Lines of at most that many letters, broken at spaces, after _ / - and inside CamelCase; else cut."""
-    lines = [""]
-    for word in text.split():
-        glue = " "
-        for piece in re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_/\-])(?=.)", word):
-            for start in range(0, len(piece), letters):
-                part = piece[start : start + letters]
-                joined = lines[-1] + (glue if lines[-1] else "") + part
-                if len(joined) <= letters:
-                    lines[-1] = joined
-                else:
-                    lines.append(part)
-                glue = ""
-    return "\n".join(line for line in lines if line)
+    lines: list[str] = []
+    for paragraph in text.splitlines():
+        lines.append("")
+        for word in paragraph.split():
+            glue = " "
+            for piece in re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_/\-])(?=.)", word):
+                for start in range(0, len(piece), letters):
+                    part = piece[start : start + letters]
+                    joined = lines[-1] + (glue if lines[-1] else "") + part
+                    if len(joined) <= letters:
+                        lines[-1] = joined
+                    else:
+                        lines.append(part)
+                    glue = ""
+    return "\n".join(lines)
 
 
 def _bin_edges(values: Array, bins: int, quantiles: tuple[float, float]) -> Array:
