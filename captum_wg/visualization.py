@@ -150,7 +150,8 @@ def visualize_attributions(
     if len(titles) != count:
         raise ValueError(f"title has {len(titles)} entries, but there are {count} maps; give one for each")
     pictures = _pictures(maps, signed, _scales(maps, quantiles, scale))
-    figure, axes = _axes(plt_fig_axis, (1, count), fig_size or (3.0 * count, 3.0), use_pyplot)
+    size = fig_size or (3.0 * count, 3.0)
+    figure, axes = _axes(plt_fig_axis, (1, count), size, use_pyplot, layout="constrained")
     for axis, picture, text in zip(axes, pictures, titles, strict=True):
         _draw(axis, picture)
         if text is not None:
