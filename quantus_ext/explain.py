@@ -106,6 +106,7 @@ def explainer(
             the targets, Tensors with N rows in additional_forward_args, a feature_mask, layer_mask or neutral of the
             inputs' dimensions with N rows, and baselines (N, K, ...). baselines (N, ...) are cut where the class pairs
             them with the inputs (not for GradientShap and DeepLiftShap; for captum_wg if pairing="paired").
+            FeaturePermutation exchanges values within a chunk.
         reduce_axes: dims of the attribution that are summed, as in Quantus; () keeps all. Attributions of fewer than
             three dims are left as they are.
         keepdims: keep summed dims with size 1.
@@ -201,42 +202,61 @@ def _attribute(
         target = _targets(targets, len(x), x.device)
         axes = _axes(options["reduce_axes"], x.ndim)
         attribution = _attribution(make, model, options, x)
+        name = type(attribution).__name__
         parameters = inspect.signature(attribution.attribute).parameters
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        takes_target = "target" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
         mode = kwargs.get("interpolate_mode", "nearest")
-        if "interpolate_mode" not in parameters:
-            kwargs.pop("interpolate_mode", None)
         if seed is not None and "generator" in parameters:
             kwargs["generator"], seed = seed, None
-        kwargs = {name: _to_model(name, value, x) for name, value in kwargs.items()}
-        baselines = kwargs.get("baselines")
-        shared = isinstance(baselines, Tensor) and baselines.ndim == x.ndim and len(baselines) != len(x)
-        if shared and "pairing" in parameters and kwargs.get("pairing") is None:
-            # Left unset it would be asked about in every chunk that has as many examples as there are baselines.
-            kwargs["pairing"] = "shared"
-
-        smallest = 1
-        if isinstance(attribution, _PERMUTING):
-            smallest = 2
-            if len(x) < 2:
-                raise ValueError(
-                    f"{type(attribution).__name__} exchanges values between the examples of a batch, so it needs at "
-                    f"least 2 of them, got 1; explain several inputs in one call"
-                )
+        kwargs = _to_class(kwargs, x, parameters)
         parts = []
         with _seeded(seed):
-            for rows in chunks(len(x), positive_integer(options["batch_size"], "batch_size"), smallest):
-                call = {name: _cut(name, value, rows, x, attribution, kwargs) for name, value in kwargs.items()}
-                if target is not None and ("target" in parameters or takes_any):
+            slices = _slices(len(x), options["batch_size"], attribution)
+            for rows in slices:
+                call = {key: _cut(key, value, rows, x, attribution, kwargs) for key, value in kwargs.items()}
+                if target is not None and takes_target:
                     call["target"] = target if isinstance(target, int) else target[rows]
                 _check_arguments(attribution.attribute, call)
-                result = attribution.attribute(inputs=x[rows], **call)
-                parts.append(_map(result, x[rows], options["interpolate"], mode, type(attribution).__name__))
+                try:
+                    # Some of Captum's classes warn of inputs that don't require gradients.
+                    result = attribution.attribute(inputs=x[rows].requires_grad_(), **call)
+                except ValueError as error:
+                    if len(slices) == 1:
+                        raise
+                    raise ValueError(f"{error} (examples counted from input {rows.start})") from error
+                parts.append(_map(result, x[rows], options["interpolate"], mode, name))
         attributions = torch.cat(parts)
     if axes and x.ndim > 2:
         attributions = attributions.sum(axes, keepdim=bool(options["keepdims"]))
     return to_array(attributions)
+
+
+def _to_class(kwargs: Mapping[str, Any], x: Tensor, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """attribute's arguments: what is ours taken out, arrays as Tensors, the reading of shared baselines settled."""
+    kwargs = {
+        name: _to_model(name, value, x)
+        for name, value in kwargs.items()
+        if name != "interpolate_mode" or name in parameters
+    }
+    baselines = kwargs.get("baselines")
+    shared = isinstance(baselines, Tensor) and baselines.ndim == x.ndim and len(baselines) != len(x)
+    if shared and "pairing" in parameters and kwargs.get("pairing") is None:
+        # Left unset it would be asked about in every chunk that has as many examples as there are baselines.
+        kwargs["pairing"] = "shared"
+    return kwargs
+
+
+def _slices(count: int, batch_size: Any, attribution: Attribution) -> list[slice]:
+    size = positive_integer(batch_size, "batch_size")
+    if not isinstance(attribution, _PERMUTING):
+        return chunks(count, size)
+    if count < 2:
+        raise ValueError(
+            f"{type(attribution).__name__} exchanges values between the examples of a batch, so it needs at "
+            f"least 2 of them, got 1; explain several inputs in one call"
+        )
+    return chunks(count, size, smallest=2)
 
 
 def _merge(
@@ -293,8 +313,10 @@ def _resolve(method: Method) -> Callable[..., Attribution]:
                 f"{_unknown(method, _names())}. Quantus' own methods work with quantus_ext.explain and quantus.explain"
             )
     if inspect.isclass(make):
-        first = next(iter(inspect.signature(make).parameters), None)
-        if not issubclass(make, Attribution) or first not in ("forward_func", "model"):
+        of_model = issubclass(make, Attribution) and (
+            next(iter(inspect.signature(make).parameters), None) in ("forward_func", "model")
+        )
+        if not of_model:
             raise ValueError(
                 f"{make.__name__} is not made of a model alone; give a function of the model that returns "
                 f"the attribution object, such as lambda model: NoiseTunnel(Saliency(model))"
