@@ -45,8 +45,8 @@ class Mean:
     needs_input_gradients = False
 
     def init(self, inputs: Inputs | None) -> None:
-        self._sums: tuple[Tensor, ...] | None = None
-        self._weight: Tensor | float = 0.0
+        self._sums: tuple[Tensor, ...] = ()
+        self._weight: Tensor | None = None
         self._is_tuple = False
 
     def update(
@@ -59,11 +59,15 @@ class Mean:
     ) -> None:
         self._is_tuple = isinstance(gradients, tuple)
         sums = tuple(_weighted_sum(_wide(g), weights) for g in as_tuple(gradients))
-        self._sums = sums if self._sums is None else tuple(a + b for a, b in zip(self._sums, sums, strict=True))
-        self._weight = self._weight + weights.sum(1)
+        weight = weights.sum(1)
+        if self._weight is None:
+            self._sums, self._weight = sums, weight
+            return
+        self._sums = tuple(a + b for a, b in zip(self._sums, sums, strict=True))
+        self._weight = self._weight + weight
 
     def finish(self) -> Inputs:
-        return like_inputs(tuple(s / _beside(self._weight, s) for s in self._sums or ()), self._is_tuple)
+        return _per_weight(self._sums, self._weight, self._is_tuple)
 
 
 class Variance:
@@ -76,7 +80,8 @@ class Variance:
     needs_input_gradients = False
 
     def init(self, inputs: Inputs | None) -> None:
-        self._means: list[Tensor] | None = None
+        self._origins: list[Tensor] = []
+        self._means: list[Tensor] = []
         self._squares: list[Tensor] = []
         self._weight: Tensor | None = None
         self._is_tuple = False
@@ -92,26 +97,29 @@ class Variance:
         self._is_tuple = isinstance(gradients, tuple)
         weight = weights.sum(1)
         means, squares = [], []
-        for gradient in as_tuple(gradients):
-            g = _wide(gradient)
-            # Relative to the first point, so that equal gradients have exactly their own value as mean.
-            first = g[:, :1]
-            mean = first + _weighted_sum(g - first, weights).unsqueeze(1) / _beside(weight, g[:, 0]).unsqueeze(1)
-            squares.append(_weighted_sum((g - mean).square(), weights))
-            means.append(mean.squeeze(1))
-        if self._weight is None or self._means is None:
+        if self._weight is None:
+            # All is relative to the first point: equal gradients have a mean of exactly 0, and the running mean of
+            # large, nearly equal ones keeps its digits.
+            self._origins = [_wide(g)[:, :1].clone() for g in as_tuple(gradients)]
+        for gradient, origin in zip(as_tuple(gradients), self._origins, strict=True):
+            g = _wide(gradient) - origin
+            mean = _weighted_sum(g, _share(weights, weight.unsqueeze(1)))
+            squares.append(_weighted_sum((g - mean.unsqueeze(1)).square(), weights))
+            means.append(mean)
+        if self._weight is None:
             self._means, self._squares, self._weight = means, squares, weight
             return
         total = self._weight + weight
+        share = _share(weight, total)
         for i, (mean, square) in enumerate(zip(means, squares, strict=True)):
             difference = mean - self._means[i]
-            self._means[i] = self._means[i] + difference * _beside(weight / total, mean)
-            between = difference.square() * _beside(self._weight * weight / total, mean)
+            self._means[i] = self._means[i] + difference * _beside(share, mean)
+            between = difference.square() * _beside(self._weight * share, mean)
             self._squares[i] = self._squares[i] + square + between
         self._weight = total
 
     def finish(self) -> Inputs:
-        return like_inputs(tuple(s / _beside(self._weight, s) for s in self._squares), self._is_tuple)
+        return _per_weight(tuple(self._squares), self._weight, self._is_tuple)
 
 
 class _MeanCosine:
@@ -287,8 +295,17 @@ def _weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights.to(values.dtype).view(*weights.shape, *(1,) * (values.ndim - 2))).sum(1)
 
 
-def _beside(weight: Tensor | float | None, values: Tensor) -> Tensor:
-    """A weight (1 or b,) shaped to multiply values (b, *feature)."""
-    if not isinstance(weight, Tensor):
+def _share(part: Tensor, total: Tensor) -> Tensor:
+    """part / total, and 0 where nothing has any weight."""
+    return torch.where(total > 0, part / total, torch.zeros_like(part))
+
+
+def _per_weight(totals: tuple[Tensor, ...], weight: Tensor | None, is_tuple: bool) -> Inputs:
+    if weight is None:
         raise RuntimeError("a measure was finished before it was given any point")
+    return like_inputs(tuple(t / _beside(weight, t) for t in totals), is_tuple)
+
+
+def _beside(weight: Tensor, values: Tensor) -> Tensor:
+    """A weight (1 or b,) shaped to multiply values (b, *feature)."""
     return weight.to(values.dtype).view(-1, *(1,) * (values.ndim - 1))
