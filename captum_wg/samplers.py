@@ -64,7 +64,8 @@ def segments(
 
     def points(examples: slice, chosen: slice) -> tuple[Tensor, ...]:
         offsets = _differences(inputs, references, examples, which[chosen])
-        limit = (radius / _norm(offsets)).clamp(max=1.0)
+        distance = _norm(offsets)
+        limit = torch.where(distance > radius, radius / distance, torch.ones_like(distance))
         return _step(inputs, examples, offsets, share[chosen].to(limit.dtype) * limit)
 
     return points
