@@ -423,7 +423,7 @@ def _stream(
     def finish() -> None:
         if group is not None:
             for name, measure in measures.items():
-                results[name].append(measure.finish())
+                results[name].append(_checked(name, measure.finish(), group.stop - group.start))
 
     for tile in problem.gradients(points, n_points, like):
         if tile.examples != group:
@@ -438,7 +438,7 @@ def _stream(
         for name, measure in measures.items():
             measure.update(gradients, at, inputs, input_gradients if wanted[name] else None, share)
     finish()
-    return {name: _join(name, parts, like, measures[name]) for name, parts in results.items()}
+    return {name: _join(parts, like, measures[name]) for name, parts in results.items()}
 
 
 def _gradients_at_inputs(problem: Problem) -> tuple[Tensor, ...]:
@@ -463,14 +463,13 @@ def _make_measures(measures: Measures) -> dict[str, Measure]:
             if measure not in MEASURES:
                 raise ValueError(f"measures[{name!r}] must be one of {tuple(MEASURES)}, got {measure!r}")
             measure = MEASURES[measure]()
-        elif isinstance(measure, type):
+        if isinstance(measure, type):
             measure = measure()
-        elif not isinstance(measure, Measure):
+        if not isinstance(measure, Measure):
             if not callable(measure):
                 raise TypeError(
                     f"measures[{name!r}] must be a built-in name, an object with init, update and finish, or a "
-                    "function, "
-                    f"got {type(measure).__name__}"
+                    f"function, got {type(measure).__name__}"
                 )
             measure = Collected(measure)
         if any(measure is other for other in made.values()):
@@ -494,7 +493,7 @@ def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like:
             f"weights must have shape (S,) = ({n_points},) or (B, S) = ({n_examples}, {n_points}), got "
             f"{tuple(weights.shape)}"
         )
-    rows = weights.to(dtype=torch.float64, device="cpu").view(-1, n_points)
+    rows = weights.detach().to(dtype=torch.float64, device="cpu").reshape(-1, n_points)
     if not torch.isfinite(rows).all() or (rows < 0).any() or (rows.sum(1) <= 0).any():
         raise ValueError("weights must be finite and not negative, with a positive sum for each example")
     return (rows / rows.sum(1, keepdim=True)).to(dtype=dtype, device=like[0].device)
@@ -511,14 +510,24 @@ def _check_collected(name: str, n_points: int, n_rows: int, like: tuple[Tensor, 
         )
 
 
-def _join(name: str, parts: list[Any], like: tuple[Tensor, ...], measure: Measure) -> Any:
-    """The results of all groups as one, in the inputs' dtype if the measure is a built-in one."""
-    builtin = isinstance(measure, Mean | Variance | StabilityCosine | ConsistencyCosine)
-    for part in parts:
-        if not all(isinstance(p, Tensor) for p in as_tuple(part)):
+def _checked(name: str, result: Any, n_examples: int) -> Any:
+    """What a measure gave for a group of b examples: one row for each of them."""
+    for part in as_tuple(result):
+        if not isinstance(part, Tensor):
             raise TypeError(
                 f"measures[{name!r}] must return a Tensor or a tuple of Tensors (b, ...), got {type(part).__name__}"
             )
+        if part.ndim == 0 or part.shape[0] != n_examples:
+            raise ValueError(
+                f"measures[{name!r}] must return one row for each example of a group, (b, ...) = ({n_examples}, ...), "
+                f"got shape {tuple(part.shape)}; reduce over dimension 1, the points, only"
+            )
+    return result
+
+
+def _join(parts: list[Any], like: tuple[Tensor, ...], measure: Measure) -> Any:
+    """The results of all groups as one, in the inputs' dtype if the measure is a built-in one."""
+    builtin = isinstance(measure, Mean | Variance | StabilityCosine | ConsistencyCosine)
     joined = tuple(torch.cat(pieces) for pieces in zip(*map(as_tuple, parts), strict=True))
     if builtin:
         joined = tuple(j.to(x.dtype) for j, x in zip(joined, like, strict=True))
