@@ -1,0 +1,463 @@
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captum_wg.measures import (
+    ANGLES,
+    Collected,
+    ConsistencyCosine,
+    Mean,
+    Measure,
+    StabilityCosine,
+    Variance,
+    cosines,
+)
+
+COSINES = [StabilityCosine, ConsistencyCosine]
+BUILT_IN = [Mean, Variance, *COSINES]
+
+
+def randn(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def equal_weights(n_points, dtype=torch.float64):
+    return torch.full((1, n_points), 1 / n_points, dtype=dtype)
+
+
+def normalised(weights):
+    return weights / weights.sum(1, keepdim=True)
+
+
+def run(measure, gradients, weights=None, points=None, inputs=None, input_gradients=None, sizes=None):
+    """A measure of gradients (B, S, ...), given in tiles of these sizes."""
+    first = gradients[0] if isinstance(gradients, tuple) else gradients
+    n_points = first.shape[1]
+    weights = equal_weights(n_points, torch.promote_types(first.dtype, torch.float32)) if weights is None else weights
+    measure.init(inputs)
+    start = 0
+    for size in sizes or [n_points]:
+        tile = slice(start, start + size)
+        start += size
+
+        def part(values, tile=tile):
+            if values is None:
+                return None
+            return tuple(v[:, tile] for v in values) if isinstance(values, tuple) else values[:, tile]
+
+        measure.update(part(gradients), part(points), inputs, input_gradients, weights[:, tile])
+    assert start == n_points
+    return measure.finish()
+
+
+def tilings(n_points):
+    return st.lists(st.integers(1, n_points), min_size=1, max_size=n_points).map(
+        lambda cuts: [
+            b - a for a, b in zip([0, *sorted(set(cuts))], [*sorted(set(cuts)), n_points], strict=True) if b > a
+        ]
+    )
+
+
+# Literal replicas, element by element in Python's floats
+
+
+def replica_mean(gradients, weights):
+    result = torch.zeros_like(gradients[:, 0])
+    for b in range(gradients.shape[0]):
+        row = weights[b if len(weights) > 1 else 0].tolist()
+        for place in torch.ones(gradients.shape[2:]).nonzero().tolist():
+            at = tuple(place)
+            result[(b, *at)] = math.fsum(w * float(gradients[(b, s, *at)]) for s, w in enumerate(row))
+    return result
+
+
+def replica_variance(gradients, weights):
+    """Eq. 6 as it is printed, E[g^2] - E[g]^2, in exact rational arithmetic."""
+    result = torch.zeros(gradients[:, 0].shape, dtype=torch.float64)
+    for b in range(gradients.shape[0]):
+        row = [Fraction(w) for w in weights[b if len(weights) > 1 else 0].tolist()]
+        row = [w / sum(row) for w in row]
+        for place in torch.ones(gradients.shape[2:]).nonzero().tolist():
+            g = [Fraction(float(gradients[(b, s, *place)])) for s in range(len(row))]
+            square = sum(w * v * v for w, v in zip(row, g, strict=True))
+            mean = sum(w * v for w, v in zip(row, g, strict=True))
+            result[(b, *place)] = float(square - mean * mean)
+    return result
+
+
+def replica_cosine(u, v):
+    dot = math.fsum(a * b for a, b in zip(u, v, strict=True))
+    lengths = math.sqrt(math.fsum(a * a for a in u)) * math.sqrt(math.fsum(b * b for b in v))
+    return dot / lengths if lengths else 0.0
+
+
+def replica_channel_pairs(u, v):
+    """Of two images (3, H, W): theta_rg goes to blue, theta_gb to red, theta_br to green."""
+    red, green, blue = 0, 1, 2
+    result = torch.zeros_like(u)
+    for i in range(u.shape[1]):
+        for j in range(u.shape[2]):
+            p, q = u[:, i, j].tolist(), v[:, i, j].tolist()
+            result[blue, i, j] = replica_cosine([p[red], p[green]], [q[red], q[green]])
+            result[red, i, j] = replica_cosine([p[green], p[blue]], [q[green], q[blue]])
+            result[green, i, j] = replica_cosine([p[blue], p[red]], [q[blue], q[red]])
+    return result
+
+
+def replica_pixel(u, v):
+    result = torch.zeros_like(u)
+    for i in range(u.shape[1]):
+        for j in range(u.shape[2]):
+            result[:, i, j] = replica_cosine(u[:, i, j].tolist(), v[:, i, j].tolist())
+    return result
+
+
+def replica_global(u, v):
+    return torch.full_like(u, replica_cosine(u.flatten().tolist(), v.flatten().tolist()))
+
+
+REPLICAS = {"channel_pairs": replica_channel_pairs, "pixel": replica_pixel, "global": replica_global}
+
+
+@pytest.mark.parametrize("weights", [equal_weights(5), normalised(randn(1, 5).abs()), normalised(randn(2, 5).abs())])
+@pytest.mark.parametrize("sizes", [[5], [2, 3], [1] * 5])
+def test_mean_and_variance_replicas(weights, sizes):
+    gradients = randn(2, 5, 3, 2, seed=1)
+    torch.testing.assert_close(run(Mean(), gradients, weights, sizes=sizes), replica_mean(gradients, weights))
+    torch.testing.assert_close(run(Variance(), gradients, weights, sizes=sizes), replica_variance(gradients, weights))
+
+
+@pytest.mark.parametrize("angle", REPLICAS)
+def test_cosine_replicas(angle):
+    u, v = randn(2, 4, 3, 2, 3, seed=2), randn(2, 4, 3, 2, 3, seed=3)
+    (result,) = cosines((u,), (v,), angle)
+    expected = torch.stack([torch.stack([REPLICAS[angle](u[b, s], v[b, s]) for s in range(4)]) for b in range(2)])
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("angle", REPLICAS)
+@pytest.mark.parametrize("sizes", [[4], [3, 1]])
+def test_stability_and_consistency_replicas(angle, sizes):
+    gradients, points = randn(2, 4, 3, 2, 2, seed=4), randn(2, 4, 3, 2, 2, seed=5)
+    x, at_x = randn(2, 3, 2, 2, seed=6), randn(2, 3, 2, 2, seed=7)
+    weights = normalised(randn(2, 4, seed=8).abs())
+    stability, consistency = torch.zeros_like(x), torch.zeros_like(x)
+    for b in range(2):
+        for s in range(4):
+            stability[b] += weights[b, s] * REPLICAS[angle](points[b, s] - x[b], gradients[b, s])
+            consistency[b] += weights[b, s] * REPLICAS[angle](at_x[b], gradients[b, s])
+    options = dict(weights=weights, points=points, inputs=x, input_gradients=at_x, sizes=sizes)
+    torch.testing.assert_close(run(StabilityCosine(angle), gradients, **options), stability)
+    torch.testing.assert_close(run(ConsistencyCosine(angle), gradients, **options), consistency)
+
+
+def test_published_mapping_of_angles_to_channels():
+    # Only red and green differ between the two: the angle of green and blue is 0, that of red and blue too.
+    u = torch.tensor([1.0, 0.0, 0.0]).view(1, 1, 3, 1, 1)
+    v = torch.tensor([0.0, 1.0, 0.0]).view(1, 1, 3, 1, 1)
+    w = torch.tensor([1.0, 1.0, 0.0]).view(1, 1, 3, 1, 1)
+    half = math.sqrt(0.5)
+    for other, rg, gb, br in [(u, 1, 0, 1), (v, 0, 0, 0), (w, half, 0, 1)]:
+        (shown,) = cosines((u,), (other,), "channel_pairs")
+        red, green, blue = shown.flatten().tolist()
+        assert (red, green, blue) == pytest.approx((gb, br, rg))
+
+
+# Mean and variance
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3), tilings(7), st.integers(0, 1000))
+def test_variance_of_a_constant_is_exactly_zero(values, sizes, seed):
+    gradients = torch.tensor(values).expand(2, 7, 3)
+    weights = normalised(randn(2, 7, seed=seed).abs() + 0.01).float()
+    assert (run(Variance(), gradients, weights, sizes=sizes) == 0).all()
+    assert (run(Variance(), gradients, sizes=sizes) == 0).all()
+
+
+@given(st.lists(st.floats(-(2.0**50), 2.0**50, width=32), min_size=7, max_size=7), tilings(7))
+def test_variance_is_never_negative(values, sizes):
+    assert (run(Variance(), torch.tensor(values).view(1, 7, 1), sizes=sizes) >= 0).all()
+
+
+@pytest.mark.parametrize("sizes", [[400], [100] * 4, [1] * 400, [399, 1]])
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e6])
+def test_variance_does_not_cancel(offset, sizes):
+    gradients = (offset + (2.0 if abs(offset) > 1e5 else 0.1) * randn(2, 400, 3, seed=9)).float()
+    expected = gradients.double().var(1, correction=0)
+    torch.testing.assert_close(run(Variance(), gradients, sizes=sizes).double(), expected, rtol=2e-5, atol=0)
+    naive = gradients.square().mean(1) - gradients.mean(1).square()
+    assert offset == 0 or ((naive - expected).abs() > 0.5 * expected).any()
+
+
+@pytest.mark.parametrize("measure", [Mean, Variance])
+def test_weighted_points_are_repeated_points(measure):
+    gradients, times = randn(2, 4, 3, seed=10), torch.tensor([3, 1, 5, 2])
+    repeated = gradients.repeat_interleave(times, 1)
+    weighted = run(measure(), gradients, times[None].double() / 11, sizes=[1, 3])
+    torch.testing.assert_close(weighted, run(measure(), repeated, sizes=[4, 7]))
+
+
+@pytest.mark.parametrize("measure", [Mean, Variance])
+@pytest.mark.parametrize("sizes", [[6], [1] * 6, [2, 4], [3, 3]])
+def test_points_without_weight_do_not_count(measure, sizes):
+    gradients = randn(2, 6, 3, seed=11)
+    first = torch.tensor([[0.0, 0, 0, 1, 1, 0]], dtype=torch.float64) / 2
+    torch.testing.assert_close(run(measure(), gradients, first, sizes=sizes), run(measure(), gradients[:, 3:5]))
+    each = torch.cat([first, first.flip(1)])
+    result = run(measure(), gradients, each, sizes=sizes)
+    torch.testing.assert_close(result[1], run(measure(), gradients[:, 1:3])[1])
+    assert torch.isfinite(result).all()
+
+
+@pytest.mark.parametrize("measure", [Mean, Variance])
+@given(sizes=tilings(9), seed=st.integers(0, 1000))
+def test_tiles_are_one_tile(measure, sizes, seed):
+    gradients, weights = randn(2, 9, 3, seed=seed), normalised(randn(2, 9, seed=seed + 1).abs() + 0.01)
+    torch.testing.assert_close(run(measure(), gradients, weights, sizes=sizes), run(measure(), gradients, weights))
+
+
+@pytest.mark.parametrize("make", BUILT_IN)
+@given(order=st.permutations(range(6)))
+def test_order_of_points_changes_nothing(make, order):
+    gradients, points = randn(2, 6, 3, seed=12), randn(2, 6, 3, seed=13)
+    weights = normalised(randn(1, 6, seed=14).abs())
+    others = dict(inputs=randn(2, 3, seed=15), input_gradients=randn(2, 3, seed=16))
+    plain = run(make(), gradients, weights, points, **others)
+    moved = run(make(), gradients[:, order], weights[:, order], points[:, order], **others, sizes=[2, 4])
+    torch.testing.assert_close(moved, plain)
+
+
+def test_variance_is_of_the_population():
+    gradients = torch.tensor([[1.0, 3.0]]).view(1, 2, 1)
+    assert run(Variance(), gradients).item() == 1.0
+    assert run(Variance(), gradients[:, :1]).item() == 0.0
+
+
+def test_variance_moves_with_scale_squared_and_not_with_shift():
+    gradients = randn(2, 8, 3, seed=17)
+    torch.testing.assert_close(run(Variance(), 3 * gradients + 5), 9 * run(Variance(), gradients))
+    torch.testing.assert_close(run(Mean(), 3 * gradients + 5), 3 * run(Mean(), gradients) + 5)
+
+
+@pytest.mark.parametrize("make", BUILT_IN)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_summed_in_float32(make, dtype):
+    gradients, points = randn(2, 600, 3, dtype=dtype, seed=18), randn(2, 600, 3, dtype=dtype, seed=19)
+    others = dict(inputs=randn(2, 3, dtype=dtype, seed=20), input_gradients=randn(2, 3, dtype=dtype, seed=21))
+    half = run(make(), gradients, None, points, **others, sizes=[1] * 600)
+    wide = {name: value.double() for name, value in others.items()}
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(
+        half.double(), run(make(), gradients.double(), None, points.double(), **wide), atol=1e-5, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("make", [Mean, Variance])
+def test_tuples_are_measured_element_by_element(make):
+    gradients = randn(2, 5, 3, seed=22), randn(2, 5, 2, 2, seed=23)
+    result = run(make(), gradients, sizes=[2, 3])
+    assert isinstance(result, tuple)
+    for value, gradient in zip(result, gradients, strict=True):
+        torch.testing.assert_close(value, run(make(), gradient))
+
+
+@pytest.mark.parametrize("make", BUILT_IN)
+def test_init_forgets_everything(make):
+    others = dict(points=randn(2, 5, 3, seed=24), inputs=randn(2, 3, seed=25), input_gradients=randn(2, 3, seed=26))
+    measure = make()
+    run(measure, 1e6 * randn(2, 5, 3, seed=27), **others)
+    assert torch.equal(run(measure, randn(2, 5, 3, seed=28), **others), run(make(), randn(2, 5, 3, seed=28), **others))
+
+
+# Cosines
+
+
+@pytest.mark.parametrize("angle", ANGLES)
+@given(scale=st.sampled_from([1e-30, 1e-20, 1e-8, 1.0, 1e12, 1e25]), seed=st.integers(0, 1000))
+@settings(max_examples=30)
+def test_cosines_are_in_range_and_know_no_scale(angle, scale, seed):
+    u, v = randn(1, 4, 3, 2, 2, seed=seed), randn(1, 4, 3, 2, 2, seed=seed + 1)
+    (expected,) = cosines((u,), (v,), angle)
+    (result,) = cosines((scale * u.float(),), (v.float(),), angle)
+    assert result.abs().max() <= 1
+    torch.testing.assert_close(result.double(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(cosines((v.float(),), (scale * u.float(),), angle)[0], result, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("angle", ANGLES)
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=30)
+def test_cosine_with_itself_is_one_and_never_more(angle, seed):
+    u = randn(1, 4, 3, 2, 2, seed=seed, dtype=torch.float32)
+    (same,), (opposite,) = cosines((u,), (u,), angle), cosines((u,), (-2 * u,), angle)
+    assert same.max() <= 1 and same.min() > 1 - 1e-6
+    assert opposite.min() >= -1 and opposite.max() < -1 + 1e-6
+
+
+@pytest.mark.parametrize("angle", ANGLES)
+def test_a_zero_vector_has_cosine_zero(angle):
+    u, zero = randn(1, 2, 3, 2, 2), torch.zeros(1, 2, 3, 2, 2, dtype=torch.float64)
+    for pair in [(u, zero), (zero, u), (zero, zero)]:
+        assert (cosines(*[(p,) for p in pair], angle)[0] == 0).all()
+    # Zero at one pixel only.
+    partly = u.clone()
+    partly[..., 0, 0] = 0
+    (result,) = cosines((partly,), (u,), angle)
+    if angle != "global":
+        assert (result[..., 0, 0] == 0).all()
+        assert (result[..., 1, 1] > 0.99).all()
+
+
+@pytest.mark.parametrize(
+    "feature, expected",
+    [
+        ((), "global"),
+        ((4,), "global"),
+        ((3,), "global"),
+        ((5, 3), "global"),
+        ((3, 5), "global"),
+        ((1, 2, 2), "global"),
+        ((2, 2, 3), "pixel"),
+        ((3, 2, 2), "channel_pairs"),
+        ((4, 2, 2), "pixel"),
+        ((1, 2, 2, 2), "global"),
+        ((3, 2, 2, 2), "channel_pairs"),
+        ((2, 3, 2, 2), "pixel"),
+    ],
+)
+def test_auto_chooses_by_channels(feature, expected):
+    u, v = randn(2, 3, *feature, seed=1), randn(2, 3, *feature, seed=2)
+    (automatic,), (named,) = cosines((u,), (v,)), cosines((u,), (v,), expected)
+    assert torch.equal(automatic, named)
+    assert automatic.shape == u.shape
+    others = [a for a in REPLICAS if a != expected and not (a == "channel_pairs" and feature[:1] != (3,))]
+    for other in others:
+        if len(feature) > 2 and feature[0] != 1:
+            assert not torch.allclose(cosines((u,), (v,), other)[0], automatic)
+
+
+def test_global_angle_of_a_tuple_is_one_angle():
+    u, v = (
+        (randn(1, 2, 3, seed=1), randn(1, 2, 4, 2, 2, seed=2)),
+        (randn(1, 2, 3, seed=3), randn(1, 2, 4, 2, 2, seed=4)),
+    )
+    joined = [torch.cat([x.flatten(2) for x in w], 2) for w in (u, v)]
+    for s in range(2):
+        expected = replica_cosine(joined[0][0, s].tolist(), joined[1][0, s].tolist())
+        for part in cosines(u, v, "global"):
+            torch.testing.assert_close(part[0, s], torch.full_like(part[0, s], expected))
+    row, image = cosines(u, v, "auto")
+    torch.testing.assert_close(row, cosines(u, v, "global")[0])
+    torch.testing.assert_close(image, cosines((u[1],), (v[1],), "pixel")[0])
+
+
+def test_global_angle_of_a_tuple_with_one_tiny_element():
+    # Elements are scaled by their common largest, not each by its own.
+    u = torch.ones(1, 1, 1), torch.full((1, 1, 1), 1e-30)
+    v = torch.full((1, 1, 1), 1e-30), torch.ones(1, 1, 1)
+    assert cosines(u, v, "global")[0].item() < 1e-20
+
+
+def test_pixel_of_one_channel_is_the_sign():
+    u, v = randn(1, 2, 1, 3, 3, seed=1), randn(1, 2, 1, 3, 3, seed=2)
+    torch.testing.assert_close(cosines((u,), (v,), "pixel")[0], torch.sign(u * v))
+
+
+def test_pixel_of_two_channels_is_one_plane_angle():
+    u, v = randn(1, 1, 2, 1, 1, seed=1), randn(1, 1, 2, 1, 1, seed=2)
+    a, b = (math.atan2(*w.flatten().tolist()) for w in (u, v))
+    assert cosines((u,), (v,), "auto")[0].flatten().tolist() == pytest.approx([math.cos(a - b)] * 2)
+
+
+@pytest.mark.parametrize("make", COSINES)
+def test_means_of_cosines_stay_in_range(make):
+    # Weights in float32 whose sum exceeds 1 by rounding.
+    gradients = torch.ones(1, 1000, 3)
+    points, x = 2 * torch.ones(1, 1000, 3), torch.ones(1, 3)
+    result = run(make(), gradients, None, points, x, torch.ones(1, 3), sizes=[7] * 142 + [6])
+    assert result.max() <= 1
+    assert result.min() > 1 - 1e-5
+
+
+def test_sign_of_stability_is_that_of_points_less_inputs():
+    x, points = torch.zeros(1, 2), torch.tensor([[[1.0, 0.0]]])
+    assert (run(StabilityCosine(), points, None, points, x) == 1).all()
+    assert (run(StabilityCosine(), -points, None, points, x) == -1).all()
+
+
+# A plain function
+
+
+@pytest.mark.parametrize("is_tuple", [False, True])
+def test_collected_gets_all_points_at_once(is_tuple):
+    gradients, points = randn(2, 7, 3, seed=1), randn(2, 7, 3, seed=2)
+    x, at_x = randn(2, 3, seed=3), randn(2, 3, seed=4)
+    given = (gradients, points, x, at_x)
+    if is_tuple:
+        given = tuple((v, 2 * v) for v in given)
+    weights = normalised(randn(2, 7, seed=5).abs())
+    seen = []
+    measure = Collected(lambda *values: seen.append(values) or x)
+    assert run(measure, given[0], weights, given[1], given[2], given[3], sizes=[3, 1, 3]) is x
+    (values,) = seen
+    assert torch.equal(values[4], weights)
+    for value, expected in zip(values[:4], given, strict=True):
+        if is_tuple:
+            assert len(value) == 2
+            assert all(torch.equal(v, e) for v, e in zip(value, expected, strict=True))
+        else:
+            assert torch.equal(value, expected)
+    # It keeps no gradients once it is done.
+    assert measure._tiles == []
+
+
+# The protocol and the guards
+
+
+@pytest.mark.parametrize("make", [*BUILT_IN, lambda: Collected(print)])
+def test_built_in_measures_are_measures(make):
+    assert isinstance(make(), Measure)
+
+
+def test_only_consistency_asks_for_gradients_at_inputs():
+    assert [m.needs_input_gradients for m in BUILT_IN] == [False, False, False, True]
+    assert Collected(print).needs_input_gradients
+
+
+@pytest.mark.parametrize("make", COSINES)
+@pytest.mark.parametrize("angle", ["rgb", "", None, 3])
+def test_unknown_angle(make, angle):
+    with pytest.raises(ValueError, match=r"angle must be one of \('auto', 'channel_pairs', 'pixel', 'global'\), got"):
+        make(angle)
+
+
+@pytest.mark.parametrize("feature", [(), (3,), (1, 2, 2), (4, 2, 2), (2, 3, 3)])
+def test_channel_pairs_need_three_channels(feature):
+    u = randn(1, 2, *feature)
+    with pytest.raises(ValueError, match=r"angle='channel_pairs' needs inputs with 3 channels, \(B, 3, ...\), got"):
+        cosines((u,), (u,), "channel_pairs")
+
+
+@pytest.mark.parametrize("feature", [(), (3,)])
+def test_pixels_need_channels(feature):
+    u = randn(1, 2, *feature)
+    with pytest.raises(ValueError, match=r"angle='pixel' needs inputs with channels, \(B, C, ...\), got"):
+        cosines((u,), (u,), "pixel")
+
+
+@pytest.mark.parametrize("make, name", [(StabilityCosine, "stability"), (ConsistencyCosine, "consistency")])
+def test_cosines_need_an_input(make, name):
+    with pytest.raises(ValueError, match=f"{name} compares with an input, but inputs is None"):
+        make().init(None)
+
+
+@pytest.mark.parametrize("make", BUILT_IN)
+def test_nothing_to_finish(make):
+    measure = make()
+    measure.init(torch.zeros(1, 2))
+    with pytest.raises(RuntimeError, match="finished before it was given any point"):
+        measure.finish()
