@@ -50,7 +50,10 @@ def input_gradients(
     with torch.inference_mode(False), torch.enable_grad():
         # A tensor made under inference_mode can't take part in autograd.
         args = tuple(a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in args)
-        output = select(forward_fn(*points, *args), target_ind, points[0].shape[0], bounds)
+        rows = len(points[0])
+        if bounds is None:
+            target_ind = Targets(target_ind, rows).of(torch.arange(rows, device=points[0].device))
+        output = select(forward_fn(*points, *args), target_ind, rows, bounds)
         if not output.requires_grad:
             raise ValueError(
                 "forward_func returns an output without a gradient: it depends on none of the inputs, or cuts the "

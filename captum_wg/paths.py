@@ -95,7 +95,8 @@ def random_paths(
     which = reference_order(references.count, n_samples, draws)
     nodes = torch.rand(n_samples, generator=draws, device=draws.device, dtype=torch.float64)
     noise = _noise(inputs, n_samples, each, draws) if any(each) else None
-    return Paths(inputs, references, which, nodes, torch.full((n_samples,), 1 / n_samples), noise)
+    weights = torch.full((n_samples,), 1 / n_samples, dtype=torch.float64)
+    return Paths(inputs, references, which, nodes, weights, noise)
 
 
 def along(values: Tensor, like: Tensor) -> Tensor:
