@@ -122,7 +122,6 @@ def test_sums_are_kept_in_float32_or_wider():
     assert list(kept.values()) == [torch.float32, torch.float32, torch.float32, torch.float64]
 
 
-@pytest.mark.filterwarnings("default::UserWarning")
 def test_warnings_point_at_the_callers_line():
     x = torch.ones(2, 3)
     method = ExpectedGradients(lambda x: x.sum(1))
