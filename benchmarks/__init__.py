@@ -1,0 +1,1 @@
+"""Runnable comparisons: `python -m benchmarks.NAME` prints a table and writes files."""

@@ -1,0 +1,147 @@
+"""A ResNet-18 for 32x32 images: from a checkpoint, or trained on the digits and cached."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.models import resnet18
+
+from benchmarks.errors import BenchmarkError
+
+# Part of the cached file's name: raise it whenever the training below changes.
+TRAINING_VERSION = 1
+
+
+def resnet18_32(classes: int = 10) -> nn.Module:
+    """torchvision's ResNet-18 with the usual stem for 32x32: a 3x3 first convolution of stride 1, no max-pool."""
+    model = resnet18(num_classes=classes)
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # methods that hook ReLUs can't have their inputs overwritten
+    return model
+
+
+def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
+    """The network with the state_dict stored at `path` (any floating dtype), in evaluation mode.
+
+    Raises:
+        BenchmarkError: no such file, or not a state_dict of this network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BenchmarkError(f"--weights {path} does not exist; give the file that holds the network's state_dict")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load fails in many ways on a file that is none of its own
+        raise BenchmarkError(f"--weights {path} could not be read as a PyTorch checkpoint: {error}") from error
+    if not isinstance(state, Mapping):
+        raise BenchmarkError(f"--weights {path} holds a {type(state).__name__}; a state_dict is needed")
+    model = resnet18_32(classes)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise BenchmarkError(
+            f"--weights {path} does not fit a ResNet-18 for 32x32 images with {classes} classes: {error}"
+        ) from error
+    return model.eval()
+
+
+def digits_model(train: Dataset, cache: str | Path | None = None, seed: int = 0) -> nn.Module:
+    """The network trained on the digits: read from the cache, or trained (about a minute on 2 cores) and put there."""
+    path = Path(cache or default_cache()) / f"digits_resnet18_v{TRAINING_VERSION}_seed{seed}.pt"
+    if path.is_file():
+        try:
+            return load_checkpoint(path)
+        except BenchmarkError as error:
+            warnings.warn(f"the cached network is unusable and is trained anew: {error}", stacklevel=2)
+    model = train_network(resnet18_32(), train, seed=seed)
+    try:
+        save_atomically(model.state_dict(), path)
+    except OSError as error:
+        warnings.warn(f"the trained network could not be cached in {path.parent}: {error}", stacklevel=2)
+    return model
+
+
+def train_network(model: nn.Module, train: Dataset, seed: int, epochs: int = 4, batch_size: int = 32) -> nn.Module:
+    """Train by one-cycle SGD with Nesterov momentum; the global random state is left as it was."""
+    started = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in model.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        generator = torch.Generator().manual_seed(seed)
+        batches = DataLoader(train, batch_size=batch_size, shuffle=True, generator=generator, drop_last=True)
+        model.train().to(memory_format=torch.channels_last)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs * len(batches))
+        for epoch in range(epochs):
+            total = 0.0
+            for x, y in batches:
+                loss = nn.functional.cross_entropy(model(x), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.item()
+            print(
+                f"training, epoch {epoch + 1} of {epochs}: loss {total / len(batches):.3f}, "
+                f"{time.perf_counter() - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+    return model.eval()
+
+
+def accuracy(model: nn.Module, test: Dataset, device: torch.device | str = "cpu", batch_size: int = 64) -> float:
+    """The share of test images that the model classifies correctly."""
+    correct = count = 0
+    with torch.no_grad():
+        for x, y in DataLoader(test, batch_size=batch_size):
+            correct += int((model(x.to(device)).argmax(1).cpu() == y).sum())
+            count += len(y)
+    return correct / count
+
+
+def ready(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """The model as it is measured: in evaluation mode, without parameter gradients, on its device.
+
+    The channels-last layout changes no result beyond rounding and makes convolutions faster.
+    """
+    model = model.eval().requires_grad_(False).to(device)
+    return model.to(memory_format=torch.channels_last)
+
+
+def default_cache() -> Path:
+    """The user's cache folder for this project, where the platform keeps such folders."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "captum-wg"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "captum-wg"
+    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"]) / "captum-wg" / "Cache"
+    return Path.home() / ".cache" / "captum-wg"
+
+
+def save_atomically(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a checkpoint so that no reader ever sees half of it, whoever else writes at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(dict(state), file)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

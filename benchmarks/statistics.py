@@ -1,0 +1,89 @@
+"""Comparing two methods on the same images."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """How a method's scores differ from a reference method's, image by image.
+
+    Attributes:
+        n: images that have both scores.
+        reference_mean, mean: the two means over these.
+        relative_change: mean / reference_mean - 1; negative = lower than the reference.
+        low, high: its 95 % bootstrap interval (images resampled in pairs, BCa).
+        p: two-sided p-value of the paired t-test of equal means.
+
+    Where n < 2 or all the differences are the same, what can't be computed is NaN.
+    """
+
+    n: int
+    reference_mean: float
+    mean: float
+    relative_change: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_comparison(
+    reference: Sequence[float], scores: Sequence[float], seed: int = 0, resamples: int = 9999, level: float = 0.95
+) -> PairedComparison:
+    """Compare scores (N,) with the reference's (N,) of the same images; pairs with a NaN are left out."""
+    a, b = np.asarray(reference, dtype=float), np.asarray(scores, dtype=float)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"paired scores must be two lists of one length, got shapes {a.shape} and {b.shape}")
+    paired = np.isfinite(a) & np.isfinite(b)
+    a, b = a[paired], b[paired]
+    if len(a) == 0:
+        return PairedComparison(0, *(float("nan"),) * 6)
+    low = high = p = float("nan")
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of degenerate samples, whose results are NaN
+        change = float(_relative_change(a, b))
+        if len(a) > 1:
+            p = float(stats.ttest_rel(b, a).pvalue)
+            interval = stats.bootstrap(
+                (a, b),
+                _relative_change,
+                paired=True,
+                vectorized=True,
+                confidence_level=level,
+                n_resamples=resamples,
+                random_state=np.random.default_rng(seed),
+            ).confidence_interval
+            low, high = float(interval.low), float(interval.high)
+    return PairedComparison(len(a), float(a.mean()), float(b.mean()), change, low, high, p)
+
+
+def compare(
+    scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], judges: Sequence[str], seed: int = 0
+) -> pd.DataFrame:
+    """The paired comparison of each (reference, method) under each judge, one row each.
+
+    Args:
+        scores: one row per method, judge and image, with the columns method, judge, image, score; methods or judges
+            that it does not hold are left out.
+    """
+    rows = []
+    for reference, method in pairs:
+        for judge in judges:
+            of_judge = scores[scores["judge"] == judge].pivot(index="image", columns="method", values="score")
+            if reference not in of_judge or method not in of_judge:
+                continue
+            result = paired_comparison(of_judge[reference].tolist(), of_judge[method].tolist(), seed)
+            rows.append({"judge": judge, "method": method, "reference": reference, **asdict(result)})
+    columns = ["judge", "method", "reference", *PairedComparison.__dataclass_fields__]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _relative_change(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+    return b.mean(axis=axis) / a.mean(axis=axis) - 1
