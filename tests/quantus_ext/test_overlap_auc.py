@@ -154,6 +154,8 @@ def test_bad_calls(images, masks):
         soft[3, 0, 1] = bad
         with pytest.raises(ValueError, match="other values in row 3"):
             metric(None, x, None, a, soft)
+    with pytest.raises(ValueError, match="other values in row 2"):
+        metric(None, x, None, a, masks * np.array([1, 1, -1, 1]).reshape(4, 1, 1))
     for shape in [(4, 7, 6), (4, 3, 6, 7), (3, 6, 7), (6, 7), (4, 42)]:
         with pytest.raises(ValueError, match=r"s_batch has shape .* does not fit inputs of shape \(4, 3, 6, 7\)"):
             metric(None, x, None, a, np.ones(shape))
