@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks import data, judges, methods, models, report
-from benchmarks.cells import Cell, Explanations, describe, run_cell
+from benchmarks.cells import Cell, Explanations, Store, describe, run_cell
 from benchmarks.errors import BenchmarkError
 from benchmarks.judges import Judge
 from benchmarks.methods import Method
@@ -56,7 +56,8 @@ def run(
     """Work off the cells of rows by columns, row by row; the robustness columns use the first images only."""
     results = Results([], {}, {}, {})
     with tqdm(total=len(rows) * (len(columns) + 1), unit="cell", disable=not progress) as bar:
-        source, store = "", {}
+        source = ""
+        store: Store = {}
         for method in rows:
             if method.source != source:
                 source, store = method.source, {}
@@ -115,7 +116,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data", choices=data.NAMES, default="digits", help="digits needs no files and trains its network on the spot")
     add("--root", type=Path, help="folder of CIFAR-10: train/ and test/ as an ImageFolder, or torchvision's form")
     add("--weights", type=Path, help="state_dict of a ResNet-18 for 32x32 images; needed for cifar10")
-    add("--images", type=at_least(1), default=6, help="correctly classified test images to explain")
+    add("--images", type=at_least(1), default=4, help="correctly classified test images to explain")
     add("--robustness-images", type=at_least(0), default=1, help="of these, how many for the sensitivity columns")
     add("--methods", nargs="+", metavar="NAME", help="rows to compute, by name or group; all by default")
     add("--metrics", nargs="+", metavar="NAME", help="columns to compute; all by default")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import quantus
+from quantus.functions import norm_func, perturb_func, similarity_func
 
 from benchmarks.errors import BenchmarkError
 from quantus_ext import DeletionAUC, InsertionAUC
@@ -15,10 +16,10 @@ from quantus_ext import DeletionAUC, InsertionAUC
 SENSITIVITY = dict(
     nr_samples=10,
     lower_bound=0.2,
-    norm_numerator=quantus.norm_func.fro_norm,
-    norm_denominator=quantus.norm_func.fro_norm,
-    perturb_func=quantus.perturb_func.batch_uniform_noise,
-    similarity_func=quantus.similarity_func.difference,
+    norm_numerator=norm_func.fro_norm,
+    norm_denominator=norm_func.fro_norm,
+    perturb_func=perturb_func.batch_uniform_noise,
+    similarity_func=similarity_func.difference,
 )
 
 
@@ -113,7 +114,7 @@ def _faithfulness_correlation() -> quantus.FaithfulnessCorrelation:
     return quantus.FaithfulnessCorrelation(
         nr_runs=100,
         subset_size=32,
-        perturb_func=quantus.perturb_func.batch_baseline_replacement_by_indices,
+        perturb_func=perturb_func.batch_baseline_replacement_by_indices,
         perturb_baseline="uniform",
         abs=True,
         return_aggregate=False,

@@ -90,7 +90,8 @@ def long_scores(cells: Sequence[Cell], selection: Selection, facts: Facts) -> pd
         if cell.scores is not None
         for i, score in enumerate(cell.scores.tolist())
     ]
-    return pd.DataFrame(rows, columns=["data", "seed", "method", "judge", "image", "label", "score"])
+    columns = ["data", "seed", "method", "judge", "image", "label", "score"]
+    return pd.DataFrame(rows, columns=columns).astype({"score": float})  # also when there are none
 
 
 def summary(scores: pd.DataFrame, rows: Sequence[Method], columns: Sequence[Judge], results: Results) -> pd.DataFrame:
@@ -168,11 +169,10 @@ def notes(
     ]
     if "captum" in groups:
         lines.append("IntegratedGradients ... Deconvolution: `quantus.explain` with its defaults.")
-    if "ours" in groups:
-        lines.append(
-            'Rows ending in -local and -inf: sampler "segments" within the local radius and without a limit. '
-            "WeightedGradients-half keeps half of the references (keep=0.5)."
-        )
+    if any(method.group == "ours" and method.part != (0, 1) for method in rows):
+        lines.append('Rows ending in -local and -inf: sampler "segments" within the local radius and without a limit.')
+    if any(method.name == "WeightedGradients-half" for method in rows):
+        lines.append("WeightedGradients-half keeps half of the references (keep=0.5).")
     if any(method.part != (0, 1) for method in rows):
         lines.append(
             "The four local measures of a sampler and radius come from one pass over the same gradients; each shows "

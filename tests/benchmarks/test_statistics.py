@@ -1,0 +1,81 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmarks.statistics import compare, paired_comparison
+
+
+def sample(n=40, change=0.9):
+    generator = np.random.default_rng(0)
+    reference = generator.uniform(0.2, 0.8, n)
+    return reference, reference * change + generator.normal(0, 0.02, n)
+
+
+def test_against_the_definitions():
+    a, b = sample()
+    result = paired_comparison(a, b)
+    difference = b - a
+    t = difference.mean() / (difference.std(ddof=1) / math.sqrt(len(a)))
+    assert result.n == 40
+    assert result.relative_change == pytest.approx(sum(b) / sum(a) - 1)
+    assert (result.reference_mean, result.mean) == pytest.approx((a.mean(), b.mean()))
+    assert result.p == pytest.approx(2 * stats.t.sf(abs(t), len(a) - 1))
+
+
+def test_the_interval_is_the_spread_of_resampled_pairs():
+    a, b = sample(200)
+    result = paired_comparison(a, b)
+    generator = np.random.default_rng(1)
+    rows = generator.integers(0, len(a), (20000, len(a)))
+    low, high = np.quantile(b[rows].mean(1) / a[rows].mean(1) - 1, [0.025, 0.975])
+    assert (result.low, result.high) == pytest.approx((low, high), abs=5e-4)
+    assert result.low < result.relative_change < result.high
+
+
+def test_pairing_finds_what_the_spread_between_images_hides():
+    a, b = sample(30, change=0.95)
+    assert paired_comparison(a, b).p < 1e-3 < stats.ttest_ind(a, b).pvalue
+
+
+def test_the_order_of_the_images_does_not_matter_for_test_and_change():
+    a, b = sample()
+    first, reversed_ = paired_comparison(a, b), paired_comparison(a[::-1], b[::-1])
+    assert (first.p, first.relative_change) == pytest.approx((reversed_.p, reversed_.relative_change))
+
+
+def test_pairs_with_a_missing_score_are_left_out():
+    a, b = sample(10)
+    with_gaps = paired_comparison([*a, math.nan, 1.0], [*b, 1.0, math.nan])
+    assert with_gaps == paired_comparison(a, b)
+
+
+@pytest.mark.parametrize(("scores", "n"), [([], 0), ([0.5], 1)])
+def test_too_few_images_for_a_test(scores, n):
+    result = paired_comparison(scores, scores)
+    assert result.n == n
+    assert math.isnan(result.p)
+    assert math.isnan(result.low)
+
+
+def test_equal_scores_have_no_change_and_no_test():
+    result = paired_comparison([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
+    assert result.relative_change == 0
+    assert math.isnan(result.p)
+
+
+def test_scores_of_different_images_cannot_be_paired():
+    with pytest.raises(ValueError, match=r"two lists of one length, got shapes \(2,\) and \(3,\)"):
+        paired_comparison([1, 2], [1, 2, 3])
+
+
+def test_comparison_joins_by_image():
+    a, b = sample(12)
+    rows = [("EG", "AUC", i, s) for i, s in enumerate(a)] + [("WG", "AUC", i, s) for i, s in enumerate(b)][::-1]
+    scores = pd.DataFrame(rows, columns=["method", "judge", "image", "score"])
+    table = compare(scores, [("EG", "WG"), ("EG", "absent")], ["AUC", "absent"])
+    assert table[["judge", "method", "reference", "n"]].values.tolist() == [["AUC", "WG", "EG", 12]]
+    assert table["p"][0] == paired_comparison(a, b).p
+    assert compare(scores, [], []).columns.tolist() == table.columns.tolist()
