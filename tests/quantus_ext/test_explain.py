@@ -196,7 +196,8 @@ def test_default_batch_size():
 def test_permutation_needs_company(images, net):
     x, y, _ = images
     make = explainer("FeaturePermutation", feature_mask=np.arange(42).reshape(1, 1, 6, 7), batch_size=1)
-    assert make(net, x, y).shape == (4, 1, 6, 7)
+    # Captum gives zeros for a batch of one.
+    assert all(np.abs(make(net, x, y, generator=0)).max((1, 2, 3)) > 0)
     with pytest.raises(ValueError, match="FeaturePermutation exchanges values between the examples"):
         make(net, x[:1], y[:1])
 
