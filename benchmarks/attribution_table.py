@@ -109,26 +109,27 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.attribution_table",
         description="Judge attribution methods of Captum and of this project by Quantus' metrics, side by side.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     at_least = _integer_from
     add = parser.add_argument
-    add("--data", choices=data.NAMES, default="digits", help="digits needs no files and trains its network on the spot")
+    add("--data", choices=data.NAMES, default="digits", help="digits (the default) needs no files")
     add("--root", type=Path, help="folder of CIFAR-10: train/ and test/ as an ImageFolder, or torchvision's form")
-    add("--weights", type=Path, help="state_dict of a ResNet-18 for 32x32 images; needed for cifar10")
-    add("--images", type=at_least(1), default=4, help="correctly classified test images to explain")
-    add("--robustness-images", type=at_least(0), default=1, help="of these, how many for the sensitivity columns")
-    add("--methods", nargs="+", metavar="NAME", help="rows to compute, by name or group; all by default")
-    add("--metrics", nargs="+", metavar="NAME", help="columns to compute; all by default")
-    add("--baselines", type=at_least(1), default=10, help="reference images, drawn from the training images")
-    add("--n-steps", type=at_least(1), default=10, help="points per reference image")
-    add("--radius", type=_positive, help="local radius in normalised units (default: a tenth of the median distance)")
+    add("--weights", type=Path, help="state_dict of a ResNet-18 for 32x32 images; digits can do without")
+    add("--images", type=at_least(1), default=4, help="correctly classified test images to explain (%(default)s)")
+    add("--robustness-images", type=at_least(0), default=1, help="of these, for the sensitivity columns (%(default)s)")
+    add("--methods", nargs="+", metavar="NAME", help=f"rows (all), by name or group: {', '.join(methods.GROUPS)}")
+    add("--metrics", nargs="+", metavar="NAME", help=f"columns (all): {', '.join(judges.available())}")
+    add(
+        "--baselines", type=at_least(1), default=10, help="reference images, drawn from the training ones (%(default)s)"
+    )
+    add("--n-steps", type=at_least(1), default=10, help="points per reference image (%(default)s)")
+    add("--radius", type=_positive, help="local radius in normalised units (a tenth of the median distance)")
     add("--fresh-draws", action="store_true", help="local measures draw new points for each explanation")
     add("--ablation-robustness", action="store_true", help="also the sensitivity columns of the ablation rows (slow)")
-    add("--seed", type=at_least(0), default=0, help="of the images, the references and all random draws")
-    add("--device", default="cpu", help="where the network runs, such as cpu or cuda")
-    add("--out", type=Path, default=Path("attribution_table"), help="folder to write to")
-    add("--cache", type=Path, help=f"folder of the trained digits network (default: {models.default_cache()})")
+    add("--seed", type=at_least(0), default=0, help="of images, references and all random draws (%(default)s)")
+    add("--device", default="cpu", help="where the network runs, such as cpu or cuda (%(default)s)")
+    add("--out", type=Path, default=Path("results"), help="folder to write to (%(default)s)")
+    add("--cache", type=Path, help=f"folder of the trained digits network ({models.default_cache()})")
     return parser.parse_args(arguments)
 
 

@@ -262,9 +262,8 @@ def comparison_text(comparison: pd.DataFrame) -> str:
             "method": comparison["method"],
             "against": comparison["reference"],
             "n": comparison["n"],
-            "means": [
-                f"{b:.4f} / {a:.4f}" for a, b in zip(comparison["reference_mean"], comparison["mean"], strict=True)
-            ],
+            "mean": comparison["mean"].map("{:.4f}".format),
+            "against mean": comparison["reference_mean"].map("{:.4f}".format),
             "change": [f"{c:+.1%}" for c in comparison["relative_change"]],
             "95 % interval": [
                 "-" if math.isnan(low) else f"{low:+.1%} ... {high:+.1%}"
