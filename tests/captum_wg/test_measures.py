@@ -170,6 +170,7 @@ def test_published_mapping_of_angles_to_channels():
 # Mean and variance
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3), tilings(7), st.integers(0, 1000))
 def test_variance_of_a_constant_is_exactly_zero(values, sizes, seed):
     gradients = torch.tensor(values).expand(2, 7, 3)
@@ -178,6 +179,7 @@ def test_variance_of_a_constant_is_exactly_zero(values, sizes, seed):
     assert (run(Variance(), gradients, sizes=sizes) == 0).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-(2.0**50), 2.0**50, width=32), min_size=7, max_size=7), tilings(7))
 def test_variance_is_never_negative(values, sizes):
     assert (run(Variance(), torch.tensor(values).view(1, 7, 1), sizes=sizes) >= 0).all()
@@ -214,6 +216,7 @@ def test_points_without_weight_do_not_count(measure, sizes):
 
 
 @pytest.mark.parametrize("measure", [Mean, Variance])
+@settings(deadline=None)
 @given(sizes=tilings(9), seed=st.integers(0, 1000))
 def test_tiles_are_one_tile(measure, sizes, seed):
     gradients, weights = randn(2, 9, 3, seed=seed), normalised(randn(2, 9, seed=seed + 1).abs() + 0.01)
@@ -221,6 +224,7 @@ def test_tiles_are_one_tile(measure, sizes, seed):
 
 
 @pytest.mark.parametrize("make", BUILT_IN)
+@settings(deadline=None)
 @given(order=st.permutations(range(6)))
 def test_order_of_points_changes_nothing(make, order):
     gradients, points = randn(2, 6, 3, seed=12), randn(2, 6, 3, seed=13)
@@ -278,7 +282,7 @@ def test_init_forgets_everything(make):
 
 @pytest.mark.parametrize("angle", ANGLES)
 @given(scale=st.sampled_from([1e-30, 1e-20, 1e-8, 1.0, 1e12, 1e25]), seed=st.integers(0, 1000))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_cosines_are_in_range_and_know_no_scale(angle, scale, seed):
     u, v = randn(1, 4, 3, 2, 2, seed=seed), randn(1, 4, 3, 2, 2, seed=seed + 1)
     (expected,) = cosines((u,), (v,), angle)
@@ -290,7 +294,7 @@ def test_cosines_are_in_range_and_know_no_scale(angle, scale, seed):
 
 @pytest.mark.parametrize("angle", ANGLES)
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_cosine_with_itself_is_one_and_never_more(angle, seed):
     u = randn(1, 4, 3, 2, 2, seed=seed, dtype=torch.float32)
     (same,), (opposite,) = cosines((u,), (u,), angle), cosines((u,), (-2 * u,), angle)

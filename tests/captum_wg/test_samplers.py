@@ -160,6 +160,7 @@ def test_infinite_segments_are_expected_gradients():
 # Which reference a point goes to
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 60), st.integers(0, 2**31))
 def test_every_reference_before_any_twice(n_references, n_samples, seed):
     order = reference_order(n_references, n_samples, torch.Generator().manual_seed(seed)).tolist()
