@@ -180,7 +180,7 @@ def make_points(
     if references is None:
         raise ValueError(
             f"baselines are the reference points that sampler={sampler!r} goes towards, got None; give some (a Tensor "
-            "(K, *feature) of training examples, or captum_wg.baselines.from_dataset), or use sampler='ball'"
+            "(K, *feature) of training examples, or captum_wg.baselines.sample), or use sampler='ball'"
         )
     make = segments if sampler == "segments" else rays
     return make(inputs, references, radius, n_samples, draws), n_samples
