@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +52,12 @@ def run(
     seed: int = 0,
     device: str = "cpu",
     progress: bool = True,
+    after_row: Callable[[Results], object] = lambda results: None,
 ) -> Results:
-    """Work off the cells of rows by columns, row by row; the robustness columns use the first images only."""
+    """Work off the cells of rows by columns, row by row; the robustness columns use the first images only.
+
+    after_row is called with all results so far whenever a row is finished.
+    """
     results = Results([], {}, {}, {})
     with tqdm(total=len(rows) * (len(columns) + 1), unit="cell", disable=not progress) as bar:
         source = ""
@@ -75,6 +79,7 @@ def run(
                 results.cells.append(cell)
                 bar.update()
             results.warnings[method.name] = explanations.warnings
+            after_row(results)
     return results
 
 
@@ -188,6 +193,8 @@ def table(settings: argparse.Namespace) -> int:
         ablation_robustness=settings.ablation_robustness,
         seed=settings.seed,
         device=settings.device,
+        # A run that is interrupted leaves the scores of its finished rows.
+        after_row=lambda sofar: report.write_scores(settings.out, report.long_scores(sofar.cells, selection, facts)),
     )
     scores = report.long_scores(results.cells, selection, facts)
     written = report.write(settings.out, facts, rows, columns, results, scores, images.pixels(selection.x))

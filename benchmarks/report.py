@@ -298,7 +298,7 @@ def write(
 
     full = pd.concat([table.assign(**_columns_of(facts)), _reasons(results.cells, rows)], axis=1)
     full.to_csv(folder / "table.csv", index=False)
-    scores.to_csv(folder / "scores.csv", index=False)
+    write_scores(folder, scores)
     comparison.to_csv(folder / "paired.csv", index=False)
 
     parts = _parts(comparison, [*reasons, *lines])
@@ -307,6 +307,11 @@ def write(
     screen = [block.to_markdown(index=False) for block in _blocks(text)]
     files = ["table.md", "table.csv", "paired.csv", "scores.csv", *([picture] if picture else [])]
     return Written("\n\n".join(["", *screen, *parts]), files)
+
+
+def write_scores(folder: Path, scores: pd.DataFrame) -> None:
+    """Write scores.csv."""
+    scores.to_csv(folder / "scores.csv", index=False)
 
 
 def draw(path: Path, maps: dict[str, np.ndarray], pictures: Tensor) -> str | None:

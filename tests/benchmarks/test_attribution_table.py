@@ -130,6 +130,22 @@ def test_robustness_columns_can_be_left_out(tiny_model, tiny_batch, references):
     assert results.cells[0].reason == "left out: --robustness-images 0"
 
 
+def test_finished_rows_are_handed_over_one_by_one(tiny_model, tiny_batch, references):
+    rows = methods.choose(methods.available(methods.MethodSettings(references)), ["Saliency", "Random"])
+    columns = judges.choose(judges.available(), ["Sparseness"])
+    counts = []
+    attribution_table.run(
+        tiny_model,
+        rows,
+        columns,
+        *tiny_batch,
+        robustness_images=0,
+        progress=False,
+        after_row=lambda results: counts.append(len(results.cells)),
+    )
+    assert counts == [2, 4]
+
+
 def test_the_local_radius_is_a_tenth_of_the_median_distance():
     inputs, references = torch.zeros(2, 3, 4, 4), torch.ones(3, 3, 4, 4)
     assert attribution_table.local_radius(inputs, references) == pytest.approx(0.1 * 48**0.5, rel=1e-2)

@@ -1,0 +1,66 @@
+"""How often a model is evaluated: a wrapper that counts the rows of its forwards and of its backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass
+class Counter:
+    """Rows that went through a model.
+
+    Attributes:
+        gradients: rows for which a backward pass ran; twice if it ran twice.
+        forwards: rows that went forwards only.
+        largest: the most rows of one call.
+    """
+
+    gradients: int = 0
+    forwards: int = 0
+    largest: int = 0
+
+    def reset(self) -> None:
+        self.gradients = self.forwards = self.largest = 0
+
+    def evaluations(self) -> tuple[int, int]:
+        """(gradients, forwards)."""
+        return self.gradients, self.forwards
+
+    def __deepcopy__(self, memo: dict) -> Counter:
+        # A copy of the model, as Quantus makes one, goes on counting here.
+        return self
+
+
+class Counted(nn.Module):
+    """The model with a counter; its outputs are those of the model itself."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        self.counter = Counter()
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        output = self.model(x, *args, **kwargs)
+        counter, rows = self.counter, len(x)
+        counter.largest = max(counter.largest, rows)
+        counter.forwards += rows
+        if output.requires_grad:
+            output.register_hook(_on_backward(counter, rows))
+        return output
+
+
+def _on_backward(counter: Counter, rows: int) -> Callable[[Tensor], None]:
+    """Called when the backward of one forward begins: its rows are then no longer forward only."""
+    first = True
+
+    def hook(gradient: Tensor) -> None:
+        nonlocal first
+        counter.gradients += rows
+        counter.forwards -= rows if first else 0
+        first = False
+
+    return hook
