@@ -9,6 +9,7 @@ import pytest
 import quantus
 import torch
 from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
+from captum.log import log_usage
 from torch import nn
 
 import captum_wg
@@ -323,6 +324,34 @@ def test_functions_of_the_model(net, images):
     np.testing.assert_allclose(
         explain(net, x, y, method=lambda model: Saliency(model)), explainer("Saliency")(net, x, y)
     )
+
+
+def test_shared_baselines_are_not_cut_inside_a_wrapper(net, images):
+    x, y, _ = images
+    seen = []
+
+    class Watched(captum.attr.GradientShap):
+        @log_usage()
+        def attribute(self, inputs, baselines, target=None):
+            seen.append(set(baselines[0].flatten().tolist()))
+            return inputs
+
+    make = explainer(lambda model: NoiseTunnel(Watched(model)), nt_samples=40, draw_baseline_from_distrib=True)
+    four = np.ones((4, 3, 6, 7), np.float32) * np.arange(4).reshape(4, 1, 1, 1)
+    make(net, x, y, baselines=four, batch_size=2, generator=0)
+    assert len(seen) >= 2 and all(values == {0, 1, 2, 3} for values in seen)
+
+
+def test_a_class_that_writes_into_its_inputs(net, images):
+    x, y, _ = images
+
+    class Writing(captum.attr.Attribution):
+        def attribute(self, inputs, target=None):
+            return inputs.detach().zero_()
+
+    tensor = torch.from_numpy(x.copy())
+    explainer(Writing)(net, tensor, y)
+    assert torch.equal(tensor, torch.from_numpy(x))
 
 
 def test_layers(net, images):
