@@ -75,16 +75,18 @@ def input_gradients(
     return tuple(torch.zeros_like(p) if g is None else g for p, g in zip(points, gradients, strict=True))
 
 
-def automatic_rows(inputs: tuple[Tensor, ...]) -> int:
+def automatic_rows(inputs: tuple[Tensor, ...], device: torch.device | None = None) -> int:
     """The size of a micro-batch when the caller names none: by the elements of one example, the same in every run.
 
     On a CPU about 98,000 elements, between 8 and 1024 rows (32 rows of 3 x 32 x 32, 8 of 3 x 224 x 224): beyond that
     the activations leave the caches and a row gets dearer. On a GPU one element for each 4 KiB of the device's total
-    memory (not of what happens to be free, which differs from run to run).
+    memory (not of what happens to be free, which differs from run to run). device: where the rows go, if not where
+    inputs are.
     """
     elements = max(1, sum(x[0].numel() for x in inputs))
-    if inputs[0].device.type == "cuda":
-        memory = torch.cuda.get_device_properties(inputs[0].device).total_memory
+    device = device or inputs[0].device
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
         return max(1, min(4096, memory // _CUDA_BYTES_PER_ELEMENT // elements))
     low, high = _CPU_ROWS
     return max(low, min(high, _CPU_ELEMENTS // elements))

