@@ -424,10 +424,14 @@ def test_masks_that_differ_between_examples_do_not_mix(given):
     generator = torch.Generator().manual_seed(0)
     masks = torch.stack([torch.randint(n, (12,), generator=generator) + 7 * n for n in (3, 9, 5)])
     method = WeightedGradients(rising)
-    together = method.fitness(x, references, feature_mask=masks)
-    for b in range(3):
-        alone = method.fitness(x[b : b + 1], references, feature_mask=masks[b : b + 1])
-        assert torch.equal(together[b : b + 1], alone)
+    for tolerance in (0.0, 0.3):
+        together = method.fitness(x, references, feature_mask=masks, tolerance=tolerance)
+        for b in range(3):
+            alone = method.fitness(x[b : b + 1], references, feature_mask=masks[b : b + 1], tolerance=tolerance)
+            assert torch.equal(together[b : b + 1], alone)
+    with pytest.warns(UserWarning, match="for examples 0, 1, 2 not even removing"):
+        hopeless = WeightedGradients(lambda x: 99 + rising(x)).fitness(x, references, feature_mask=masks)
+    assert hopeless.tolist() == [[len(mask.unique())] * 5 for mask in masks]
 
 
 def test_each_examples_own_neutral_value_goes_with_it(given):
