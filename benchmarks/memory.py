@@ -32,7 +32,7 @@ def in_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
     if forks:
         # The imports take longer than most of the work: a server makes them once, and each process is a copy of it.
-        context.set_forkserver_preload(["benchmarks.speed"])
+        context.set_forkserver_preload(["benchmarks.workloads"])
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(work, *arguments).result()
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks import data, models, peers
-from benchmarks.speed import describe, synchronize
+from benchmarks.workloads import describe, synchronize
 from captum_wg import ExpectedGradients
 from captum_wg.gradients import automatic_rows
 
