@@ -85,7 +85,7 @@ class PerturbationAUC(Metric[Any]):
             internal_batch_size: rows per forward, whatever the call's batch_size is. None: by the size of an input,
                 32 for 3x32x32 on a CPU; more are slower there.
             disable_warnings: no warnings.
-            display_progressbar: show a progress bar over batches.
+            display_progressbar: show a progress bar over batches, and one over the masked inputs of each.
 
         Raises:
             ValueError: levels or internal_batch_size below 1; unknown rule, removal or ranking.
@@ -221,6 +221,7 @@ class PerturbationAUC(Metric[Any]):
             insert=self.insert,
             rows=self.internal_batch_size,
             first=int(row_batch[0]),
+            show_progress=self.display_progressbar,
         )
         self.curves[row_batch] = curves  # type: ignore[index]
         return list(curves) if self.return_curve else areas(curves, self.rule).tolist()

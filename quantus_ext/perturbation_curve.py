@@ -12,13 +12,13 @@ import torch
 from quantus import PyTorchModel
 from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from captum_wg.gradients import automatic_rows
 from captum_wg.masking import NEUTRALS, Features, Neutral, neutral_values
 from quantus_ext.arrays import name_rows, to_array, to_tensor
 
 RULES = ("mean", "trapezoid")
-
 
 
 def fractions(levels: int, rule: str = "mean") -> np.ndarray:
@@ -41,6 +41,7 @@ def perturbation_curves(
     insert: bool,
     rows: int | None = None,
     first: int = 0,
+    show_progress: bool = False,
 ) -> np.ndarray:
     """The model's output for class y (B, N) with the round(k P) highest ranked features removed, for each k.
 
@@ -55,6 +56,7 @@ def perturbation_curves(
         insert: those features are put back into an input of which everything is removed, instead of being removed.
         rows: rows per forward; None: by the size of an input, as `captum_wg.gradients.automatic_rows` says.
         first: the number of the first example, for messages.
+        show_progress: a progress bar over the rows.
 
     Raises:
         ValueError: an output that is not (R, classes) or not finite; a class out of range; one column under softmax.
@@ -67,12 +69,14 @@ def perturbation_curves(
     rows = rows or automatic_rows((inputs,), _device_of(model))
 
     outputs = np.empty(total)
-    for start in range(0, total, rows):
-        row = torch.arange(start, min(start + rows, total))
-        example, count = row // len(counts), different[row % len(counts)]
-        top = places[example] < count[:, None]
-        (masked,) = features.remove((inputs[example],), (value[example],), ~top if insert else top)
-        outputs[start : start + len(row)] = _predict(model, masked.numpy(), classes[example].numpy())
+    with tqdm(total=total, desc="masked inputs", unit="row", leave=False, disable=not show_progress) as bar:
+        for start in range(0, total, rows):
+            row = torch.arange(start, min(start + rows, total))
+            example, count = row // len(counts), different[row % len(counts)]
+            top = places[example] < count[:, None]
+            (masked,) = features.remove((inputs[example],), (value[example],), ~top if insert else top)
+            outputs[start : start + len(row)] = _predict(model, masked.numpy(), classes[example].numpy())
+            bar.update(len(row))
 
     curves = outputs.reshape(len(x), len(counts))
     bad = ~np.isfinite(outputs).reshape(curves.shape).all(1)

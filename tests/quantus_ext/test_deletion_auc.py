@@ -519,3 +519,11 @@ def test_bad_outputs(images):
     large[2] += 1e30
     with pytest.raises(ValueError, match="NaN or infinite for masked copies of row 2"):
         metric(Output(lambda x: (x * x).flatten(1)).eval(), large, [0] * 4, a, softmax=False, batch_size=1)
+
+
+def test_progress_is_shown_on_request_only(net, images, capsys):
+    x, y, a = images
+    DeletionAUC(levels=5)(net, x, y, a)
+    assert capsys.readouterr().err == ""
+    DeletionAUC(levels=5, display_progressbar=True)(net, x, y, a)
+    assert "masked inputs" in capsys.readouterr().err
