@@ -4,6 +4,7 @@ do."""
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 import sys
 import warnings
@@ -113,9 +114,9 @@ def check_generator(generator: object, device: torch.device) -> torch.Generator:
         return generator
     if generator is None:
         generator = DEFAULT_SEED
-    if isinstance(generator, bool) or not isinstance(generator, int):
+    if isinstance(generator, bool) or not isinstance(generator, numbers.Integral):
         raise TypeError(f"generator must be a torch.Generator, an int seed or None, got {type(generator).__name__}")
-    return torch.Generator().manual_seed(generator)
+    return torch.Generator().manual_seed(int(generator))
 
 
 def warn(message: str) -> None:

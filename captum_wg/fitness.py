@@ -8,6 +8,7 @@ K baselines, P features, R = B K rows.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 
 import torch
@@ -45,14 +46,16 @@ def bisect(
         alpha, tolerance, max_iterations: as above; tolerance 0 gives the exact minimum where the curve is monotone.
 
     Returns:
-        The answers (R,), int64, and whether each row ever reached alpha times its start (R,), bool.
+        The answers (R,), int64, and whether each row can reach alpha times its start, (R,), bool: False if not even
+        n_features did.
     """
     device = reference.device
     target, slack = alpha * reference, tolerance * reference
     low = torch.ones(len(reference), dtype=torch.long, device=device)
     high = torch.as_tensor(n_features, device=device).expand_as(low).clone()
     answer = high.clone()
-    reached = torch.zeros_like(low, dtype=torch.bool)
+    hopeless = torch.zeros_like(low, dtype=torch.bool)
+    last = high.clone()
     for _ in range(max_iterations):
         rows = (low <= high).nonzero().flatten()
         if not len(rows):
@@ -67,11 +70,11 @@ def bisect(
         enough = value <= target[rows]
         found = near | enough
         answer[rows] = torch.where(found, middle, answer[rows])
-        reached[rows] |= found
+        hopeless[rows] = ~found & (middle == last[rows])
         low[rows] = torch.where(enough, low[rows], middle + 1)
         # An empty interval closes a row.
         high[rows] = torch.where(near, low[rows] - 1, torch.where(enough, middle - 1, high[rows]))
-    return answer, reached
+    return answer, ~hopeless
 
 
 def d_alpha(
@@ -130,7 +133,7 @@ def d_alpha(
 
     steps = min(max_iterations, math.ceil(math.log2(features.count + 1)))
     with problem.progress(len(examples) * steps, "fitness") as bar:
-        answer, reached = bisect(
+        answer, possible = bisect(
             score,
             reference.repeat_interleave(n_baselines),
             features.counts[examples],
@@ -138,7 +141,7 @@ def d_alpha(
             tolerance,
             max_iterations,
         )
-    hopeless = ~reached.view(-1, n_baselines).any(1)
+    hopeless = ~possible.view(-1, n_baselines).any(1)
     if hopeless.any():
         warn(
             f"for examples {name_rows(hopeless)} not even removing every feature brings the output down to alpha = "
@@ -200,12 +203,11 @@ def check_keep(keep: object, n_baselines: int) -> int | None:
         return None
     if isinstance(keep, float) and 0 < keep <= 1:
         return max(1, round(keep * n_baselines))
-    if isinstance(keep, int) and not isinstance(keep, bool) and 1 <= keep <= n_baselines:
-        return keep
+    if isinstance(keep, numbers.Integral) and not isinstance(keep, bool) and 1 <= keep <= n_baselines:
+        return int(keep)
     raise ValueError(
         f"keep must be a whole number from 1 to the number of baselines ({n_baselines}), or a share, a float in (0, "
-        "1]; "
-        f"got {keep!r}"
+        f"1]; got {keep!r}"
     )
 
 

@@ -260,7 +260,14 @@ def _warn_of_train_mode(forward_func: object) -> None:
     if not isinstance(forward_func, nn.Module):
         return
     moody = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-    kinds = sorted({type(m).__name__ for m in forward_func.modules() if m.training and isinstance(m, moody)})
+    kinds = sorted(
+        {
+            type(m).__name__
+            for m in forward_func.modules()
+            if m.training
+            and (isinstance(m, moody) or (isinstance(m, nn.RNNBase | nn.MultiheadAttention) and m.dropout > 0))
+        }
+    )
     if kinds:
         warn(
             f"forward_func has modules in train mode ({', '.join(kinds)}): its outputs then depend on the other rows "

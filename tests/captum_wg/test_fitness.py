@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -401,3 +402,15 @@ def test_an_output_that_is_not_positive_names_the_examples_and_the_ways_out():
 def test_a_fitness_output_that_returns_no_tensor(draw):
     with pytest.raises(TypeError, match="must return a Tensor, got list"):
         reference(lambda x: x, draw(2, 3), lambda o: o.tolist(), target=0)
+
+
+def test_a_search_cut_short_is_not_called_hopeless():
+    never_enough = torch.full((1,), 10.0)
+    _, possible = fitness.bisect(lambda rows, removed: never_enough[rows], never_enough, 64, max_iterations=2)
+    assert possible.all()
+    _, possible = fitness.bisect(lambda rows, removed: never_enough[rows], never_enough, 64)
+    assert not possible.any()
+
+
+def test_keep_takes_numpy_integers():
+    assert fitness.check_keep(np.int64(3), 5) == 3
