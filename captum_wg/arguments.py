@@ -9,6 +9,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Iterable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -127,6 +128,6 @@ def warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The precision sums are kept in: the inputs' own, but never less than float32."""
-    return torch.promote_types(dtype, torch.float32)
+def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
+    """The precision sums are kept in: that of the inputs' widest element, but never less than float32."""
+    return reduce(torch.promote_types, dtypes, torch.float32)

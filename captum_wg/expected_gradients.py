@@ -130,8 +130,8 @@ class ExpectedGradients(GradientAttribution):
     ) -> Tensor:
         """sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,), of given attributions.
 
-        start_point are the baselines in any form of `attribute`, end_point the inputs; weights (B, K), 1/K if not
-        given.
+        start_point are the baselines in any form of `attribute` (None: the constructor's, else zeros), end_point the
+        inputs; weights (B, K), 1/K if not given.
         """
         return convergence_delta(
             self, attributions, start_point, end_point, target, additional_forward_args, pairing, weights
@@ -157,7 +157,7 @@ def path_average(
 
     Also sum_i of the former, (B,), which the convergence delta needs even where the product itself isn't returned.
     """
-    dtype = accumulation_dtype(problem.inputs[0].dtype)
+    dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
     totals = tuple(torch.zeros_like(x, dtype=dtype) for x in problem.inputs)
     product = torch.zeros(problem.n_examples, dtype=dtype, device=problem.inputs[0].device)
     weights = paths.weights
@@ -189,7 +189,7 @@ def expected_difference(problem: Problem, references: BaselineSet, weights: Tens
 
 
 def convergence_delta(
-    method: GradientAttribution,
+    method: Any,
     attributions: Inputs,
     start_point: Baselines,
     end_point: Inputs,
@@ -201,7 +201,8 @@ def convergence_delta(
 ) -> Tensor:
     """What Captum's compute_convergence_delta means, for K weighted baselines."""
     problem = Problem(method.forward_func, input_gradients, end_point, target, additional_forward_args, name="delta")
-    references = format_baselines(start_point, problem.inputs, problem.is_tuple, pairing)
+    given = method.baselines if start_point is None else start_point
+    references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
     if weights is None and needs_weights and references.count > 1:
         raise ValueError(
             f"weights are missing for {references.count} baselines; take them from attribute(..., return_weights=True)"

@@ -35,7 +35,7 @@ class Paths:
         noise: Noise | None = None,
     ):
         self._inputs = inputs
-        self._dtype = accumulation_dtype(inputs[0].dtype)
+        self._dtype = accumulation_dtype(*(x.dtype for x in inputs))
         device = inputs[0].device
         self.references = references
         self.count = len(which)
@@ -107,7 +107,7 @@ def along(values: Tensor, like: Tensor) -> Tensor:
 def _noise(inputs: tuple[Tensor, ...], n_samples: int, stdevs: tuple[float, ...], generator: torch.Generator) -> Noise:
     # One seed a point: its noise is drawn when its turn comes, so that memory does not grow with n_samples.
     seeds = torch.randint(2**62, (n_samples,), generator=generator, device=generator.device).tolist()
-    dtype = accumulation_dtype(inputs[0].dtype)
+    dtype = accumulation_dtype(*(x.dtype for x in inputs))
 
     def noise(chosen: slice) -> tuple[Tensor, ...]:
         drawn = []

@@ -91,7 +91,7 @@ def rays(
         )
 
     def points(examples: slice, chosen: slice) -> tuple[Tensor, ...]:
-        dtype = accumulation_dtype(inputs[0].dtype)
+        dtype = accumulation_dtype(*(x.dtype for x in inputs))
         directions = tuple(r.to(dtype) for r in references.at(examples, which[chosen]))
         return _step(inputs, examples, directions, share[chosen].to(dtype) * radius / _norm(directions))
 
@@ -105,7 +105,7 @@ def ball(inputs: tuple[Tensor, ...], radius: float, n_samples: int, generator: t
     # One seed a point: its direction can then be drawn whenever its turn comes, without keeping all S of them.
     seeds = torch.randint(2**62, (n_samples,), generator=generator, device=generator.device).tolist()
     dimension = sum(x[0].numel() for x in inputs)
-    dtype = accumulation_dtype(inputs[0].dtype)
+    dtype = accumulation_dtype(*(x.dtype for x in inputs))
 
     def offset(seed: int) -> tuple[Tensor, ...]:
         own = torch.Generator(generator.device).manual_seed(seed)
@@ -192,14 +192,14 @@ def _along_references(
     which = reference_order(references.count, n_samples, generator)
     # Drawn in float64 and cut later: a wider dtype of the inputs then sees the same points.
     share = torch.rand(n_samples, generator=generator, device=generator.device, dtype=torch.float64)
-    dtype = accumulation_dtype(inputs[0].dtype)
+    dtype = accumulation_dtype(*(x.dtype for x in inputs))
     return which.to(inputs[0].device), share.to(dtype).to(inputs[0].device)
 
 
 def _differences(
     inputs: tuple[Tensor, ...], references: BaselineSet, examples: slice, which: Tensor
 ) -> tuple[Tensor, ...]:
-    dtype = accumulation_dtype(inputs[0].dtype)
+    dtype = accumulation_dtype(*(x.dtype for x in inputs))
     return tuple(
         r.to(dtype) - x[examples].unsqueeze(1).to(dtype)
         for x, r in zip(inputs, references.at(examples, which), strict=True)

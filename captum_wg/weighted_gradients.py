@@ -160,7 +160,7 @@ class WeightedGradients(GradientAttribution):
             totals = tuple(_average(m, weights) for m in maps)
             product = (products * weights.to(products)).sum(1)
 
-        dtype = accumulation_dtype(problem.inputs[0].dtype)
+        dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
         weights = weights.to(dtype).to(problem.inputs[0].device)
         attributions = like_inputs(
             tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple
@@ -228,7 +228,8 @@ class WeightedGradients(GradientAttribution):
     ) -> Tensor:
         """sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,), of given attributions and the weights (B, K) they came with.
 
-        start_point are the baselines in any form of `attribute`, end_point the inputs.
+        start_point are the baselines in any form of `attribute` (None: the constructor's, else zeros), end_point the
+        inputs.
 
         Raises:
             ValueError: no weights for more than one baseline (`attribute(..., return_weights=True)` gives them).
@@ -283,7 +284,7 @@ class WeightedGradients(GradientAttribution):
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """The map of each baseline, (B, K, *feature) for each element, and its sum of gradient times x - x', (B, K)."""
         paths = quadrature_paths(problem.inputs, references, n_steps, method)
-        dtype = accumulation_dtype(problem.inputs[0].dtype)
+        dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
         n_examples, n_baselines = problem.n_examples, references.count
         maps = tuple(
             torch.zeros(n_examples, n_baselines, *x.shape[1:], dtype=dtype, device=x.device) for x in problem.inputs
