@@ -203,7 +203,7 @@ def check_keep(keep: object, n_baselines: int) -> int | None:
         return None
     if isinstance(keep, float) and 0 < keep <= 1:
         return max(1, round(keep * n_baselines))
-    if isinstance(keep, numbers.Integral) and not isinstance(keep, bool) and 1 <= keep <= n_baselines:
+    if isinstance(keep, numbers.Integral) and not isinstance(keep, bool) and 1 <= int(keep) <= n_baselines:
         return int(keep)
     raise ValueError(
         f"keep must be a whole number from 1 to the number of baselines ({n_baselines}), or a share, a float in (0, "

@@ -42,11 +42,14 @@ class GeneralizedAttribution(GradientAttribution):
         forward_func: the model, or any function of the inputs, that is explained. F is its output at `target`, as
             everywhere in Captum (the code published with the paper takes the sum of all logits: for that, give
             `lambda x: model(x).sum(1)` and no target).
+        baselines: used where `attribute` is given none; for wrappers that expand or refuse K rows (NoiseTunnel,
+            sensitivity_max, infidelity).
     """
 
-    def __init__(self, forward_func: Callable):
+    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
         super().__init__(forward_func)
         self.gradient_func = input_gradients
+        self.baselines = baselines
 
     @log_usage()
     def attribute(
@@ -73,7 +76,8 @@ class GeneralizedAttribution(GradientAttribution):
                 that it is around: sampler is then a callable, called with None, that returns (1, S, *feature), and
                 the results have B = 1.
             baselines: the K reference points that "segments" and "rays" go towards, in any form ExpectedGradients takes
-                (each example's own included); None for "ball" and for your own sampler.
+                (each example's own included); None for the constructor's. "ball" and your own sampler have no use for
+                them.
             target, additional_forward_args: as in Captum.
             radius: of the ball around the input, in the inputs' units, over all their elements; inf: no limit.
             sampler: "segments", "ball", "rays" (see `captum_wg.samplers`), or a callable: inputs -> (B, S, *feature),
@@ -129,9 +133,10 @@ class LocalIntegratedGradients(GradientAttribution):
     Arguments as in `GeneralizedAttribution`; the result has the inputs' structure, in units of F per unit of input.
     """
 
-    def __init__(self, forward_func: Callable):
+    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
         super().__init__(forward_func)
         self.gradient_func = input_gradients
+        self.baselines = baselines
 
     @log_usage()
     def attribute(
@@ -186,9 +191,10 @@ class GradientVariance(GradientAttribution):
     units of F per unit of input.
     """
 
-    def __init__(self, forward_func: Callable):
+    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
         super().__init__(forward_func)
         self.gradient_func = input_gradients
+        self.baselines = baselines
 
     @log_usage()
     def attribute(
@@ -246,9 +252,10 @@ class Stability(GradientAttribution):
     as in `GeneralizedAttribution`; the result has the inputs' structure and no unit.
     """
 
-    def __init__(self, forward_func: Callable):
+    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
         super().__init__(forward_func)
         self.gradient_func = input_gradients
+        self.baselines = baselines
 
     @log_usage()
     def attribute(
@@ -302,9 +309,10 @@ class Consistency(GradientAttribution):
     `angle` and all else as in `Stability`.
     """
 
-    def __init__(self, forward_func: Callable):
+    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
         super().__init__(forward_func)
         self.gradient_func = input_gradients
+        self.baselines = baselines
 
     @log_usage()
     def attribute(
@@ -391,6 +399,7 @@ def _attribute(
         )
     else:
         references = None
+        baselines = method.baselines if baselines is None else baselines  # type: ignore[assignment]
         # "ball" has no use for references, so it must not stumble over any.
         if baselines is not None and sampler != "ball":
             references = format_baselines(baselines, problem.inputs, problem.is_tuple, pairing)
@@ -483,7 +492,7 @@ def _make_measures(measures: Measures) -> dict[str, Measure]:
 
 def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like: tuple[Tensor, ...]) -> Tensor:
     """Weights of the points, (1 or B, S), that sum to 1."""
-    dtype = accumulation_dtype(like[0].dtype)
+    dtype = accumulation_dtype(*(x.dtype for x in like))
     if weights is None:
         return torch.full((1, n_points), 1 / n_points, dtype=dtype, device=like[0].device)
     if not isinstance(weights, Tensor):

@@ -1017,3 +1017,18 @@ def test_a_plain_function_of_too_much(monkeypatch):
 def test_named_classes_are_the_measures_of_the_same_name():
     assert list(generalized.MEASURES) == NAMES
     assert list(generalized.MEASURES.values()) == [Mean, Variance, StabilityCosine, ConsistencyCosine]
+
+
+@pytest.mark.parametrize("make", [*CLASSES, GeneralizedAttribution])
+def test_references_bound_in_the_constructor_serve_where_none_are_given(make):
+    net, x, references = Net((4,)), randn(3, 4), randn(7, 4)
+    options = dict(target=1, n_samples=6)
+    bound = make(net, baselines=references)
+    given = make(net).attribute(x, references, **options)
+    if make is GeneralizedAttribution:
+        for name, value in bound.attribute(x, **options).items():
+            assert torch.equal(value, given[name])
+        return
+    assert torch.equal(bound.attribute(x, **options), given)
+    assert not torch.equal(bound.attribute(x, references[:2], **options), given)
+    torch.testing.assert_close(NoiseTunnel(bound).attribute(x, nt_samples=2, stdevs=0.0, **options), given)
