@@ -93,7 +93,7 @@ def check_choice(value: object, name: str, choices: Iterable[str]) -> str:
 
 def check_number(value: object, name: str, low: float, high: float = math.inf, *, open_interval: bool = False) -> float:
     """value as a float in [low, high], or strictly between the two."""
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
     inside = low < number < high if open_interval else low <= number <= high
     if not inside:
         where = f"({low}, {high})" if open_interval else f"[{low}, {high}]"

@@ -17,6 +17,7 @@ paper's text describes "segments" cut off by the ball.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 
 import torch
@@ -46,7 +47,7 @@ def reference_order(n_references: int, n_samples: int, generator: torch.Generato
 
 def check_radius(radius: object) -> float:
     """radius as a float: greater than 0, possibly infinite."""
-    number = float(radius) if isinstance(radius, int | float) and not isinstance(radius, bool) else math.nan
+    number = float(radius) if isinstance(radius, numbers.Real) and not isinstance(radius, bool) else math.nan
     if not number > 0:
         raise ValueError(f"radius must be a number greater than 0 (float('inf') for no limit), got {radius!r}")
     return number
