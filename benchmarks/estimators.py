@@ -176,10 +176,8 @@ def latin(problem: Integrands, total: int, generator: np.random.Generator) -> Po
 def low_discrepancy(problem: Integrands, total: int, generator: np.random.Generator, sequence: type) -> Points:
     """A scrambled sequence over (path, a)."""
     at = sequence(2, scramble=True, seed=generator)
-    if sequence is qmc.Sobol:  # whole powers of two only, without a warning
-        u = at.random_base2(int(np.ceil(np.log2(total))))[:total]
-    else:
-        u = at.random(total)
+    # Sobol's first points of a whole power of two: other counts are warned of.
+    u = at.random_base2(int(np.ceil(np.log2(total))))[:total] if sequence is qmc.Sobol else at.random(total)
     return _equal(np.minimum((u[:, 0] * problem.count).astype(int), problem.count - 1), u[:, 1])
 
 
@@ -249,14 +247,14 @@ def trapezoid_and_end(problem: Integrands, total: int, _: np.random.Generator) -
 def staggered_and_end(problem: Integrands, total: int, generator: np.random.Generator) -> Points:
     """Staggered points and x, in exactly `total` gradients.
 
-    n = ceil((total - 1) / K). Path k takes (j + (p(k) + 1/2) / K) h for j < n, h = 1 / (n + 1/4), each counting h / K,
+    n = ceil((total - 1) / K). Path k takes (j + (p(k) + 1/2) / K) h for j < n, h = 1 / (n + 3/8), each counting h / K,
     and x the rest. So that the sum is total, the last paths in a random order take one point less, in wider cells.
     """
     count, inner = problem.count, total - 1
     offsets = (generator.permutation(count) + 0.5) / count
     order = generator.permutation(count)
     n_most = -(-inner // count)
-    covered = n_most / (n_most + 0.25)
+    covered = n_most / (n_most + 0.375)
     nodes, weights = [], []
     for k in range(count):
         n = inner // count + (order[k] < inner % count)
@@ -361,7 +359,7 @@ def two_stage(
     total: int,
     _: np.random.Generator,
     share: float = 0.6,
-    least: int = 4,
+    least: int = 6,
     pool: float = 0.2,
     weigh: Callable[[Array], Array] = smooth_weights,
 ) -> Points:
@@ -374,16 +372,20 @@ def two_stage(
 
     c more nodes, equally spaced, leave V / (c + 1)^2. The piece [0, a_0] has only its right end:
     V = d_0^2 / h_0 * a_0^3 / 3, of which c more nodes, at a_0 (2 t + 1) / (2 c + 1) for t < c, leave V / (2 c + 1)^2.
-    Second stage: the other total - 1 - K n nodes, one by one where the next takes away most. Weights: `weigh`.
+    Second stage: the other total - K n nodes, one by one where the next takes away most. Weights: `weigh`. With x it
+    is total + 1 gradients. Up to `least` points per baseline there is no second stage: this is `midpoints_and_end`.
     """
     count = problem.count
-    start = _first_stage(min((total - 1) // count, max(least, round(share * total / count))))
+    start = _first_stage(min(total // count, max(least, round(share * total / count))))
     widths = np.diff(start)
     squares = np.stack([problem.distances(k, start) for k in range(count)]) ** 2
     squares = (1 - pool) * squares + pool * squares.mean()
     inside = squares * widths**2 / 12
     before = squares[:, :1] / widths[0] * start[0] ** 3 / 3
-    added = _greedy(np.hstack([before, inside]), total - 1 - count * (len(start) - 1))
+    left = total - count * (len(start) - 1)
+    if left == 0:
+        return everywhere(count, start, voronoi_weights(start), shared_end=True)
+    added = _greedy(np.hstack([before, inside]), left)
     nodes = [_refined(start, added[k]) for k in range(count)]
     return per_baseline(nodes, [weigh(v) for v in nodes], shared_end=True)
 
@@ -436,7 +438,7 @@ _midpoint = partial(quadrature, method="riemann_middle")
 
 MIDPOINT = Estimator("midpoint", "per baseline", _midpoint)
 MONTE_CARLO = Estimator("Monte-Carlo", "random", monte_carlo, random=True)
-TWO_STAGE = Estimator("two-stage, end at x", "other", two_stage, least=4, per_image=True)
+TWO_STAGE = Estimator("two-stage, end at x", "other", two_stage, per_image=True)
 STAGGERED_END = Estimator("staggered, end at x", "other", staggered_and_end, random=True)
 
 ESTIMATORS = (
@@ -467,10 +469,8 @@ ESTIMATORS = (
     Estimator("midpoint, end at x", "other", midpoints_and_end),
     Estimator("trapezoid, end at x", "other", trapezoid_and_end),
     STAGGERED_END,
-    Estimator(
-        "two-stage, end at x, Voronoi", "other", partial(two_stage, weigh=voronoi_weights), least=4, per_image=True
-    ),
+    Estimator("two-stage, end at x, Voronoi", "other", partial(two_stage, weigh=voronoi_weights), per_image=True),
     TWO_STAGE,
     Estimator("best weights, midpoints", "bound", partial(best_weights, estimate=_midpoint), per_image=True),
-    Estimator("best weights, two-stage", "bound", partial(best_weights, estimate=two_stage), least=4, per_image=True),
+    Estimator("best weights, two-stage", "bound", partial(best_weights, estimate=two_stage), per_image=True),
 )
