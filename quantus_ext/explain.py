@@ -496,7 +496,8 @@ def _seeded(seed: int | None) -> Iterator[None]:
     of_numpy, of_python = np.random.get_state(), random.getstate()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        # Before CUDA is in use torch.manual_seed would leave it a seed to start with, which nothing puts back.
+        (torch.manual_seed if torch.cuda.is_initialized() else torch.default_generator.manual_seed)(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
         try:

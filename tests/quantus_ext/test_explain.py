@@ -300,6 +300,14 @@ def test_draws(net, images, references, name):
     assert np.abs(stream[1] - stream[0]).max() > 0
 
 
+@pytest.mark.skipif(torch.cuda.is_initialized(), reason="CUDA's generators are put back once it is in use")
+def test_a_seed_does_not_reach_a_device_that_is_not_in_use(net, images, references, monkeypatch):
+    reached = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", reached.append)
+    explainer("GradientShap", baselines=references, generator=0)(net, *images[:2])
+    assert reached == []
+
+
 def test_our_draws_do_not_depend_on_chunks(net, images, references):
     x, y, _ = images
     for generator in (0, torch.Generator().manual_seed(1)):
