@@ -73,7 +73,9 @@ class PerturbationAUC(Metric[Any]):
                 (channels first), also one value for each example; a callable that takes the inputs (a Tensor with
                 channels first) and returns one of these.
             ranking: "signed" ranks by the sum of the attribution over channels, "absolute" by the sum of its absolute
-                values. Match it to what the explanation means: see `WeightedGradients`' argument of that name.
+                values. Match it to what the explanation means: see `WeightedGradients`' argument of that name. Of maps
+                whose channels were summed before (the default of Quantus and of `explainer`), "absolute" sees only the
+                absolute value of that sum; keep the channels with reduce_axes=().
             abs: take absolute values of the attributions first, as in Quantus' metrics.
             normalise: apply normalise_func to the attributions first. Its default does not change a ranking.
             normalise_func: Quantus' normalise_by_max by default.
