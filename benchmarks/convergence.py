@@ -49,6 +49,7 @@ DRAWN = (
     "trapezoid",
     "staggered, end at x",
     "insertion",
+    "midpoint, end at x",
     "two-stage, end at x",
     "best weights, midpoints",
 )
@@ -231,7 +232,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     """One log-log panel per network and number of baselines that has several budgets."""
     panels = [(key, part) for key, part in table.groupby(["network", "baselines"], sort=False)]
     panels = [(key, part) for key, part in panels if part["budget"].nunique() > 1] or panels
-    figure, axes = plt.subplots(1, len(panels), figsize=(7.5 * len(panels), 6.5), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(8.5 * len(panels), 6), squeeze=False)
     colours = plt.get_cmap("tab20")
     for axis, ((network, baselines), part) in zip(axes[0], panels, strict=True):
         for number, name in enumerate(DRAWN):
@@ -255,7 +256,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         axis.set_xlabel("gradients per image")
         axis.set_ylabel("relative L2 error of the map (median over images)")
         axis.grid(True, which="both", alpha=0.25)
-        axis.legend(fontsize=7, title="fitted slope in brackets", title_fontsize=7)
+        outside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+        axis.legend(fontsize=7, title="fitted slope in brackets", title_fontsize=7, **outside)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)
