@@ -176,6 +176,14 @@ def _deletion(model: nn.Module, x: Tensor, y: Tensor, maps: np.ndarray) -> np.nd
     return np.asarray(judged)
 
 
+def bfloat16(device: str) -> str:
+    """Whether a CPU computes in bfloat16 itself, as far as PyTorch tells; without that autocast is slower there."""
+    if torch.device(device).type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return ""
+    found = [name for name in ("amx_bf16", "avx512_bf16") if torch.cpu.get_capabilities().get(name)]
+    return f", bfloat16 instructions: {', '.join(found) or 'none known (autocast emulates them)'}"
+
+
 def precision(given: argparse.Namespace) -> int:
     """The command `python -m benchmarks.speed --precision`: 0 if every form's map could be made, else 1."""
     name = "digits" if given.data in (None, "noise") else given.data
@@ -193,11 +201,12 @@ def precision(given: argparse.Namespace) -> int:
     text = [
         "# Precision",
         f"ExpectedGradients of ResNet-18 on {images.name}, {len(references)} baselines x {n_steps} steps, seed "
-        f"{given.seed}, {given.device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}. Seconds and "
-        f"ratios (to the bare float32 loop of as many gradients at the best of three micro-batches, taken anew in each "
-        f"repeat) are of one image, median, smallest and largest of {given.repeats} interleaved repeats. Rank "
-        f"correlation (Spearman, to the float32 map; mean and smallest) and deletion AUC (judged by the float32 model; "
-        f"change against the float32 map's) are of {len(chosen.x)} correctly classified test images.",
+        f"{given.seed}, {given.device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+        f"{bfloat16(given.device)}. Seconds and ratios (to the bare float32 loop of as many gradients at the best of "
+        f"three micro-batches, taken anew in each repeat) are of one image, median, smallest and largest of "
+        f"{given.repeats} interleaved repeats. Rank correlation (Spearman, to the float32 map; mean and smallest) and "
+        f"deletion AUC (judged by the float32 model; change against the float32 map's) are of {len(chosen.x)} "
+        f"correctly classified test images.",
         full.to_markdown(index=False, floatfmt=".4f"),
     ]
     print("\n\n".join(text[1:]))

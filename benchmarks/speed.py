@@ -48,7 +48,7 @@ from captum_wg.gradients import automatic_rows
 DATA = ("noise", *data.NAMES)
 
 # Enough points to fill several micro-batches, so that those of both sizes are nearly the same.
-TENFOLD_STEPS = {"resnet18": 16, "efficientnet_lite0": 4, "tiny": 50}
+TENFOLD_STEPS = {"resnet18": 16, "efficientnet_lite0": 4, "tiny": 256}
 
 
 @dataclass
@@ -337,9 +337,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         ("--n-steps", "points on each path: B * K * n_steps gradients"),
         ("--n-samples", "points around each image, of the local measures"),
         ("--metric-images", "images that the deletion metrics judge"),
+        ("--levels", "levels of the deletion metrics"),
     ):
         add(flag, type=_positive, help=f"{words} (default: by model, for ResNet-18 {_default(flag)})")
-    add("--levels", type=_positive, default=96, help="levels of the deletion metrics (default 96)")
     add("--repeats", type=_positive, default=5, help="interleaved repeats (default 5)")
     add("--threads", type=_positive, help="CPU threads (default: PyTorch's)")
     add("--device", default="cpu", help="such as cpu or cuda (default cpu)")
@@ -385,16 +385,17 @@ def _settings(given: argparse.Namespace) -> list[Settings]:
     for model in given.model:
         sizes = {key: getattr(given, key) or usual for key, usual in SIZES[model].items()}
         channels, height, width = SHAPES[model]
-        if channels * height * width % given.levels or height * width % (channels * height * width // given.levels):
+        step, rest = divmod(channels * height * width, sizes["levels"])
+        if rest or height * width % step:
             raise BenchmarkError(
-                f"--levels {given.levels} does not cut the {channels}x{height}x{width} elements of {model} into equal "
-                f"parts of its {height * width} pixels, which Quantus' PixelFlipping needs; give another, such as 96"
+                f"--levels {sizes['levels']} does not cut the {channels}x{height}x{width} elements of {model} into "
+                f"equal parts of its {height * width} pixels, which Quantus' PixelFlipping needs; give another, such "
+                "as 96"
             )
         every.append(
             Settings(
                 model,
                 **sizes,
-                levels=given.levels,
                 seed=given.seed,
                 device=given.device,
                 threads=given.threads,

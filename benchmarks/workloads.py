@@ -36,9 +36,9 @@ MODELS = ("resnet18", "efficientnet_lite0", "tiny")
 
 # Of each model what is explained unless the command says otherwise.
 SIZES: dict[str, dict[str, int]] = {
-    "resnet18": dict(images=1, baselines=10, n_steps=50, n_samples=200, metric_images=8),
-    "efficientnet_lite0": dict(images=1, baselines=4, n_steps=4, n_samples=16, metric_images=1),
-    "tiny": dict(images=1, baselines=2, n_steps=3, n_samples=6, metric_images=1),
+    "resnet18": dict(images=1, baselines=10, n_steps=50, n_samples=200, metric_images=8, levels=96),
+    "efficientnet_lite0": dict(images=1, baselines=2, n_steps=8, n_samples=16, metric_images=1, levels=24),
+    "tiny": dict(images=1, baselines=2, n_steps=3, n_samples=6, metric_images=1, levels=96),
 }
 SHAPES = {"resnet18": (3, 32, 32), "efficientnet_lite0": (3, 224, 224), "tiny": (3, 16, 16)}
 
@@ -363,7 +363,7 @@ def best_rows(task: Task, repeats: int = 3) -> tuple[int, int]:
             s.device,
         ),
         _cheapest(
-            {min(s.metric_images * s.levels, usual * share) for share in (1, 2, 4, 8)},
+            {min(s.metric_images * s.levels, max(1, round(usual * share))) for share in (0.25, 1, 4, 8)},
             lambda count, rows: peers.bare_forwards(task.model, x, count, rows),
             repeats,
             s.device,

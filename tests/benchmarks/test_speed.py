@@ -209,3 +209,8 @@ def test_precisions_are_compared_with_the_float32_map(task):
     assert 0.5 < full.loc["bfloat16 autocast", "rank correlation"] < 1
     assert full.loc["broken", "note"] == "RuntimeError: no compiler"
     assert math.isnan(full.loc["broken", "ratio"])
+
+
+def test_the_heading_says_whether_bfloat16_is_emulated():
+    assert precision.bfloat16("cuda") == ""
+    assert precision.bfloat16("cpu") == "" or "bfloat16 instructions" in precision.bfloat16("cpu")
