@@ -16,6 +16,8 @@ from torch import Tensor
 
 DEFAULT_SEED = 0
 
+_NOT_THE_CALLERS = ("captum", "captum_wg", "quantus", "quantus_ext")
+
 Inputs = Tensor | tuple[Tensor, ...]
 
 
@@ -121,9 +123,9 @@ def check_generator(generator: object, device: torch.device) -> torch.Generator:
 
 
 def warn(message: str) -> None:
-    """A UserWarning at the caller's own line: the first one outside of this package and of Captum's wrappers."""
+    """A UserWarning at the caller's own line: the first one outside of these packages and of their hosts."""
     level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("captum", "captum_wg"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _NOT_THE_CALLERS:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=level)
 

@@ -308,6 +308,13 @@ def test_a_seed_does_not_reach_a_device_that_is_not_in_use(net, images, referenc
     assert reached == []
 
 
+def test_warnings_point_to_the_callers_line(net, images):
+    x, y, _ = images
+    with pytest.warns(UserWarning, match="as many rows") as caught:
+        explainer("ExpectedGradients", baselines=x, n_steps=1)(net, x, y)
+    assert caught[0].filename == __file__
+
+
 def test_our_draws_do_not_depend_on_chunks(net, images, references):
     x, y, _ = images
     for generator in (0, torch.Generator().manual_seed(1)):
