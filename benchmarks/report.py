@@ -191,7 +191,8 @@ def notes(
     lines.append(
         f"Columns -1ch judge maps summed over the channels ({height * width} values), columns -{channels}ch the full "
         f"maps ({channels * height * width} values); the two are not comparable. The other columns take each row's own "
-        "form: 1 channel, of the -rays- rows 3. DeletionAUC and InsertionAUC sum over the channels themselves."
+        "form: 1 channel, of the -rays- rows 3, so FaithfulnessCorrelation and the sensitivities of the -rays- rows "
+        "are not comparable with those of the others. DeletionAUC and InsertionAUC sum over the channels themselves."
     )
     if "Complexity" in judged:
         lines.append(

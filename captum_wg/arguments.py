@@ -57,9 +57,8 @@ def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
         if not x.is_floating_point():
             raise TypeError(
                 f"{name} must be floating point to have gradients, got {x.dtype}. For token ids or categories "
-                "attribute "
-                "at the embedding layer (captum.attr.configure_interpretable_embedding_layer, or pass the embeddings "
-                "as inputs); for images convert them to float first; what needs no attribution goes into "
+                "attribute at the embedding layer (captum.attr.configure_interpretable_embedding_layer, or pass the "
+                "embeddings as inputs); for images convert them to float first; what needs no attribution goes into "
                 "additional_forward_args"
             )
         if x.ndim == 0 or x.shape[0] == 0:

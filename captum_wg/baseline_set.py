@@ -42,6 +42,16 @@ class BaselineSet:
         return BaselineSet(tuple(v[rows, kept] for v in self.values), shared=False)
 
 
+def given_or_bound(baselines: Baselines, bound: Baselines, pairing: str | None) -> tuple[Baselines, str | None]:
+    """A call's own baselines, or else those bound in the constructor, with the reading of their rows.
+
+    A Tensor that was bound before the inputs were known can't be meant to be paired with them, so it is shared.
+    """
+    if baselines is None and bound is not None:
+        return bound, pairing or "shared"
+    return baselines, pairing
+
+
 def format_baselines(
     baselines: Baselines, inputs: tuple[Tensor, ...], is_tuple: bool = False, pairing: str | None = None
 ) -> BaselineSet:

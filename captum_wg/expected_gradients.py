@@ -11,7 +11,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_wg.arguments import Inputs, accumulation_dtype, as_tuple, like_inputs
-from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines
+from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
 from captum_wg.gradients import Problem, input_gradients
 from captum_wg.paths import Paths, along, quadrature_paths, random_paths
 from captum_wg.targets import Target
@@ -100,7 +100,7 @@ class ExpectedGradients(GradientAttribution):
             show_progress,
             type(self).__name__,
         )
-        given = self.baselines if baselines is None else baselines
+        given, pairing = given_or_bound(baselines, self.baselines, pairing)
         references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
         if n_samples is None:
             if any(s != 0 for s in (stdevs if isinstance(stdevs, tuple) else (stdevs,))):
@@ -201,7 +201,7 @@ def convergence_delta(
 ) -> Tensor:
     """What Captum's compute_convergence_delta means, for K weighted baselines."""
     problem = Problem(method.forward_func, input_gradients, end_point, target, additional_forward_args, name="delta")
-    given = method.baselines if start_point is None else start_point
+    given, pairing = given_or_bound(start_point, method.baselines, pairing)
     references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
     if weights is None and needs_weights and references.count > 1:
         raise ValueError(

@@ -145,8 +145,8 @@ def d_alpha(
     if hopeless.any():
         warn(
             f"for examples {name_rows(hopeless)} not even removing every feature brings the output down to alpha = "
-            f"{alpha} of f(x): D_alpha is P for all their baselines, so WeightedGradients is ExpectedGradients there. "
-            "Choose another neutral, alpha or fitness_output"
+            f"{alpha} of f(x): D_alpha is P for all their baselines, which therefore weigh the same there (as in "
+            "ExpectedGradients), and keep takes the first. Choose another neutral, alpha or fitness_output"
         )
     return answer.view(-1, n_baselines)
 
@@ -175,10 +175,9 @@ def reference_scores(
     if bad.any():
         raise ValueError(
             "the output f(x) must be positive and finite to say how much of it a removal takes, but is not for "
-            "examples "
-            f"{name_rows(bad)} ({', '.join(f'{v:.3g}' for v in scores[bad][:5].tolist())}). Set fitness_output to "
-            "something "
-            "positive ('softmax', or a callable such as torch.exp), or power=0 without keep for equal weights"
+            f"examples {name_rows(bad)} ({', '.join(f'{v:.3g}' for v in scores[bad][:5].tolist())}). Set "
+            "fitness_output to something positive ('softmax', or a callable such as torch.exp), or power=0 without "
+            "keep for equal weights"
         )
     return scores, transform
 
@@ -201,8 +200,8 @@ def check_keep(keep: object, n_baselines: int) -> int | None:
     """How many baselines `keep` says: an int counts them, a float in (0, 1] is a share, at least one."""
     if keep is None:
         return None
-    if isinstance(keep, float) and 0 < keep <= 1:
-        return max(1, round(keep * n_baselines))
+    if isinstance(keep, numbers.Real) and not isinstance(keep, numbers.Integral) and 0 < float(keep) <= 1:
+        return max(1, round(float(keep) * n_baselines))
     if isinstance(keep, numbers.Integral) and not isinstance(keep, bool) and 1 <= int(keep) <= n_baselines:
         return int(keep)
     raise ValueError(
@@ -248,8 +247,7 @@ def _named_transform(name: str, output: Tensor) -> Callable[[Tensor], Tensor]:
         if output.ndim > 2:
             raise ValueError(
                 f"fitness_output can't be found automatically for outputs of shape {tuple(output.shape)}; say "
-                "'softmax' "
-                "(over dimension 1), 'identity', or give a callable"
+                "'softmax' (over dimension 1), 'identity', or give a callable"
             )
         name = "identity" if one_column or bool(((output >= 0) & (output <= 1)).all()) else "softmax"
     if name == "identity":

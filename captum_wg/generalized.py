@@ -12,7 +12,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_wg.arguments import Inputs, accumulation_dtype, as_tuple, like_inputs
-from captum_wg.baseline_set import Baselines, format_baselines
+from captum_wg.baseline_set import Baselines, format_baselines, given_or_bound
 from captum_wg.gradients import PointSource, Problem, input_gradients
 from captum_wg.measures import Collected, ConsistencyCosine, Mean, Measure, StabilityCosine, Variance
 from captum_wg.samplers import Sampler, from_callable, make_points
@@ -394,12 +394,11 @@ def _attribute(
     elif inputs is None:
         raise ValueError(
             f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
-            "returns "
-            "the set's points, (1, S, *feature)"
+            "returns the set's points, (1, S, *feature)"
         )
     else:
         references = None
-        baselines = method.baselines if baselines is None else baselines  # type: ignore[assignment]
+        baselines, pairing = given_or_bound(baselines, method.baselines, pairing)  # type: ignore[arg-type]
         # "ball" has no use for references, so it must not stumble over any.
         if baselines is not None and sampler != "ball":
             references = format_baselines(baselines, problem.inputs, problem.is_tuple, pairing)

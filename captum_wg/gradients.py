@@ -57,8 +57,7 @@ def input_gradients(
         if not output.requires_grad:
             raise ValueError(
                 "forward_func returns an output without a gradient: it depends on none of the inputs, or cuts the "
-                "graph "
-                "(detach, no_grad, integer or argmax outputs, numpy)"
+                "graph (detach, no_grad, integer or argmax outputs, numpy)"
             )
         try:
             gradients = torch.autograd.grad(output, points, grad_outputs=torch.ones_like(output), allow_unused=True)
@@ -66,8 +65,7 @@ def input_gradients(
             if "cudnn RNN" in str(error):
                 raise RuntimeError(
                     "cuDNN's RNNs have no backward pass in eval mode: put the RNN modules alone into train mode "
-                    "(dropout "
-                    "off), or run within torch.backends.cudnn.flags(enabled=False)"
+                    "(dropout off), or run within torch.backends.cudnn.flags(enabled=False)"
                 ) from error
             raise
     if all(g is None for g in gradients):
@@ -191,8 +189,7 @@ class Problem:
                     rows[examples] = bad.cpu()
                     raise ValueError(
                         f"the gradient is NaN or infinite for examples {name_rows(rows)}; check the model there "
-                        "(sqrt(0), "
-                        "log(0), 0/0), or use a wider dtype if it is half precision"
+                        "(sqrt(0), log(0), 0/0), or use a wider dtype if it is half precision"
                     )
 
     def _tile(self, points: PointSource, examples: slice, chosen: slice) -> Tile:

@@ -162,6 +162,12 @@ def _neutral_value(x: Tensor, neutral: object, name: str) -> Tensor:
         raise TypeError(
             f"{name} must be one of {NEUTRALS}, a number, a Tensor or a callable, got {type(neutral).__name__}"
         )
+    if x.ndim == 4 and value.ndim == 1 and value.numel() > 1:
+        # It would broadcast along W where W happens to be as long.
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)} for images (B, C, H, W); for one value per channel reshape it to "
+            "(C, 1, 1)"
+        )
     try:
         fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
     except RuntimeError:

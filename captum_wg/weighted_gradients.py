@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_wg import fitness as fit
 from captum_wg.arguments import Inputs, accumulation_dtype, like_inputs
-from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines
+from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
 from captum_wg.expected_gradients import convergence_delta, expected_difference, path_average
 from captum_wg.gradients import Problem, input_gradients
 from captum_wg.masking import Features, Neutral, neutral_values
@@ -114,7 +114,7 @@ class WeightedGradients(GradientAttribution):
         """
         fit.check_settings(alpha, tolerance, max_iterations, power, ranking)
         problem = self._problem(inputs, target, additional_forward_args, internal_batch_size, show_progress)
-        given = self.baselines if baselines is None else baselines
+        given, pairing = given_or_bound(baselines, self.baselines, pairing)
         references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
         nodes_and_weights(method, n_steps)
         n_kept = fit.check_keep(keep, references.count)
@@ -202,7 +202,7 @@ class WeightedGradients(GradientAttribution):
         """
         fit.check_settings(alpha, tolerance, max_iterations, 1.0, ranking)
         problem = self._problem(inputs, target, additional_forward_args, internal_batch_size, show_progress)
-        given = self.baselines if baselines is None else baselines
+        given, pairing = given_or_bound(baselines, self.baselines, pairing)
         references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
         search = _Search(
             problem,

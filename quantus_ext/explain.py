@@ -18,6 +18,7 @@ from quantus.helpers.utils import get_wrapped_model
 from torch import Tensor, nn
 
 import captum_wg
+from captum_wg.arguments import warn
 from quantus_ext.arrays import chunks, positive_integer, require_finite, to_array, to_tensor
 from quantus_ext.perturbation_curve import floating_dtype
 
@@ -240,8 +241,17 @@ def _to_class(kwargs: Mapping[str, Any], x: Tensor, parameters: Mapping[str, Any
         if name != "interpolate_mode" or name in parameters
     }
     baselines = kwargs.get("baselines")
-    shared = isinstance(baselines, Tensor) and baselines.ndim == x.ndim and len(baselines) != len(x)
-    if shared and "pairing" in parameters and kwargs.get("pairing") is None:
+    if (
+        isinstance(baselines, Tensor)
+        and baselines.ndim == x.ndim
+        and "pairing" in parameters
+        and kwargs.get("pairing") is None
+    ):
+        if len(baselines) == len(x) > 1:
+            warn(
+                f"baselines has as many rows ({len(x)}) as there are inputs. They are shared by all inputs; say "
+                "pairing='shared', or pairing='paired' if row i belongs to input i alone"
+            )
         # Left unset it would be asked about in every chunk that has as many examples as there are baselines.
         kwargs["pairing"] = "shared"
     return kwargs

@@ -300,3 +300,9 @@ def test_values_have_the_inputs_dtype_and_one_example_at_a_time_gives_the_same(d
     for b in range(3):
         (alone,) = neutral_values((x[b : b + 1],), neutral)
         torch.testing.assert_close(alone.expand(1, 2, 6, 6), values.expand(3, 2, 6, 6)[b : b + 1])
+
+
+def test_a_vector_is_no_neutral_value_of_images():
+    # Three values would broadcast along a width of three.
+    with pytest.raises(ValueError, match=r"one value per channel reshape it to \(C, 1, 1\)"):
+        neutral_values((torch.zeros(2, 3, 3, 3),), torch.zeros(3))

@@ -507,3 +507,13 @@ def test_bad_calls(net, images):
     for what, message in [(2, "Pair returned 2 results"), ("flat", r"shape \(4, 126\)"), ("text", "Pair returned str")]:
         with pytest.raises(ValueError, match=message):
             explainer(Pair, what=what)(net, x, y)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_as_many_baselines_as_inputs_are_asked_about_whatever_the_chunks(batch_size):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    x, references = np.random.default_rng(0).normal(size=(2, 4, 3, 2, 2)).astype(np.float32)
+    with pytest.warns(UserWarning, match="as many rows"):
+        found = explainer("ExpectedGradients", baselines=references, batch_size=batch_size)(net, x, [0] * 4)
+    shared = explainer("ExpectedGradients", baselines=references, pairing="shared")(net, x, [0] * 4)
+    np.testing.assert_allclose(found, shared, atol=1e-6)

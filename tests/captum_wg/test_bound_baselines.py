@@ -1,5 +1,7 @@
 """Baselines bound in the constructor serve wherever none are given."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -34,3 +36,13 @@ def test_compute_convergence_delta_asks_for_their_weights():
     method = WeightedGradients(cubes, baselines=REFERENCES)
     with pytest.raises(ValueError, match="weights are missing for 3 baselines"):
         method.compute_convergence_delta(X, None, X)
+
+
+def test_a_bound_set_is_shared_without_asking():
+    # As many rows as a wrapper happens to expand the examples to.
+    x, references = torch.randn(4, 3), torch.randn(4, 3)
+    net = torch.nn.Linear(3, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bound = ExpectedGradients(net, baselines=references).attribute(x)
+    assert torch.equal(bound, ExpectedGradients(net).attribute(x, references, pairing="shared"))
