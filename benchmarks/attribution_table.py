@@ -120,7 +120,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data", choices=data.NAMES, default="digits", help="digits (the default) needs no files")
     add("--root", type=Path, help="folder of CIFAR-10: train/ and test/ as an ImageFolder, or torchvision's form")
     add("--weights", type=Path, help="state_dict of a ResNet-18 for 32x32 images; digits can do without")
-    add("--images", type=at_least(1), default=3, help="correctly classified test images to explain (%(default)s)")
+    add("--images", type=at_least(1), default=2, help="correctly classified test images to explain (%(default)s)")
     add("--robustness-images", type=at_least(0), default=1, help="of these, for the sensitivity columns (%(default)s)")
     add("--methods", nargs="+", metavar="NAME", help=f"rows (all), by name or group: {', '.join(methods.GROUPS)}")
     add("--metrics", nargs="+", metavar="NAME", help=f"columns (all): {', '.join(judges.available())}")
