@@ -34,6 +34,21 @@ class BaselineSet:
             return tuple(v[which].unsqueeze(0) for v in self.values)
         return tuple(v[examples][:, which] for v in self.values)
 
+    def differences(
+        self, inputs: tuple[Tensor, ...], examples: slice, k: int, dtype: torch.dtype
+    ) -> tuple[Tensor, ...]:
+        """x - x'_k of some examples, (b, *feature), for baseline number k."""
+        return tuple(
+            x[examples].to(dtype) - (v[k] if self.shared else v[examples, k]).to(dtype)
+            for x, v in zip(inputs, self.values, strict=True)
+        )
+
+    def mean(self, weights: Tensor) -> tuple[Tensor, ...]:
+        """sum_k w_k x'_k with weights (K,), in their dtype: (1, 1, *feature), or (B, 1, *feature) if not shared."""
+        axis = 0 if self.shared else 1
+        means = tuple(torch.tensordot(v.to(weights.dtype), weights, dims=([axis], [0])) for v in self.values)
+        return tuple(m.unsqueeze(0).unsqueeze(0) if self.shared else m.unsqueeze(1) for m in means)
+
     def choose(self, kept: Tensor) -> BaselineSet:
         """The baselines numbered kept (B, M), each example its own."""
         if self.shared:

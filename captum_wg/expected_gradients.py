@@ -13,8 +13,12 @@ from torch import Tensor
 from captum_wg.arguments import Inputs, accumulation_dtype, as_tuple, like_inputs
 from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
 from captum_wg.gradients import Problem, input_gradients
-from captum_wg.paths import Paths, along, quadrature_paths, random_paths
+from captum_wg.paths import Paths, along, quadrature_paths, random_paths, staggered_paths
+from captum_wg.quadrature import METHODS, nodes_and_weights
+from captum_wg.refinement import check_refinement, outputs_at_baselines, refined_integrals
 from captum_wg.targets import Target
+
+SAMPLINGS = ("random", "staggered")
 
 
 class ExpectedGradients(GradientAttribution):
@@ -50,7 +54,7 @@ class ExpectedGradients(GradientAttribution):
         baselines: Baselines = None,
         target: Target = None,
         additional_forward_args: object = None,
-        n_steps: int = 50,
+        n_steps: int | str = 50,
         method: str = "gausslegendre",
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
@@ -58,8 +62,12 @@ class ExpectedGradients(GradientAttribution):
         pairing: str | None = None,
         show_progress: bool = False,
         n_samples: int | None = None,
+        sampling: str = "random",
         stdevs: float | tuple[float, ...] = 0.0,
         generator: torch.Generator | int | None = None,
+        delta_tolerance: float = 0.01,
+        max_steps: int = 200,
+        return_steps: bool = False,
     ) -> Any:
         """Expected gradients of inputs.
 
@@ -70,26 +78,47 @@ class ExpectedGradients(GradientAttribution):
                 of inputs a tuple of these, row k of each together forming baseline k.
             target, additional_forward_args: as in Captum; of the latter, Tensors with B rows go with the examples, all
                 else is passed on as it is.
-            n_steps: quadrature points per baseline; B * K * n_steps gradients are taken.
-            method: "gausslegendre", "riemann_middle", "riemann_left", "riemann_right" or "riemann_trapezoid".
+            n_steps: quadrature points per baseline; B * K * n_steps gradients are taken (see method). "auto": as many
+                as bring the convergence delta within delta_tolerance, for each example on its own.
+            method: "gausslegendre" (the best on smooth functions), "riemann_shared_end" (the best of these on ReLU
+                networks, see `captum_wg.quadrature`), "riemann_middle", "riemann_left", "riemann_right" or
+                "riemann_trapezoid". A node at the input itself is taken once for all baselines: those rules that have
+                one take B * (K * (n_steps - 1) + 1) gradients.
             internal_batch_size: rows of a micro-batch, any number from 1; None: chosen by the size of an example.
             return_convergence_delta: also return sum_i phi_i - (F(x) - 1/K sum_k F(x'_k)), (B,).
             pairing: how a Tensor of B baselines is read: "shared" (unset: this, with a warning) or "paired", row i
                 being example i's only baseline, as in IntegratedGradients.
             show_progress: a progress bar over the gradients.
-            n_samples: take this many random (baseline, a) pairs instead, a uniform on [0, 1], the same for all examples
-                of the call, every baseline before any is used twice; n_steps and method are then not used.
+            n_samples: take this many (baseline, a) pairs instead, the same for all examples of the call; n_steps and
+                method are then not used.
+            sampling: with n_samples: "random": a uniform on [0, 1], every baseline before any is used twice.
+                "staggered": evenly spaced on each path, shifted from path to path, and the input itself
+                (`captum_wg.paths.staggered_paths`): less error from few points for many baselines.
             stdevs: with n_samples: standard deviation of Gaussian noise added to the input at each of them, one number
                 or one for each element of a tuple.
             generator: with n_samples: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
+            delta_tolerance: with n_steps="auto": of the convergence delta, relative to the mean over baselines of
+                |F(x) - F(x'_k)|. The gradients taken on the way all count (`captum_wg.refinement`).
+            max_steps: with n_steps="auto": the most points per baseline; examples left outside the tolerance are
+                warned of.
+            return_steps: also return the n_steps that each baseline got, (B, K) int64; the last of them is the input
+                itself, so that an example took sum_k (steps - 1) + 1 gradients.
 
         Returns:
-            The attributions, in the inputs' structure, shape, dtype and device; with return_convergence_delta a pair of
-            them and the delta.
+            The attributions, in the inputs' structure, shape, dtype and device; followed by the delta and the steps if
+            these were asked for.
 
         Raises:
             TypeError, ValueError: an argument does not fit; the message names it. A NaN or infinite gradient.
         """
+        automatic = is_automatic(n_steps, method, return_steps)
+        if automatic and n_samples is not None:
+            raise ValueError("n_steps='auto' and n_samples exclude each other; give one of them")
+        if sampling not in SAMPLINGS:
+            raise ValueError(f"sampling must be one of {SAMPLINGS}, got {sampling!r}")
+        if sampling != "random" and n_samples is None:
+            raise ValueError(f"sampling={sampling!r} says how n_samples points are spread; give n_samples too")
+        tolerance, most = check_refinement(delta_tolerance, max_steps)
         problem = Problem(
             self.forward_func,
             self.gradient_func,
@@ -102,19 +131,33 @@ class ExpectedGradients(GradientAttribution):
         )
         given, pairing = given_or_bound(baselines, self.baselines, pairing)
         references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
-        if n_samples is None:
-            if any(s != 0 for s in (stdevs if isinstance(stdevs, tuple) else (stdevs,))):
-                raise ValueError("stdevs adds noise to random samples; give n_samples too, or use NoiseTunnel")
-            paths = quadrature_paths(problem.inputs, references, n_steps, method)
+        noisy = any(s != 0 for s in (stdevs if isinstance(stdevs, tuple) else (stdevs,)))
+        if noisy and (n_samples is None or sampling != "random"):
+            raise ValueError(
+                "stdevs adds noise to random samples; give n_samples with sampling='random', or use NoiseTunnel"
+            )
+        steps: Tensor | None = None
+        delta: Tensor | None = None
+        if automatic:
+            totals, delta, steps = refined_average(problem, references, tolerance, most, self._multiply_by_inputs)
         else:
-            paths = random_paths(problem.inputs, references, n_samples, stdevs, generator)
-        totals, product = path_average(problem, paths, self._multiply_by_inputs, return_convergence_delta)
-        attributions = like_inputs(
-            tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple
-        )
-        if not return_convergence_delta:
-            return attributions
-        return attributions, product - expected_difference(problem, references)
+            if n_samples is None:
+                paths = quadrature_paths(problem.inputs, references, nodes_and_weights(method, n_steps))  # type: ignore[arg-type]
+            elif sampling == "staggered":
+                paths = staggered_paths(problem.inputs, references, n_samples, generator)
+            else:
+                paths = random_paths(problem.inputs, references, n_samples, stdevs, generator)
+            totals, product = path_average(problem, paths, self._multiply_by_inputs, return_convergence_delta)
+            if return_convergence_delta:
+                delta = product - expected_difference(problem, references)
+        results: list[Any] = [
+            like_inputs(tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple)
+        ]
+        if return_convergence_delta:
+            results.append(delta)
+        if return_steps:
+            results.append(steps)
+        return results[0] if len(results) == 1 else tuple(results)
 
     @log_usage()
     def compute_convergence_delta(
@@ -175,15 +218,45 @@ def path_average(
     return totals, product
 
 
+def refined_average(
+    problem: Problem, references: BaselineSet, tolerance: float, max_steps: int, multiply: bool
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    """The mean over baselines of integrals refined to a tolerance, the delta (B,), and the steps taken (B, K)."""
+    dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
+    device = problem.inputs[0].device
+    totals = tuple(torch.zeros_like(x, dtype=dtype) for x in problem.inputs)
+    deltas, steps = [], []
+    for part in refined_integrals(problem, references, tolerance, max_steps):
+        for k in range(references.count):
+            differences = references.differences(problem.inputs, part.examples, k, dtype) if multiply else None
+            for i, (total, integral) in enumerate(zip(totals, part.sums, strict=True)):
+                own = integral[:, k] if differences is None else integral[:, k] * differences[i]
+                total[part.examples] += own / references.count
+        deltas.append(part.deltas.mean(1))
+        steps.append(part.steps)
+    return totals, torch.cat(deltas).to(dtype).to(device), torch.cat(steps).to(device)
+
+
+def is_automatic(n_steps: object, method: object, return_steps: bool) -> bool:
+    """Whether n_steps is "auto", and what goes with it fits."""
+    if not isinstance(n_steps, str):
+        if return_steps:
+            raise ValueError("return_steps tells what n_steps='auto' took; give that, or leave return_steps out")
+        return False
+    if n_steps != "auto":
+        raise ValueError(f"n_steps must be a whole number of at least 1, or 'auto', got {n_steps!r}")
+    if method not in ("gausslegendre", "riemann_shared_end"):
+        if method in METHODS:
+            raise ValueError(
+                f"method={method!r} can't be refined: n_steps='auto' uses 'riemann_shared_end'; leave method out"
+            )
+        nodes_and_weights(method, 1)  # type: ignore[arg-type]
+    return True
+
+
 def expected_difference(problem: Problem, references: BaselineSet, weights: Tensor | None = None) -> Tensor:
     """F(x) - sum_k w_k F(x'_k), (B,), with w_k = 1/K unless weights (B, K) are given."""
-    which = torch.arange(references.count, device=problem.inputs[0].device)
-
-    def source(examples: slice, chosen: slice) -> tuple[Tensor, ...]:
-        b = examples.stop - examples.start
-        return tuple(r.expand(b, *r.shape[1:]) for r in references.at(examples, which[chosen]))
-
-    at_baselines = problem.outputs(source, references.count, "at baselines")
+    at_baselines = outputs_at_baselines(problem, references)
     expected = at_baselines.mean(1) if weights is None else (at_baselines * weights.to(at_baselines)).sum(1)
     return problem.outputs_at_inputs() - expected
 

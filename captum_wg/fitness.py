@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,6 +24,25 @@ FitnessOutput = str | Callable[[Tensor], Tensor]
 FITNESS_OUTPUTS = ("auto", "softmax", "identity")
 
 
+@runtime_checkable
+class Maps(Protocol):
+    """The maps of K baselines for each of B examples, made when they are needed."""
+
+    count: int
+
+    def rows(self, numbers: Tensor) -> tuple[Tensor, ...]:
+        """Those of baseline k of example b, b K + k = numbers (r,): (r, *feature) for each element."""
+
+
+class _Given:
+    def __init__(self, maps: tuple[Tensor, ...]):
+        self.count = maps[0].shape[1]
+        self._flat = tuple(m.flatten(0, 1) for m in maps)
+
+    def rows(self, numbers: Tensor) -> tuple[Tensor, ...]:
+        return tuple(m[numbers] for m in self._flat)
+
+
 def bisect(
     score: Callable[[Tensor, Tensor], Tensor],
     reference: Tensor,
@@ -30,6 +50,9 @@ def bisect(
     alpha: float = 0.5,
     tolerance: float = 0.01,
     max_iterations: int = 100,
+    n_rivals: int = 1,
+    n_best: int | None = None,
+    which_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The least number of removed features at which a falling score reaches alpha times its start, for R rows at once.
 
@@ -39,11 +62,18 @@ def bisect(
     answer; otherwise the answer is the smallest number visited with score <= alpha reference, or n_features if there
     was none.
 
+    With n_best the rows are groups of n_rivals, of each of which only the n_best smallest answers are wanted: the search
+    of a row ends as soon as n_best others of its group are sure to have smaller answers (each lies between what its
+    search has ruled out and what it has found). Which rows those are, and their answers, are the same as without; the
+    answers of the others are upper bounds, none of them among the n_best smallest. which_only: a row that is sure to be
+    among them ends too, its answer being an upper bound.
+
     Args:
         score: score(rows, removed) -> the scores (r,) of rows (r,) with removed (r,) features gone.
         reference: the scores (R,) with nothing removed, positive.
         n_features: P, or the P of each row (R,); the answer lies between 1 and P.
         alpha, tolerance, max_iterations: as above; tolerance 0 gives the exact minimum where the curve is monotone.
+        n_rivals, n_best, which_only: as above.
 
     Returns:
         The answers (R,), int64, and whether each row can reach alpha times its start, (R,), bool: False if not even
@@ -56,15 +86,14 @@ def bisect(
     answer = high.clone()
     hopeless = torch.zeros_like(low, dtype=torch.bool)
     last = high.clone()
+    finite = torch.ones((), dtype=torch.bool, device=device)
     for _ in range(max_iterations):
         rows = (low <= high).nonzero().flatten()
         if not len(rows):
             break
         middle = (low[rows] + high[rows]) // 2
         value = score(rows, middle).to(reference.dtype)
-        bad = ~torch.isfinite(value)
-        if bad.any():
-            raise ValueError("the output is NaN or infinite for a masked input; check the model, or set neutral")
+        finite &= torch.isfinite(value).all()
         # A curve may stay at its target for a while: without a tolerance only the first step of it is the answer.
         near = ((value - target[rows]).abs() <= slack[rows]) & (slack[rows] > 0)
         enough = value <= target[rows]
@@ -74,12 +103,32 @@ def bisect(
         low[rows] = torch.where(enough, low[rows], middle + 1)
         # An empty interval closes a row.
         high[rows] = torch.where(near, low[rows] - 1, torch.where(enough, middle - 1, high[rows]))
+        if n_best is not None:
+            settled = _settled(torch.where(low <= high, low, answer), answer, n_rivals, n_best, which_only)
+            high = torch.where(settled, low - 1, high)
+    if not finite:
+        # Read here alone: asking in every iteration would wait for the device.
+        raise ValueError("the output is NaN or infinite for a masked input; check the model, or set neutral")
     return answer, ~hopeless
+
+
+def _settled(least: Tensor, most: Tensor, n_rivals: int, n_best: int, which_only: bool) -> Tensor:
+    """Rows (R,) whose answers, between least and most, are sure to be none of the n_best smallest of their group.
+
+    which_only: or sure to be one of them.
+    """
+    least, most = least.view(-1, n_rivals), most.view(-1, n_rivals)
+    settled = least > most.kthvalue(n_best, dim=1, keepdim=True).values
+    if which_only:
+        # Itself counted.
+        may_precede = (least.unsqueeze(1) <= most.unsqueeze(2)).sum(2)
+        settled |= may_precede <= n_best
+    return settled.flatten()
 
 
 def d_alpha(
     problem: Problem,
-    maps: tuple[Tensor, ...],
+    maps: tuple[Tensor, ...] | Maps,
     reference: Tensor,
     fitness_output: Callable[[Tensor], Tensor],
     features: Features,
@@ -89,6 +138,8 @@ def d_alpha(
     tolerance: float = 0.01,
     max_iterations: int = 100,
     ranking: str = "signed",
+    n_best: int | None = None,
+    which_only: bool = False,
 ) -> Tensor:
     """D_alpha of each baseline's map, (B, K) int64, in number of features.
 
@@ -96,25 +147,27 @@ def d_alpha(
 
     Args:
         problem: the explained function and inputs.
-        maps: the baselines' own attributions, (B, K, *feature) for each element of the inputs.
+        maps: the baselines' own attributions, (B, K, *feature) for each element of the inputs; or an object with
+            `count` (K) and `rows(numbers)`, which gives those of b K + k = numbers (r,), (r, *feature).
         reference, fitness_output: f(x) and what makes scores of the model's output, from `reference_scores`.
         features, neutral: what is ranked and removed, and what takes its place (`captum_wg.masking`).
         alpha, tolerance, max_iterations: see `bisect`.
         ranking: "signed" or "absolute".
+        n_best, which_only: the search only for the n_best baselines of each example, see `bisect`.
 
     Warns:
         UserWarning: for some example no baseline's removal ever reaches alpha f(x): its D_alpha are all P, so the
             baselines can't be told apart.
     """
-    n_baselines = maps[0].shape[1]
+    given = maps if isinstance(maps, Maps) else _Given(maps)
+    n_baselines = given.count
     n_rows = problem.rows()
     device = problem.inputs[0].device
     examples = torch.arange(problem.n_examples, device=device).repeat_interleave(n_baselines)
-    flat = tuple(m.flatten(0, 1) for m in maps)
 
     places = torch.empty(len(examples), features.count, dtype=torch.int32, device=device)
     for part in torch.arange(len(examples), device=device).split(n_rows):
-        scores = features.scores(tuple(m[part] for m in flat), ranking, examples[part])
+        scores = features.scores(given.rows(part), ranking, examples[part])
         places[part] = ranks(scores)
 
     def score(rows: Tensor, removed: Tensor) -> Tensor:
@@ -140,6 +193,9 @@ def d_alpha(
             alpha,
             tolerance,
             max_iterations,
+            n_baselines,
+            n_best,
+            which_only,
         )
     hopeless = ~possible.view(-1, n_baselines).any(1)
     if hopeless.any():
@@ -164,11 +220,8 @@ def reference_scores(
         ValueError: "auto" for outputs of more than two dimensions; "softmax" of one column; f(x)
             not positive or not finite, with the examples and the ways out.
     """
-    outputs = []
     everyone = torch.arange(problem.n_examples, device=problem.inputs[0].device)
-    for part in everyone.split(problem.rows()):
-        outputs.append(problem.raw_outputs(tuple(x[part] for x in problem.inputs), part))
-    output = torch.cat([o.reshape(1) if o.ndim == 0 else o for o in outputs])
+    output = problem.raw_outputs_at_inputs()
     transform = fitness_output if callable(fitness_output) else _named_transform(fitness_output, output)
     scores = _select_scores(problem, transform(_wide(output)), everyone)
     bad = ~(torch.isfinite(scores) & (scores > 0))

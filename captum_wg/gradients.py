@@ -141,6 +141,7 @@ class Problem:
         self._gradient_func = gradient_func
         self._show_progress = show_progress
         self._name = name
+        self._at_inputs: Tensor | None = None
         _warn_of_train_mode(forward_func)
 
     def progress(self, total: int, what: str = "") -> Any:
@@ -184,31 +185,61 @@ class Problem:
                         bad = not_finite(g) if bad is None else bad | not_finite(g)
                     yield tile
                     bar.update((last - first) * (stop - start))
-                if bad is not None and bad.any():
-                    rows = torch.zeros(self.n_examples, dtype=torch.bool)
-                    rows[examples] = bad.cpu()
-                    raise ValueError(
-                        f"the gradient is NaN or infinite for examples {name_rows(rows)}; check the model there "
-                        "(sqrt(0), log(0), 0/0), or use a wider dtype if it is half precision"
-                    )
+                if bad is not None:
+                    every = torch.zeros(self.n_examples, dtype=torch.bool, device=bad.device)
+                    every[examples] = bad
+                    self._refuse(every)
+
+    def row_gradients(
+        self, points: Callable[[slice], tuple[Tensor, ...]], examples: Tensor, bar: Any = None
+    ) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+        """The gradients at any list of points, micro-batch by micro-batch: which rows, and (r, *feature) per element.
+
+        Args:
+            points: points(rows) -> (r, *feature) for each element of inputs.
+            examples: which example each row belongs to, (R,), on the inputs' device.
+            bar: a progress bar to move.
+
+        Raises:
+            ValueError: the gradient at some point is NaN or infinite; the message names the examples.
+        """
+        bad = torch.zeros(self.n_examples, dtype=torch.int, device=examples.device)
+        for start, stop in even_parts(len(examples), self.rows()):
+            rows = slice(start, stop)
+            gradients = self._at(points(rows), examples[rows])
+            for g in gradients:
+                bad.index_add_(0, examples[rows], not_finite(g).int())
+            yield rows, gradients
+            if bar is not None:
+                bar.update(stop - start)
+        self._refuse(bad > 0)
 
     def _tile(self, points: PointSource, examples: slice, chosen: slice) -> Tile:
         at = tuple(p.detach() for p in points(examples, chosen))
         b, s = at[0].shape[:2]
         rows = torch.arange(examples.start, examples.stop, device=at[0].device).repeat_interleave(s)
-        flat = tuple(_leaf(p.reshape(b * s, *p.shape[2:])) for p in at)
+        gradients = self._at(tuple(p.reshape(b * s, *p.shape[2:]) for p in at), rows)
+        return Tile(
+            examples, chosen, at, tuple(g.reshape(b, s, *p.shape[2:]) for g, p in zip(gradients, at, strict=True))
+        )
+
+    def _at(self, rows: tuple[Tensor, ...], examples: Tensor) -> tuple[Tensor, ...]:
+        """The gradients at one micro-batch of rows (R, *feature) of `examples` (R,)."""
         gradients = self._gradient_func(
             forward_fn=self.forward_func,
-            inputs=flat,
-            target_ind=self.targets.of(rows),
-            additional_forward_args=self.args.of(rows) or None,
+            inputs=tuple(_leaf(r) for r in rows),
+            target_ind=self.targets.of(examples),
+            additional_forward_args=self.args.of(examples) or None,
         )
-        shaped = []
-        for g, p in zip(gradients, at, strict=True):
-            if g is None:
-                g = torch.zeros_like(p)
-            shaped.append(g.detach().reshape(b, s, *p.shape[2:]))
-        return Tile(examples, chosen, at, tuple(shaped))
+        return tuple(torch.zeros_like(r) if g is None else g.detach() for g, r in zip(gradients, rows, strict=True))
+
+    def _refuse(self, bad: Tensor) -> None:
+        """Raise if the gradients of some examples (B,) are not finite."""
+        if bad.any():
+            raise ValueError(
+                f"the gradient is NaN or infinite for examples {name_rows(bad)}; check the model there (sqrt(0), "
+                "log(0), 0/0), or use a wider dtype if it is half precision"
+            )
 
     def raw_outputs(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """The model's whole output, without gradients, for one micro-batch of rows (R, *feature) of `examples` (R,)."""
@@ -230,14 +261,48 @@ class Problem:
                     rows = torch.arange(first, last, device=at[0].device).repeat_interleave(stop - start)
                     flat = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
                     values = self.targets.select(self.raw_outputs(flat, rows), rows)
-                    parts.append(values.to(torch.promote_types(values.dtype, torch.float32)).view(last - first, -1))
+                    parts.append(_at_least_float32(values).view(last - first, -1))
                     bar.update(len(rows))
                 results.append(torch.cat(parts, dim=1))
         return torch.cat(results)
 
     def outputs_at_inputs(self) -> Tensor:
-        """The explained output of each example, (B,)."""
-        return self.outputs(lambda examples, _: tuple(x[examples].unsqueeze(1) for x in self.inputs), 1).squeeze(1)
+        """The explained output of each example, (B,), in at least float32."""
+        if self._at_inputs is None:
+            return self.outputs(lambda e, _: tuple(x[e].unsqueeze(1) for x in self.inputs), 1).squeeze(1)
+        everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
+        return _at_least_float32(self.targets.select(self._at_inputs, everyone))
+
+    def raw_outputs_at_inputs(self) -> Tensor:
+        """The model's whole output for each example, taken once."""
+        if self._at_inputs is None:
+            everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
+            parts = [
+                self.raw_outputs(tuple(x[part] for x in self.inputs), part) for part in everyone.split(self.rows())
+            ]
+            self._at_inputs = torch.cat([o.reshape(1) if o.ndim == 0 else o for o in parts])
+        return self._at_inputs
+
+    def outputs_at_shared(self, rows: tuple[Tensor, ...]) -> Tensor:
+        """The explained output of each example at the same K rows (K, *feature), (B, K), in at least float32.
+
+        K forwards where nothing but the target belongs to an example, else B K.
+        """
+        count = len(rows[0])
+        if self.args.any_per_example:
+            return self.outputs(
+                lambda e, chosen: tuple(r[chosen].expand(e.stop - e.start, *r[chosen].shape) for r in rows),
+                count,
+                "at baselines",
+            )
+        parts = []
+        for start, stop in even_parts(count, self.rows()):
+            # No argument belongs to an example, so whose rows these are matters for the target alone.
+            whose = torch.zeros(stop - start, dtype=torch.long, device=rows[0].device)
+            output = self.raw_outputs(tuple(r[start:stop] for r in rows), whose)
+            examples = range(self.n_examples if self.targets.any_per_example else 1)
+            parts.append(torch.stack([self.targets.select(output, torch.full_like(whose, e)) for e in examples]))
+        return _at_least_float32(torch.cat(parts, dim=1)).expand(self.n_examples, -1)
 
 
 def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:
@@ -246,6 +311,10 @@ def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:
     parts = -(-n // most)
     for i in range(parts):
         yield i * n // parts, (i + 1) * n // parts
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _leaf(points: Tensor) -> Tensor:

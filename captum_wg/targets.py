@@ -55,6 +55,11 @@ class Targets:
                 # Read once: a value out of range must not reach a device's index kernel.
                 self._bounds = int(self._each.min()), int(self._each.max())
 
+    @property
+    def any_per_example(self) -> bool:
+        """Whether examples have targets of their own."""
+        return self._each is not None
+
     def of(self, examples: Tensor) -> Target:
         """The target of rows that belong to `examples` (R,), in a form Captum accepts."""
         if self._each is None:
@@ -134,6 +139,11 @@ class ForwardArgs:
         else:
             self._args = (additional_forward_args,)
         self._per_example = tuple(isinstance(a, Tensor) and a.ndim > 0 and a.shape[0] == n_examples for a in self._args)
+
+    @property
+    def any_per_example(self) -> bool:
+        """Whether some argument goes with the examples."""
+        return any(self._per_example)
 
     def of(self, examples: Tensor) -> tuple:
         """The arguments for rows that belong to `examples` (R,)."""

@@ -13,11 +13,18 @@ from torch import Tensor
 from captum_wg import fitness as fit
 from captum_wg.arguments import Inputs, accumulation_dtype, like_inputs
 from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
-from captum_wg.expected_gradients import convergence_delta, expected_difference, path_average
+from captum_wg.expected_gradients import (
+    convergence_delta,
+    expected_difference,
+    is_automatic,
+    path_average,
+    refined_average,
+)
 from captum_wg.gradients import Problem, input_gradients
 from captum_wg.masking import Features, Neutral, neutral_values
 from captum_wg.paths import along, quadrature_paths
-from captum_wg.quadrature import nodes_and_weights
+from captum_wg.quadrature import Rule, continuation, nodes_and_weights
+from captum_wg.refinement import check_refinement, refined_integrals
 from captum_wg.targets import Target
 
 
@@ -35,7 +42,8 @@ class WeightedGradients(GradientAttribution):
     round; the tolerance is relative to f(x) (there absolute, 0.01 or 0.005); what the search returns is said in
     `captum_wg.fitness.bisect`; features are ranked by the signed map unless ranking="absolute" (the published code).
     The ranking should be that of the metric that judges the result. All examples and baselines are searched at once:
-    B * K * ceil(log2(P + 1)) masked forwards at most, beside the B * K * n_steps gradients.
+    B * K * ceil(log2(P + 1)) masked forwards at most, beside the B * K * n_steps gradients; fewer with keep, as the
+    search leaves out baselines that can't be among the kept any more.
 
     Args:
         forward_func: the model, or any function of the inputs, that is explained.
@@ -56,7 +64,7 @@ class WeightedGradients(GradientAttribution):
         baselines: Baselines = None,
         target: Target = None,
         additional_forward_args: object = None,
-        n_steps: int = 50,
+        n_steps: int | str = 50,
         method: str = "gausslegendre",
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
@@ -74,12 +82,18 @@ class WeightedGradients(GradientAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         fitness_output: fit.FitnessOutput = "auto",
         return_weights: bool = False,
+        delta_tolerance: float = 0.01,
+        max_steps: int = 200,
+        return_steps: bool = False,
     ) -> Any:
         """Weighted gradients of inputs.
 
         Args:
             inputs, baselines, target, additional_forward_args, n_steps, method, internal_batch_size, pairing,
-                show_progress: as in `ExpectedGradients.attribute`.
+                show_progress, max_steps, return_steps: as in `ExpectedGradients.attribute`; the steps are 0 for baselines
+                left out by screening.
+            delta_tolerance: with n_steps="auto": of the convergence delta of every baseline's own integral, relative to
+                the mean over baselines of |F(x) - F(x'_k)|, so that it holds for any weights.
             return_convergence_delta: also return sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,).
             alpha: the share of f(x) to come down to, in (0, 1).
             tolerance: how near to alpha f(x), relative to f(x), ends a search; 0: the exact minimum of a monotone
@@ -88,7 +102,9 @@ class WeightedGradients(GradientAttribution):
             power: the exponent of the weights, >= 0 (the paper's appendix allows 1 to 2).
             keep: average over the fittest baselines only: an int counts them, a float in (0, 1] is a share of K.
             screening_steps: with keep: choose the baselines by maps of this many steps, and spend n_steps on those kept
-                alone; their weights come from the D_alpha of their full maps.
+                alone; their weights come from the D_alpha of their full maps. Where the points of the coarse rule are
+                among those of the full one their gradients are used again ("riemann_middle" with n_steps an odd multiple
+                of screening_steps; `captum_wg.quadrature.continuation`).
             neutral: what a removed feature is replaced by: "auto" (the image's corners for (B, C, H, W), else 0),
                 "corners", "mean", "blur", "black", a number, a Tensor that broadcasts to the input, or a callable of
                 the input; for a tuple of inputs possibly a tuple of these.
@@ -101,8 +117,8 @@ class WeightedGradients(GradientAttribution):
             return_weights: also return the weights, (B, K), 0 for baselines left out.
 
         Returns:
-            The attributions, in the inputs' structure, shape, dtype and device; followed by the delta and the weights
-            if these were asked for.
+            The attributions, in the inputs' structure, shape, dtype and device; followed by the delta, the weights
+            and the steps if these were asked for.
 
         Raises:
             TypeError, ValueError: an argument does not fit; the message names it. f(x) <= 0 or not finite with more
@@ -113,13 +129,16 @@ class WeightedGradients(GradientAttribution):
             UserWarning: no removal reaches alpha f(x) for some example, so its weights are equal.
         """
         fit.check_settings(alpha, tolerance, max_iterations, power, ranking)
+        automatic = is_automatic(n_steps, method, return_steps)
+        delta_tolerance, max_steps = check_refinement(delta_tolerance, max_steps)
+        rule = None if automatic else nodes_and_weights(method, n_steps)  # type: ignore[arg-type]
         problem = self._problem(inputs, target, additional_forward_args, internal_batch_size, show_progress)
         given, pairing = given_or_bound(baselines, self.baselines, pairing)
         references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
-        nodes_and_weights(method, n_steps)
         n_kept = fit.check_keep(keep, references.count)
+        screening: Rule | None = None
         if screening_steps is not None:
-            nodes_and_weights(method, screening_steps)
+            screening = nodes_and_weights("riemann_shared_end" if automatic else method, screening_steps)
             if n_kept is None:
                 raise ValueError("screening_steps chooses which baselines to keep; give keep too")
         search = _Search(
@@ -131,49 +150,66 @@ class WeightedGradients(GradientAttribution):
         )
 
         n_baselines = references.count
-        kept: Tensor | None = None
         fewer = n_kept is not None and n_kept < n_baselines
         if n_baselines > 1 and (power > 0 or fewer):
             search.take_reference()
-        if n_kept is not None and fewer and screening_steps is not None:
-            coarse = self._maps(problem, references, screening_steps, method)
-            kept = fit.kept_baselines(search.d_alpha(coarse), n_kept)
-            del coarse
+        # What is left to be done for the integrals of the baselines kept: `rule`, on top of `done`.
+        kept: Tensor | None = None
+        done: tuple[Tensor, ...] | None = None
+        if fewer and screening is not None:
+            coarse = self._integrals(problem, references, screening, "screening")
+            distances = search.d_alpha(self._maps(problem, references, coarse), n_kept, which_only=True)
+            kept = fit.kept_baselines(distances, n_kept)  # type: ignore[arg-type]
             references = references.choose(kept)
+            if rule is not None and (more := continuation(screening, rule)) is not None:
+                rule, factor = more
+                rows = torch.arange(problem.n_examples, device=kept.device).unsqueeze(1)
+                done = tuple(c[rows, kept] * factor for c in coarse)
+            del coarse
 
-        if references.count == 1 or (power == 0 and (kept is not None or not fewer)):
+        equal = references.count == 1 or (power == 0 and (kept is not None or not fewer))
+        delta: Tensor | None = None
+        steps: Tensor | None = None
+        if equal and done is None:
             # Equal weights: nothing to fit, and no need to keep a map for each baseline.
-            paths = quadrature_paths(problem.inputs, references, n_steps, method)
-            totals, product = path_average(problem, paths, self._multiply_by_inputs, return_convergence_delta)
             weights = torch.full((problem.n_examples, references.count), 1 / references.count, dtype=torch.float64)
-        else:
-            maps, products = self._maps_and_products(problem, references, n_steps, method)
-            # Weights are few and in float64, which not every device has.
-            distances = search.d_alpha(maps).cpu()
-            weights = fit.weights(distances, power)
-            if n_kept is not None and kept is None and fewer:
-                dropped = torch.ones_like(weights, dtype=torch.bool).scatter_(
-                    1, fit.kept_baselines(distances, n_kept), False
+            if rule is None:
+                totals, delta, steps = refined_average(
+                    problem, references, delta_tolerance, max_steps, self._multiply_by_inputs
                 )
-                weights = weights.masked_fill(dropped, 0)
-                weights = weights / weights.sum(1, keepdim=True)
-            totals = tuple(_average(m, weights) for m in maps)
-            product = (products * weights.to(products)).sum(1)
+            else:
+                paths = quadrature_paths(problem.inputs, references, rule)
+                totals, product = path_average(problem, paths, self._multiply_by_inputs, return_convergence_delta)
+        else:
+            if rule is None:
+                integrals, steps = self._refined(problem, references, delta_tolerance, max_steps)
+            else:
+                integrals = self._integrals(problem, references, rule, into=done)
+            maps = self._maps(problem, references, integrals)
+            if equal:
+                weights = torch.full((problem.n_examples, references.count), 1 / references.count, dtype=torch.float64)
+            else:
+                left_out = fewer and kept is None
+                # Weights are few and in float64, which not every device has.
+                distances = search.d_alpha(maps, n_kept if left_out else None, which_only=power == 0).cpu()
+                weights = fit.weights(distances, power)
+                if left_out:
+                    chosen = fit.kept_baselines(distances, n_kept)  # type: ignore[arg-type]
+                    weights = torch.zeros_like(weights).scatter_(1, chosen, weights.gather(1, chosen))
+                    weights = weights / weights.sum(1, keepdim=True)
+            totals, product = maps.average(weights, return_convergence_delta)
 
         dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
         weights = weights.to(dtype).to(problem.inputs[0].device)
-        attributions = like_inputs(
-            tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple
-        )
-        results: list[Any] = [attributions]
+        results: list[Any] = [
+            like_inputs(tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple)
+        ]
         if return_convergence_delta:
-            results.append(product - expected_difference(problem, references, weights))
+            results.append(product - expected_difference(problem, references, weights) if delta is None else delta)
         if return_weights:
-            if kept is not None:
-                weights = torch.zeros(
-                    problem.n_examples, n_baselines, dtype=weights.dtype, device=weights.device
-                ).scatter_(1, kept, weights)
-            results.append(weights)
+            results.append(weights if kept is None else _of_all(weights, kept, n_baselines))
+        if return_steps:
+            results.append(steps if kept is None or steps is None else _of_all(steps, kept, n_baselines))
         return results[0] if len(results) == 1 else tuple(results)
 
     def fitness(
@@ -182,7 +218,7 @@ class WeightedGradients(GradientAttribution):
         baselines: Baselines = None,
         target: Target = None,
         additional_forward_args: object = None,
-        n_steps: int = 50,
+        n_steps: int | str = 50,
         method: str = "gausslegendre",
         internal_batch_size: int | None = None,
         *,
@@ -195,12 +231,16 @@ class WeightedGradients(GradientAttribution):
         ranking: str = "signed",
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         fitness_output: fit.FitnessOutput = "auto",
+        delta_tolerance: float = 0.01,
+        max_steps: int = 200,
     ) -> Tensor:
         """D_alpha of each baseline for each example, (B, K) int64, in number of features from 1 to P; small is good.
 
         Arguments as in `attribute`.
         """
         fit.check_settings(alpha, tolerance, max_iterations, 1.0, ranking)
+        automatic = is_automatic(n_steps, method, False)
+        delta_tolerance, max_steps = check_refinement(delta_tolerance, max_steps)
         problem = self._problem(inputs, target, additional_forward_args, internal_batch_size, show_progress)
         given, pairing = given_or_bound(baselines, self.baselines, pairing)
         references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
@@ -211,8 +251,13 @@ class WeightedGradients(GradientAttribution):
             feature_mask,
             dict(alpha=alpha, tolerance=tolerance, max_iterations=max_iterations, ranking=ranking),
         )
+        rule = None if automatic else nodes_and_weights(method, n_steps)  # type: ignore[arg-type]
         search.take_reference()
-        return search.d_alpha(self._maps(problem, references, n_steps, method))
+        if rule is None:
+            integrals, _ = self._refined(problem, references, delta_tolerance, max_steps)
+        else:
+            integrals = self._integrals(problem, references, rule)
+        return search.d_alpha(self._maps(problem, references, integrals))
 
     @log_usage()
     def compute_convergence_delta(
@@ -276,44 +321,95 @@ class WeightedGradients(GradientAttribution):
             type(self).__name__,
         )
 
-    def _maps(self, problem: Problem, references: BaselineSet, n_steps: int, method: str) -> tuple[Tensor, ...]:
-        return self._maps_and_products(problem, references, n_steps, method)[0]
+    def _maps(self, problem: Problem, references: BaselineSet, integrals: tuple[Tensor, ...]) -> _Maps:
+        return _Maps(problem.inputs, references, integrals, self._multiply_by_inputs)
 
-    def _maps_and_products(
-        self, problem: Problem, references: BaselineSet, n_steps: int, method: str
+    def _refined(
+        self, problem: Problem, references: BaselineSet, tolerance: float, max_steps: int
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The map of each baseline, (B, K, *feature) for each element, and its sum of gradient times x - x', (B, K)."""
-        paths = quadrature_paths(problem.inputs, references, n_steps, method)
+        """The mean gradient along each path, as in `_integrals`, and the points taken (B, K)."""
+        dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
+        shape = problem.n_examples, references.count
+        integrals = tuple(torch.empty(*shape, *x.shape[1:], dtype=dtype, device=x.device) for x in problem.inputs)
+        steps = torch.zeros(shape, dtype=torch.long, device=integrals[0].device)
+        for part in refined_integrals(problem, references, tolerance, max_steps, each=True):
+            for whole, own in zip(integrals, part.sums, strict=True):
+                whole[part.examples] = own
+            steps[part.examples] = part.steps.to(steps.device)
+        return integrals, steps
+
+    def _integrals(
+        self,
+        problem: Problem,
+        references: BaselineSet,
+        rule: Rule,
+        what: str = "gradients",
+        into: tuple[Tensor, ...] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The mean gradient along each path by a rule, (B, K, *feature) for each element; added to `into` if given."""
+        paths = quadrature_paths(problem.inputs, references, rule)
         dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
         n_examples, n_baselines = problem.n_examples, references.count
-        maps = tuple(
+        sums = into or tuple(
             torch.zeros(n_examples, n_baselines, *x.shape[1:], dtype=dtype, device=x.device) for x in problem.inputs
         )
-        for tile in problem.gradients(paths, paths.count, what="gradients"):
-            first, last = tile.points.start, tile.points.stop
+        per_path = paths.inner // n_baselines
+        for tile in problem.gradients(paths, paths.count, what=what) if paths.count else ():
+            first, last = tile.points.start, min(tile.points.stop, paths.inner)
             # Weights of one path sum to 1 / K in paths, to 1 in a baseline's own map.
             share = paths.weights[tile.points] * n_baselines
-            for k in range(first // n_steps, -(-last // n_steps)):
-                own = slice(max(first, k * n_steps) - first, min(last, (k + 1) * n_steps) - first)
-                for total, gradient in zip(maps, tile.gradients, strict=True):
+            for k in range(first // per_path, -(-last // per_path)) if first < last else ():
+                own = slice(max(first, k * per_path) - first, min(last, (k + 1) * per_path) - first)
+                for total, gradient in zip(sums, tile.gradients, strict=True):
                     g = gradient[:, own].to(dtype)
                     total[tile.examples, k] += (g * along(share[own], g)).sum(1)
+            if tile.points.stop > paths.inner:
+                # x itself, which all paths share: in paths it counts K times as much as on one of them.
+                for total, gradient in zip(sums, tile.gradients, strict=True):
+                    total[tile.examples] += gradient[:, -1:].to(dtype) * (share[-1] / n_baselines)
+        return sums
 
-        products = torch.zeros(n_examples, n_baselines, dtype=dtype, device=problem.inputs[0].device)
-        for e in range(n_examples):
-            # Example by example: one difference for all B * K would double the memory of the maps.
-            here = slice(e, e + 1)
-            for total, x, r in zip(
-                maps,
-                problem.inputs,
-                references.at(here, torch.arange(n_baselines, device=products.device)),
-                strict=True,
-            ):
-                product = total[here] * (x[here].unsqueeze(1).to(dtype) - r.to(dtype))
-                products[here] += product.flatten(2).sum(2) if product.ndim > 2 else product
-                if self._multiply_by_inputs:
-                    total[here] = product
-        return maps, products
+
+class _Maps:
+    """The maps of all baselines: mean gradients (B, K, *feature), times x - x'_k where they are asked for."""
+
+    def __init__(
+        self, inputs: tuple[Tensor, ...], references: BaselineSet, integrals: tuple[Tensor, ...], multiply: bool
+    ):
+        self.count = references.count
+        self._inputs = inputs
+        self._references = references
+        self._integrals = integrals
+        self._multiply = multiply
+
+    def rows(self, numbers: Tensor) -> tuple[Tensor, ...]:
+        """The maps of baseline k of example b, b K + k = numbers (r,): (r, *feature)."""
+        examples, which = numbers // self.count, numbers % self.count
+        found = tuple(i[examples, which] for i in self._integrals)
+        if not self._multiply:
+            return found
+        starts = (v[which] if self._references.shared else v[examples, which] for v in self._references.values)
+        return tuple(
+            f * (x[examples].to(f.dtype) - s.to(f.dtype))
+            for f, x, s in zip(found, self._inputs, starts, strict=True)
+        )
+
+    def average(self, weights: Tensor, with_product: bool) -> tuple[tuple[Tensor, ...], Tensor]:
+        """sum_k w_k map_k, (B, *feature) for each element; and sum_i of it if multiplied by x - x'_k, (B,)."""
+        totals = tuple(torch.zeros_like(i[:, 0]) for i in self._integrals)
+        product = totals[0].new_zeros(len(weights))
+        everyone = slice(0, len(weights))
+        for k in range(self.count):
+            differences: tuple[Tensor | None, ...] = (None,) * len(totals)
+            if self._multiply or with_product:
+                differences = self._references.differences(self._inputs, everyone, k, totals[0].dtype)
+            for total, integral, difference in zip(totals, self._integrals, differences, strict=True):
+                weighted = integral[:, k] * weights[:, k].to(integral).view(-1, *(1,) * (integral.ndim - 2))
+                full = weighted if difference is None else weighted * difference
+                total += full if self._multiply else weighted
+                if with_product:
+                    product += full.reshape(len(full), -1).sum(1)
+        return totals, product
 
 
 class _Search:
@@ -339,13 +435,20 @@ class _Search:
         """Take f(x) now, before gradients are spent on what it may show to be impossible."""
         self._reference = fit.reference_scores(self._problem, self._fitness_output)
 
-    def d_alpha(self, maps: tuple[Tensor, ...]) -> Tensor:
-        return fit.d_alpha(self._problem, maps, *self._reference, self._features, self._neutral, **self._settings)
+    def d_alpha(self, maps: _Maps, n_best: int | None = None, which_only: bool = False) -> Tensor:
+        return fit.d_alpha(
+            self._problem,
+            maps,
+            *self._reference,
+            self._features,
+            self._neutral,
+            n_best=n_best,
+            which_only=which_only,
+            **self._settings,
+        )
 
 
-def _average(maps: Tensor, weights: Tensor) -> Tensor:
-    """sum_k w_k maps_k, (B, *feature)."""
-    total = torch.zeros_like(maps[:, 0])
-    for k in range(maps.shape[1]):
-        total += maps[:, k] * weights[:, k].to(maps).view(-1, *(1,) * (maps.ndim - 2))
-    return total
+def _of_all(values: Tensor, kept: Tensor, n_baselines: int) -> Tensor:
+    """values (B, M) of the baselines kept, 0 for the others, (B, K)."""
+    everyone = torch.zeros(len(values), n_baselines, dtype=values.dtype, device=values.device)
+    return everyone.scatter_(1, kept, values)

@@ -8,6 +8,7 @@ import torch
 from captum_wg.baseline_set import format_baselines
 from captum_wg.paths import along, quadrature_paths, random_paths
 from captum_wg.quadrature import nodes_and_weights
+from captum_wg.quadrature import nodes_and_weights
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -18,7 +19,7 @@ EVERYONE = slice(0, 3)
 @pytest.mark.parametrize("feature", [(), (4,), (2, 3, 3)])
 def test_points_and_differences_against_a_loop(draw, feature, own):
     x, references = draw(3, *feature), draw(3, 2, *feature, seed=1) if own else draw(2, *feature, seed=1)
-    paths = quadrature_paths((x,), format_baselines(references, (x,)), 4, "gausslegendre")
+    paths = quadrature_paths((x,), format_baselines(references, (x,)), nodes_and_weights("gausslegendre", 4))
     nodes, weights = nodes_and_weights("gausslegendre", 4)
     assert paths.count == 8
     (points,), (differences,) = paths(EVERYONE, slice(0, 8)), paths.differences(EVERYONE, slice(0, 8))
@@ -35,9 +36,9 @@ def test_points_and_differences_against_a_loop(draw, feature, own):
 
 def test_half_precision_points_are_made_in_float32(draw):
     x, r = draw(3, 4).bfloat16(), draw(2, 4, seed=1).bfloat16()
-    paths = quadrature_paths((x,), format_baselines(r, (x,)), 3, "riemann_middle")
+    paths = quadrature_paths((x,), format_baselines(r, (x,)), nodes_and_weights("riemann_middle", 3))
     (points,) = paths(EVERYONE, slice(0, 6))
-    wide = quadrature_paths((x.float(),), format_baselines(r.float(), (x.float(),)), 3, "riemann_middle")
+    wide = quadrature_paths((x.float(),), format_baselines(r.float(), (x.float(),)), nodes_and_weights("riemann_middle", 3))
     assert points.dtype == torch.bfloat16
     assert torch.equal(points, wide(EVERYONE, slice(0, 6))[0].bfloat16())
     assert paths.differences(EVERYONE, slice(0, 6))[0].dtype == torch.float32
