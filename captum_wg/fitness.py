@@ -62,8 +62,8 @@ def bisect(
     answer; otherwise the answer is the smallest number visited with score <= alpha reference, or n_features if there
     was none.
 
-    With n_best the rows are groups of n_rivals, of each of which only the n_best smallest answers are wanted: the search
-    of a row ends as soon as n_best others of its group are sure to have smaller answers (each lies between what its
+    With n_best the rows are groups of n_rivals, of each of which only the n_best smallest answers are wanted: a row's
+    search ends as soon as n_best others of its group are sure to have smaller answers (each lies between what its
     search has ruled out and what it has found). Which rows those are, and their answers, are the same as without; the
     answers of the others are upper bounds, none of them among the n_best smallest. which_only: a row that is sure to be
     among them ends too, its answer being an upper bound.

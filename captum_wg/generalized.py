@@ -75,13 +75,13 @@ class GeneralizedAttribution(GradientAttribution):
             inputs: a Tensor or tuple of Tensors (B, *feature). None for an attribution over a set alone, with no input
                 that it is around: sampler is then a callable, called with None, that returns (1, S, *feature), and
                 the results have B = 1.
-            baselines: the K reference points that "segments" and "rays" go towards, in any form ExpectedGradients takes
+            baselines: the K reference points that all but "ball" go towards, in any form ExpectedGradients takes
                 (each example's own included); None for the constructor's. "ball" and your own sampler have no use for
                 them.
             target, additional_forward_args: as in Captum.
             radius: of the ball around the input, in the inputs' units, over all their elements; inf: no limit.
-            sampler: "segments", "ball", "rays" (see `captum_wg.samplers`), or a callable: inputs -> (B, S, *feature),
-                the same structure as the inputs; radius, n_samples and generator are then not used.
+            sampler: "segments", "staggered", "ball", "rays" (see `captum_wg.samplers`), or a callable: inputs -> (B, S,
+                *feature), the same structure as the inputs; radius, n_samples and generator are then not used.
             n_samples: S; with K references each is used S / K times, and every one before any is used twice.
             generator: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
             internal_batch_size: rows of a micro-batch; None: automatic.

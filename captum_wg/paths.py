@@ -98,9 +98,7 @@ def quadrature_paths(inputs: tuple[Tensor, ...], references: BaselineSet, rule: 
         end_weights = weights[-1].expand(count) / count
         nodes, weights = nodes[:-1], weights[:-1]
     which = torch.arange(count).repeat_interleave(len(nodes))
-    return Paths(
-        inputs, references, which, nodes.repeat(count), weights.repeat(count) / count, end_weights=end_weights
-    )
+    return Paths(inputs, references, which, nodes.repeat(count), weights.repeat(count) / count, end_weights=end_weights)
 
 
 def staggered_paths(
@@ -111,9 +109,9 @@ def staggered_paths(
 ) -> Paths:
     """n_samples points for baselines that get few each: evenly spaced on each path, shifted from path to path, and x.
 
-    With K baselines and S points, n_k = floor or ceil of (S - 1) / K nodes fall to path k, at (j + (p(k) + 1/2) / K) h_k
-    for j < n_k, p a random order of the baselines; h_k = c / n_k, c = m / (m + 3/8), m the largest n_k. Each counts h_k,
-    and x itself, once for all paths, the rest.
+    With K baselines and S points, n_k = floor or ceil of (S - 1) / K nodes fall to path k, at (j + (p(k) + 1/2) / K)
+    h_k for j < n_k, p a random order of the baselines; h_k = c / n_k, c = m / (m + 3/8), m the largest n_k. Each counts
+    h_k, and x itself, once for all paths, the rest.
     """
     n_samples = check_positive_int(n_samples, "n_samples")
     count = references.count

@@ -44,9 +44,8 @@ def nodes_and_weights(method: str, n_steps: int) -> Rule:
         return np.linspace(0, 1, n), weights
     if method == "riemann_shared_end":
         width = 1 / (n - 0.5)
-        nodes, weights = (np.arange(n) + 0.5) * width, np.full(n, width)
-        nodes[-1], weights[-1] = 1.0, width / 2
-        return nodes, weights
+        inner = (np.arange(n - 1) + 0.5) * width
+        return np.append(inner, 1.0), np.append(np.full(n - 1, width), width / 2)
     offset = {"riemann_left": 0.0, "riemann_middle": 0.5, "riemann_right": 1.0}[method]
     return (np.arange(n) + offset) / n, np.full(n, 1 / n)
 

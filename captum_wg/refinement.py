@@ -62,8 +62,8 @@ def refined_integrals(
         problem, references: the explained function and examples, and their K baselines.
         tolerance: relative, > 0.
         max_steps: no path gets more points than this.
-        each: every |delta_k| has to be within tolerance * scale instead, so that any weighted mean of them is; the paths
-            that are not go on.
+        each: every |delta_k| has to be within tolerance * scale instead, so that any weighted mean of them is; the
+            paths that are not go on.
 
     Warns:
         UserWarning: examples that max_steps ends outside the tolerance, with the largest delta among them.
@@ -143,7 +143,7 @@ def outputs_at_baselines(problem: Problem, references: BaselineSet) -> Tensor:
 
 
 def _new_nodes(n: int, fresh: bool) -> Tensor:
-    """The nodes of n points but for x; unless fresh without those of (n + 1) / 3, which are the middle of every three."""
+    """The nodes of n points but for x; unless fresh without the middle of every three, those of (n + 1) / 3 points."""
     j = torch.arange(n - 1, dtype=torch.float64)
     nodes = (j + 0.5) / (n - 0.5)
     return nodes if fresh else nodes[j % 3 != 1]

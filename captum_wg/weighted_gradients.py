@@ -11,7 +11,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_wg import fitness as fit
-from captum_wg.arguments import Inputs, accumulation_dtype, like_inputs
+from captum_wg.arguments import Inputs, accumulation_dtype, check_positive_int, like_inputs
 from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
 from captum_wg.expected_gradients import (
     convergence_delta,
@@ -90,8 +90,8 @@ class WeightedGradients(GradientAttribution):
 
         Args:
             inputs, baselines, target, additional_forward_args, n_steps, method, internal_batch_size, pairing,
-                show_progress, max_steps, return_steps: as in `ExpectedGradients.attribute`; the steps are 0 for baselines
-                left out by screening.
+                show_progress, max_steps, return_steps: as in `ExpectedGradients.attribute`; the steps are 0 for
+                baselines left out by screening.
             delta_tolerance: with n_steps="auto": of the convergence delta of every baseline's own integral, relative to
                 the mean over baselines of |F(x) - F(x'_k)|, so that it holds for any weights.
             return_convergence_delta: also return sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,).
@@ -103,8 +103,8 @@ class WeightedGradients(GradientAttribution):
             keep: average over the fittest baselines only: an int counts them, a float in (0, 1] is a share of K.
             screening_steps: with keep: choose the baselines by maps of this many steps, and spend n_steps on those kept
                 alone; their weights come from the D_alpha of their full maps. Where the points of the coarse rule are
-                among those of the full one their gradients are used again ("riemann_middle" with n_steps an odd multiple
-                of screening_steps; `captum_wg.quadrature.continuation`).
+                among those of the full one their gradients are used again ("riemann_middle" with n_steps an odd
+                multiple of screening_steps; `captum_wg.quadrature.continuation`).
             neutral: what a removed feature is replaced by: "auto" (the image's corners for (B, C, H, W), else 0),
                 "corners", "mean", "blur", "black", a number, a Tensor that broadcasts to the input, or a callable of
                 the input; for a tuple of inputs possibly a tuple of these.
@@ -138,6 +138,7 @@ class WeightedGradients(GradientAttribution):
         n_kept = fit.check_keep(keep, references.count)
         screening: Rule | None = None
         if screening_steps is not None:
+            check_positive_int(screening_steps, "screening_steps")
             screening = nodes_and_weights("riemann_shared_end" if automatic else method, screening_steps)
             if n_kept is None:
                 raise ValueError("screening_steps chooses which baselines to keep; give keep too")
@@ -390,8 +391,7 @@ class _Maps:
             return found
         starts = (v[which] if self._references.shared else v[examples, which] for v in self._references.values)
         return tuple(
-            f * (x[examples].to(f.dtype) - s.to(f.dtype))
-            for f, x, s in zip(found, self._inputs, starts, strict=True)
+            f * (x[examples].to(f.dtype) - s.to(f.dtype)) for f, x, s in zip(found, self._inputs, starts, strict=True)
         )
 
     def average(self, weights: Tensor, with_product: bool) -> tuple[tuple[Tensor, ...], Tensor]:

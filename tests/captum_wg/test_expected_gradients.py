@@ -7,7 +7,9 @@ from captum.attr import GradientShap, IntegratedGradients
 from torch import nn
 
 from captum_wg import ExpectedGradients
-from captum_wg.quadrature import METHODS
+from captum_wg.baseline_set import format_baselines
+from captum_wg.paths import staggered_paths
+from captum_wg.quadrature import METHODS, nodes_and_weights
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -50,7 +52,7 @@ def test_inputs_without_features(draw):
 
 
 @pytest.mark.parametrize("multiply", [True, False])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "riemann_shared_end"])
 def test_one_baseline_is_captums_integrated_gradients(make_net, draw, method, multiply):
     net, x, start = make_net(4), draw(3, 4), draw(1, 4, seed=1)
     ours = ExpectedGradients(net, multiply).attribute(x, start, 1, n_steps=20, method=method)
@@ -314,6 +316,74 @@ def test_compute_convergence_delta_checks_its_arguments(make_net, draw):
         method.compute_convergence_delta(x[:, :3], None, x, 1)
 
 
+@pytest.mark.parametrize("method", ["riemann_right", "riemann_trapezoid", "riemann_shared_end"])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_shared_end_is_the_double_sum_for_one_gradient(make_net, draw, record, method, own):
+    net = make_net(4)
+    x, references = draw(3, 4), draw(3, 5, 4, seed=1) if own else draw(5, 4, seed=1)
+    f = record(lambda p: net(p)[:, 1])
+    found, delta = ExpectedGradients(f).attribute(
+        x, references, n_steps=6, method=method, return_convergence_delta=True, internal_batch_size=4
+    )
+    assert sum(f.graded) == 3 * (5 * 5 + 1)
+    assert sum(f.plain) == (15 if own else 5) + 3
+    each = references if own else references.expand(3, 5, 4)
+    expected = literal(lambda p, b: net(p)[0, 1], x, each, *nodes_and_weights(method, 6))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+    change = net(x)[:, 1] - net(each.reshape(-1, 4))[:, 1].view(3, 5).mean(1)
+    torch.testing.assert_close(delta, expected.sum(1) - change)
+
+
+def test_staggered_samples_are_the_weighted_sum_of_their_points(make_net, draw):
+    net, x, references = make_net(4), draw(3, 4), draw(5, 4, seed=1)
+    paths = staggered_paths((x,), format_baselines(references, (x,)), 23, 7)
+    expected = torch.zeros_like(x)
+    for which, a, w in zip(paths.which, paths.nodes[:-1], paths.weights[:-1], strict=True):
+        point = (references[which] + a * (x - references[which])).requires_grad_()
+        (gradient,) = torch.autograd.grad(net(point)[:, 1].sum(), point)
+        expected += w * gradient * (x - references[which])
+    point = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net(point)[:, 1].sum(), point)
+    expected += paths.weights[-1] * gradient * (x - references.mean(0))
+    found = ExpectedGradients(net).attribute(x, references, 1, n_samples=23, sampling="staggered", generator=7)
+    torch.testing.assert_close(found, expected)
+
+
+def test_staggered_samples_come_nearer_than_random_ones(make_net, draw):
+    net, x, references = make_net(4), draw(3, 4), draw(20, 4, seed=1)
+    method = ExpectedGradients(net)
+    exact = method.attribute(x, references, 1)
+
+    def error(sampling):
+        return sum(
+            (method.attribute(x, references, 1, n_samples=41, sampling=sampling, generator=s) - exact).norm()
+            for s in range(5)
+        )
+
+    assert error("staggered") < 0.6 * error("random")
+
+
+@pytest.mark.parametrize("per_example", ["target", "argument", "nothing"])
+def test_the_delta_takes_each_shared_baseline_once(draw, record, per_example):
+    f = record(lambda x, *scale: torch.stack([x.sum(1), x.square().sum(1)], 1) * (scale[0] if scale else 1))
+    x, references = draw(3, 4), draw(5, 4, seed=1)
+    scale = draw(3, 1, seed=2)
+    kwargs = {
+        "target": dict(target=[0, 1, 1]),
+        "argument": dict(target=1, additional_forward_args=scale),
+        "nothing": dict(target=1),
+    }[per_example]
+    attributions, delta = ExpectedGradients(f).attribute(x, references, **kwargs, return_convergence_delta=True)
+    assert sum(f.plain) == 3 + (15 if per_example == "argument" else 5)
+    target = torch.tensor([0, 1, 1] if per_example == "target" else [1, 1, 1])
+    factor = scale if per_example == "argument" else torch.ones(3, 1)
+    values = torch.stack([x.sum(1), x.square().sum(1)], 1) * factor
+    of = torch.stack([references.sum(1), references.square().sum(1)], 1)
+    change = [values[b, target[b]] - (of[:, target[b]] * factor[b]).mean() for b in range(3)]
+    torch.testing.assert_close(attributions.sum(1), torch.stack(change))
+    torch.testing.assert_close(delta, torch.zeros(3).double(), atol=1e-12, rtol=0)
+
+
 # --- bad input
 
 
@@ -337,8 +407,20 @@ def test_compute_convergence_delta_checks_its_arguments(make_net, draw):
         ({"method": "riemann_trapezoid", "n_steps": 1}, ValueError, "at least 2"),
         ({"internal_batch_size": 0}, ValueError, "internal_batch_size must be"),
         ({"pairing": "each"}, ValueError, "pairing must be"),
-        ({"stdevs": 0.1}, ValueError, "stdevs adds noise to random samples; give n_samples too"),
-        ({"stdevs": (0.1,)}, ValueError, "give n_samples too"),
+        ({"stdevs": 0.1}, ValueError, "stdevs adds noise to random samples; give n_samples with"),
+        ({"stdevs": (0.1,)}, ValueError, "give n_samples with"),
+        ({"n_samples": 9, "sampling": "staggered", "stdevs": 0.1}, ValueError, "sampling='random'"),
+        ({"n_samples": 9, "sampling": "sobol"}, ValueError, r"sampling must be one of \('random', 'staggered'\)"),
+        ({"sampling": "staggered"}, ValueError, "give n_samples too"),
+        ({"n_samples": 1, "sampling": "staggered"}, ValueError, "n_samples must be larger than"),
+        ({"n_steps": "many"}, ValueError, "n_steps must be a whole number of at least 1, or 'auto', got 'many'"),
+        ({"n_steps": "auto", "n_samples": 3}, ValueError, "exclude each other"),
+        ({"n_steps": "auto", "method": "riemann_middle"}, ValueError, "method='riemann_middle' can't be refined"),
+        ({"n_steps": "auto", "method": "simpson"}, ValueError, "method must be one of"),
+        ({"n_steps": "auto", "delta_tolerance": 0.0}, ValueError, "delta_tolerance must be a number in"),
+        ({"n_steps": "auto", "max_steps": 5}, ValueError, "max_steps must be at least 6"),
+        ({"n_steps": "auto", "max_steps": 20.0}, ValueError, "max_steps must be a whole number"),
+        ({"return_steps": True}, ValueError, "return_steps tells what n_steps='auto' took"),
         ({"n_samples": 3, "stdevs": -1.0}, ValueError, "stdevs must be"),
         ({"n_samples": 3, "generator": "seed"}, TypeError, "generator must be"),
     ],

@@ -216,6 +216,38 @@ def test_bisect_takes_no_more_steps_than_the_logarithm_and_closes_rows(rows, tol
             assert answer == n_features
 
 
+@settings(deadline=None, max_examples=300)
+@given(st.data(), st.integers(1, 4), st.integers(1, 6), st.booleans(), st.booleans())
+def test_a_search_for_the_best_finds_the_same_ones_in_no_more_steps(data, groups, rivals, which_only, falling):
+    n_features = data.draw(st.integers(1, 30))
+    row = st.lists(st.integers(0, 16), min_size=n_features, max_size=n_features)
+    rows = [
+        sorted(r, reverse=True) if falling else r
+        for r in data.draw(st.lists(row, min_size=groups * rivals, max_size=groups * rivals))
+    ]
+    n_best = data.draw(st.integers(1, rivals))
+    tolerance = data.draw(st.sampled_from([0.0, 0.1]))
+    full, _, asked_in_full = bisect_rows(rows, tolerance=tolerance)
+    answers, _, asked = bisect_rows(rows, tolerance=tolerance, n_rivals=rivals, n_best=n_best, which_only=which_only)
+    assert sum(map(len, asked)) <= sum(map(len, asked_in_full))
+    found = fitness.kept_baselines(torch.tensor(answers).view(groups, rivals), n_best)
+    expected = fitness.kept_baselines(torch.tensor(full).view(groups, rivals), n_best)
+    assert torch.equal(found, expected)
+    assert all(a >= f for a, f in zip(answers, full, strict=True))
+    if not which_only:
+        kept = torch.tensor(full).view(groups, rivals).gather(1, expected)
+        assert torch.equal(torch.tensor(answers).view(groups, rivals).gather(1, expected), kept)
+
+
+def test_a_search_for_the_best_leaves_the_others_out():
+    good, bad = [4.0] * 64, [16.0] * 63 + [4.0]
+    answers, _, asked = bisect_rows([good, bad, bad, good], tolerance=0.0, n_rivals=4, n_best=2)
+    assert asked[0] == [0, 1, 2, 3] and asked[1] == [0, 3] and asked[-1] == [0, 3]
+    assert answers == [1, 64, 64, 1]
+    _, _, asked = bisect_rows([good, bad, bad, good], tolerance=0.0, n_rivals=4, n_best=2, which_only=True)
+    assert len(asked) == 1
+
+
 def test_bisect_within_tolerance_stops_at_once():
     #                      k = 1  2   3    4    5  6  7
     answers, _, asked = bisect_rows([[15, 14, 13, 8.1, 8, 7, 0]], tolerance=0.01)

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from captum_wg.baseline_set import format_baselines
-from captum_wg.paths import along, quadrature_paths, random_paths
-from captum_wg.quadrature import nodes_and_weights
+from captum_wg.paths import along, quadrature_paths, random_paths, staggered_paths
 from captum_wg.quadrature import nodes_and_weights
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
@@ -38,7 +37,8 @@ def test_half_precision_points_are_made_in_float32(draw):
     x, r = draw(3, 4).bfloat16(), draw(2, 4, seed=1).bfloat16()
     paths = quadrature_paths((x,), format_baselines(r, (x,)), nodes_and_weights("riemann_middle", 3))
     (points,) = paths(EVERYONE, slice(0, 6))
-    wide = quadrature_paths((x.float(),), format_baselines(r.float(), (x.float(),)), nodes_and_weights("riemann_middle", 3))
+    rule = nodes_and_weights("riemann_middle", 3)
+    wide = quadrature_paths((x.float(),), format_baselines(r.float(), (x.float(),)), rule)
     assert points.dtype == torch.bfloat16
     assert torch.equal(points, wide(EVERYONE, slice(0, 6))[0].bfloat16())
     assert paths.differences(EVERYONE, slice(0, 6))[0].dtype == torch.float32
@@ -124,3 +124,65 @@ def test_n_samples_is_checked(draw, n):
 def test_values_of_points_multiply_them():
     assert along(torch.arange(3.0), torch.zeros(2, 3)).shape == (1, 3)
     assert along(torch.arange(3.0), torch.zeros(2, 3, 4, 5)).shape == (1, 3, 1, 1)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("method", ["riemann_right", "riemann_trapezoid", "riemann_shared_end"])
+def test_the_input_itself_is_one_point_for_all_paths(draw, method, own):
+    x, references = draw(3, 2, 2), draw(3, 4, 2, 2, seed=1) if own else draw(4, 2, 2, seed=1)
+    nodes, weights = nodes_and_weights(method, 5)
+    paths = quadrature_paths((x,), format_baselines(references, (x,)), (nodes, weights))
+    assert paths.count == 4 * 4 + 1
+    everything = slice(0, paths.count)
+    (points,), (differences,) = paths(EVERYONE, everything), paths.differences(EVERYONE, everything)
+    torch.testing.assert_close(points[:, -1], x, rtol=0, atol=1e-15)
+    each = references if own else references.expand(3, 4, 2, 2)
+    # One point in place of K: of a function linear in the difference both have the same sum.
+    literal = torch.zeros(3, 2, 2, dtype=torch.float64)
+    for k in range(4):
+        for a, w in zip(nodes, weights, strict=True):
+            literal += w / 4 * torch.sin(a * x) * (x - each[:, k])
+    at = torch.cat([paths.nodes[:-1], torch.ones(1)]).view(1, -1, 1, 1)
+    found = (paths.weights.view(1, -1, 1, 1) * torch.sin(at * x.unsqueeze(1)) * differences).sum(1)
+    torch.testing.assert_close(found, literal)
+    for cut in (slice(15, 17), slice(16, 17), slice(3, 16)):
+        assert torch.equal(paths(slice(1, 3), cut)[0], points[1:3, cut])
+        assert torch.equal(paths.differences(slice(1, 3), cut)[0], differences[1:3, cut])
+
+
+@pytest.mark.parametrize(("count", "total"), [(1, 2), (4, 5), (4, 6), (4, 9), (5, 23), (10, 64)])
+def test_staggered_points_fill_the_paths_evenly(draw, count, total):
+    x = draw(3, 4)
+    paths = staggered_paths((x,), format_baselines(draw(count, 4, seed=1), (x,)), total, 3)
+    assert paths.count == total
+    assert float(paths.weights.sum()) == pytest.approx(1, rel=1e-12)
+    nodes, which, weights = paths.nodes[:-1].numpy(), paths.which.numpy(), paths.weights[:-1].numpy()
+    assert (nodes > 0).all() and (nodes < 1).all()
+    uses = torch.bincount(paths.which, minlength=count)
+    assert uses.max() - uses.min() <= 1
+    ends = set()
+    for k in range(count):
+        own, w = nodes[which == k], weights[which == k] * count
+        # Equal cells, one node in each, at the same place of it.
+        cells = w.cumsum() - w
+        assert ((own - cells) / w == pytest.approx((own - cells)[0] / w[0], abs=1e-9)) and (w == w[0]).all()
+        ends.add(round(1 - w.sum(), 12))
+    assert len(ends) == 1 and 0 < min(ends) < 0.5
+    shifts = sorted(
+        round(nodes[which == k][0] / (weights[which == k][0] * count) * count - 0.5, 6) for k in range(count)
+    )
+    assert shifts == pytest.approx(range(count), abs=1e-6)
+
+
+def test_staggered_points_repeat_with_their_seed_alone(draw):
+    x = draw(3, 4)
+    references = format_baselines(draw(5, 4, seed=1), (x,))
+    first = staggered_paths((x,), references, 13, 1)
+    assert torch.equal(first.nodes, staggered_paths((x,), references, 13, torch.Generator().manual_seed(1)).nodes)
+    assert not torch.equal(first.nodes, staggered_paths((x,), references, 13, 2).nodes)
+
+
+def test_staggered_points_need_one_for_every_baseline(draw):
+    x = draw(3, 4)
+    with pytest.raises(ValueError, match=r"n_samples must be larger than the number of baselines \(5\).*got 5"):
+        staggered_paths((x,), format_baselines(draw(5, 4, seed=1), (x,)), 5)

@@ -14,7 +14,7 @@ from captum_wg.arguments import check_generator
 from captum_wg.baseline_set import format_baselines
 from captum_wg.samplers import SAMPLERS, ball, check_radius, from_callable, make_points, rays, reference_order, segments
 
-REFERENCE_SAMPLERS = ("segments", "rays")
+REFERENCE_SAMPLERS = ("segments", "staggered", "rays")
 
 
 def randn(*shape, seed=0, dtype=torch.float64):
@@ -84,6 +84,44 @@ def test_segments_stay_on_their_segment_and_in_the_ball(radius, own):
             assert off < 1e-12
             assert 0 <= t <= 1
             assert norm(points[b, s] - X[b]) <= radius * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(("n_references", "n_samples"), [(5, 5), (5, 20), (5, 13), (7, 3), (1, 4)])
+def test_staggered_shares_are_even_on_a_segment_and_shifted_between_them(n_references, n_samples):
+    references = randn(n_references, 6, seed=6)
+    points = visited(X[:1, 0, :1].expand(1, 6) * 0, baselines=references, n_samples=n_samples, sampler="staggered")[0]
+    shares: dict[int, list[float]] = {}
+    for point in points:
+        found = [share_of(point, torch.zeros(6), r) for r in references]
+        k = min(range(n_references), key=lambda k: found[k][1])
+        shares.setdefault(k, []).append(found[k][0])
+    used = min(n_references, n_samples)
+    assert len(shares) == used
+    shifts = []
+    for own in shares.values():
+        assert np.diff(sorted(own)) == pytest.approx(np.full(len(own) - 1, 1 / len(own)))
+        shifts.append(min(own) * len(own))
+    assert sorted(shifts) == pytest.approx((np.arange(used) + 0.5) / used)
+
+
+def test_staggered_segments_end_at_the_ball():
+    points = visited(X, baselines=R, sampler="staggered", radius=0.5, n_samples=20)
+    assert ((points - X.unsqueeze(1)).flatten(2).norm(dim=2) <= 0.5).all()
+    far = 1000 * R
+    lengths = (visited(X, baselines=far, sampler="staggered", radius=0.5, n_samples=20) - X.unsqueeze(1)).flatten(2)
+    # Five references with four points each: twenty different distances, evenly spaced.
+    assert sorted(lengths[0].norm(dim=1).tolist()) == pytest.approx((np.arange(20) + 0.5) / 40, rel=1e-3)
+
+
+def test_staggered_points_come_nearer_than_random_ones():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+    method = LocalIntegratedGradients(model)
+    exact = method.attribute(X, R, sampler="staggered", n_samples=5000)
+    random_, staggered = (
+        sum((method.attribute(X, R, sampler=s, n_samples=25, generator=g) - exact).norm() for g in range(5))
+        for s in ("segments", "staggered")
+    )
+    assert staggered < 0.5 * random_
 
 
 @pytest.mark.parametrize("radius", [0.3, 1.9, 5.0, math.inf])
@@ -436,7 +474,9 @@ def test_zero_references_are_named():
 
 @pytest.mark.parametrize("sampler", ["sphere", "", None, 3, ["segments"]])
 def test_unknown_sampler(sampler):
-    with pytest.raises(ValueError, match=r"sampler must be one of \('segments', 'ball', 'rays'\) or a callable"):
+    with pytest.raises(
+        ValueError, match=r"sampler must be one of \('segments', 'staggered', 'ball', 'rays'\) or a callable"
+    ):
         visited(X, sampler=sampler, baselines=R, radius=1.0)
 
 

@@ -372,6 +372,55 @@ def test_screening_spends_full_steps_on_those_kept_alone(given, record):
     assert sum(f.graded) == 3 * 5 * 30
 
 
+@pytest.mark.parametrize(
+    ("method", "coarse", "fine"),
+    [
+        ("riemann_middle", 6, 30),
+        ("riemann_left", 6, 30),
+        ("riemann_trapezoid", 6, 31),
+        ("riemann_shared_end", 6, 17),
+        ("gausslegendre", 8, 8),
+    ],
+)
+@pytest.mark.parametrize("power", [1, 0])
+@pytest.mark.parametrize("keep", [2, 1])
+def test_screening_uses_its_gradients_again(given, record, method, coarse, fine, power, keep):
+    x, references = given
+    kwargs = dict(
+        n_steps=fine, method=method, keep=keep, power=power, return_weights=True, return_convergence_delta=True
+    )
+    f = record(rising)
+    found, delta, weights = WeightedGradients(f).attribute(x, references, screening_steps=coarse, **kwargs)
+    shared = method in ("riemann_trapezoid", "riemann_shared_end")
+    per_path = coarse - shared
+    assert sum(f.graded) == 3 * (5 * per_path + shared + keep * (fine - coarse))
+    # The same baselines chosen by hand, with nothing to use again.
+    chosen = WeightedGradients(rising).attribute(
+        x, references, n_steps=coarse, method=method, keep=keep, return_weights=True
+    )[1]
+    rows = torch.stack([references[w > 0] for w in chosen])
+    expected, expected_delta, expected_weights = WeightedGradients(rising).attribute(
+        x, rows, **{**kwargs, "keep": None}
+    )
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(delta, expected_delta)
+    torch.testing.assert_close(weights[weights > 0].view(3, keep), expected_weights)
+    assert torch.equal(weights > 0, chosen > 0)
+
+
+def test_keeping_some_takes_fewer_forwards_for_the_same_weights(draw, record):
+    x, references = positive(draw, 6, 40), draw(8, 40, seed=1) * torch.linspace(0.1, 6, 8).double().view(8, 1)
+    kwargs = dict(n_steps=6, tolerance=0.0, return_weights=True)
+    full, some = record(rising), record(rising)
+    WeightedGradients(full).attribute(x, references, **kwargs)
+    _, weights = WeightedGradients(some).attribute(x, references, keep=3, **kwargs)
+    assert sum(some.graded) == sum(full.graded) and sum(some.plain) < 0.9 * sum(full.plain)
+    distances = WeightedGradients(rising).fitness(x, references, n_steps=6, tolerance=0.0)
+    kept = fitness.kept_baselines(distances, 3)
+    torch.testing.assert_close(weights.gather(1, kept), fitness.weights(distances.gather(1, kept)))
+    assert (weights > 0).sum() == 18
+
+
 def test_what_cannot_be_fitted_is_said_before_gradients_are_spent(given, record):
     f = record(negative)
     with pytest.raises(ValueError, match="must be positive and finite"):
@@ -520,6 +569,10 @@ BAD = [
     ({"target": 2}, ValueError, "target 2 is out of range"),
     ({"target": None}, ValueError, "target is missing"),
     ({"n_steps": 0}, ValueError, "n_steps must be"),
+    ({"n_steps": "many"}, ValueError, "n_steps must be a whole number of at least 1, or 'auto', got 'many'"),
+    ({"n_steps": "auto", "method": "riemann_left"}, ValueError, "method='riemann_left' can't be refined"),
+    ({"n_steps": "auto", "delta_tolerance": -1.0}, ValueError, "delta_tolerance must be a number in"),
+    ({"n_steps": "auto", "max_steps": 3}, ValueError, "max_steps must be at least 6"),
     ({"method": "simpson"}, ValueError, "method must be one of"),
     ({"internal_batch_size": -1}, ValueError, "internal_batch_size must be"),
     ({"pairing": "each"}, ValueError, "pairing must be"),
@@ -538,7 +591,8 @@ BAD_OF_ATTRIBUTE = [
     *[({"keep": k}, ValueError, "keep must be a whole number from 1") for k in (0, -1, 3, 0.0, 1.1, True)],
     ({"power": -1}, ValueError, "power must be"),
     ({"power": math.inf}, ValueError, "power must be finite"),
-    ({"keep": 1, "screening_steps": 0}, ValueError, "n_steps must be"),
+    ({"keep": 1, "screening_steps": 0}, ValueError, "screening_steps must be"),
+    ({"return_steps": True}, ValueError, "return_steps tells what n_steps='auto' took"),
     ({"screening_steps": 3}, ValueError, "screening_steps chooses which baselines to keep; give keep too"),
 ]
 
