@@ -77,7 +77,8 @@ class Settings:
 
     @property
     def screening_steps(self) -> int:
-        return max(1, self.n_steps // 10)
+        """About a tenth of n_steps, so that the points of "riemann_shared_end" are used again."""
+        return max(s for s in range(1, max(2, self.n_steps // 10) + 1) if (2 * self.n_steps - 1) % (2 * s - 1) == 0)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _paths(cls: type, **options: Any) -> Callable[[Task], Any]:
     def run(task: Task) -> Any:
         chosen = {"n_steps": task.settings.n_steps, **options}
         if "screening_steps" in options:
-            chosen["screening_steps"] = task.settings.screening_steps
+            chosen |= {"screening_steps": task.settings.screening_steps, "method": "riemann_shared_end"}
         return cls(task.model).attribute(task.x, task.baselines, task.y, pairing="shared", **chosen)
 
     return run

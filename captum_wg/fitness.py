@@ -289,9 +289,10 @@ def _scores(
 
 
 def _select_scores(problem: Problem, scores: Tensor, examples: Tensor) -> Tensor:
-    if isinstance(scores, Tensor) and scores.ndim == 1 and len(scores) == len(examples):
-        return scores
-    return problem.targets.select(scores, examples)
+    if not (isinstance(scores, Tensor) and scores.ndim == 1 and len(scores) == len(examples)):
+        scores = problem.targets.select(scores, examples)
+    # A model may answer on another device than it is asked on.
+    return scores.to(examples.device)
 
 
 def _named_transform(name: str, output: Tensor) -> Callable[[Tensor], Tensor]:

@@ -261,7 +261,7 @@ class Problem:
                     rows = torch.arange(first, last, device=at[0].device).repeat_interleave(stop - start)
                     flat = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
                     values = self.targets.select(self.raw_outputs(flat, rows), rows)
-                    parts.append(_at_least_float32(values).view(last - first, -1))
+                    parts.append(_at_least_float32(values).to(rows.device).view(last - first, -1))
                     bar.update(len(rows))
                 results.append(torch.cat(parts, dim=1))
         return torch.cat(results)
@@ -271,7 +271,7 @@ class Problem:
         if self._at_inputs is None:
             return self.outputs(lambda e, _: tuple(x[e].unsqueeze(1) for x in self.inputs), 1).squeeze(1)
         everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
-        return _at_least_float32(self.targets.select(self._at_inputs, everyone))
+        return _at_least_float32(self.targets.select(self._at_inputs, everyone)).to(everyone.device)
 
     def raw_outputs_at_inputs(self) -> Tensor:
         """The model's whole output for each example, taken once."""
@@ -302,7 +302,7 @@ class Problem:
             output = self.raw_outputs(tuple(r[start:stop] for r in rows), whose)
             examples = range(self.n_examples if self.targets.any_per_example else 1)
             parts.append(torch.stack([self.targets.select(output, torch.full_like(whose, e)) for e in examples]))
-        return _at_least_float32(torch.cat(parts, dim=1)).expand(self.n_examples, -1)
+        return _at_least_float32(torch.cat(parts, dim=1)).to(rows[0].device).expand(self.n_examples, -1)
 
 
 def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:

@@ -237,11 +237,7 @@ def cosines(u: tuple[Tensor, ...], v: tuple[Tensor, ...], angle: str = "auto") -
         elif mode == "pixel":
             value = _cosine([a.movedim(2, -1)], [b.movedim(2, -1)]).unsqueeze(2)
         else:
-            shown: list[Tensor] = [a] * 3
-            for first, second, third in _CHANNEL_PAIRS:
-                pair = [first, second]
-                shown[third] = _cosine([a[:, :, pair].movedim(2, -1)], [b[:, :, pair].movedim(2, -1)])
-            value = torch.stack(shown, dim=2)
+            value = _cosines_of_pairs(a, b)
         result.append(value.expand_as(a))
     return tuple(result)
 
@@ -265,6 +261,22 @@ def _angle_of(x: Tensor, angle: str) -> str:
             "'global'"
         )
     return angle
+
+
+def _cosines_of_pairs(u: Tensor, v: Tensor) -> Tensor:
+    """The angle of every two of three channels, (b, s, 3, ...), shown on the third."""
+    shown = torch.empty_like(u)
+    for first, second, third in _CHANNEL_PAIRS:
+        (a, b), (c, d) = _unit(u[:, :, first], u[:, :, second]), _unit(v[:, :, first], v[:, :, second])
+        shown[:, :, third] = a * c + b * d
+    return shown.clamp_(-1, 1)
+
+
+def _unit(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors (a, b) divided by their lengths, zero vectors left as they are; hypot does not underflow."""
+    length = torch.hypot(a, b)
+    length = torch.where(length > 0, length, torch.ones_like(length))
+    return a / length, b / length
 
 
 def _cosine(u: list[Tensor], v: list[Tensor]) -> Tensor:

@@ -1,0 +1,291 @@
+"""How few gradients do: steps until the convergence delta is small, and baselines chosen by a coarse first look.
+
+    python -m benchmarks.fewer
+    python -m benchmarks.fewer --data cifar10 --root DIR --weights FILE --images 32
+    python -m benchmarks.fewer --data cifar10 --root DIR --weights FILE --images 64 --only screening
+
+prints two tables and writes them as steps.csv, screening.csv and fewer.md:
+
+- steps: fixed numbers of steps beside n_steps="auto" at the relative convergence delta that a fixed rule keeps for 90 %
+  of the images; gradients, deltas and the error of the map.
+- screening: WeightedGradients with half of its baselines, chosen by their full maps or by coarse ones; evaluations,
+  seconds and the deletion AUC, paired with that of all baselines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from benchmarks import data, models
+from benchmarks.counting import Counted
+from benchmarks.errors import BenchmarkError
+from benchmarks.statistics import paired_comparison
+from captum_wg import ExpectedGradients, WeightedGradients
+from quantus_ext import DeletionAUC
+
+FIXED = ("gausslegendre", "riemann_middle", "riemann_shared_end")
+AT_ONCE = 8
+REFERENCE_STEPS = 300
+SHARE = 0.9
+
+
+def scales(model: nn.Module, x: Tensor, y: Tensor, references: Tensor) -> Tensor:
+    """mean_k |F(x) - F(x'_k)| of each image, (N,)."""
+    with torch.no_grad():
+        at_x = model(x).gather(1, y.unsqueeze(1))
+        return (at_x - model(references).T[y]).abs().mean(1)
+
+
+def steps_table(
+    model: nn.Module, x: Tensor, y: Tensor, references: Tensor, n_steps: int, compared: int, name: str
+) -> pd.DataFrame:
+    """Fixed rules of n_steps points and n_steps="auto" on images x (N, C, H, W).
+
+    The tolerance of an automatic row is the 0.9 quantile of a fixed rule's relative deltas. The error of the map is
+    that to 300 midpoints per baseline, for the first `compared` images.
+    """
+    counted = Counted(model)
+    method = ExpectedGradients(counted)
+    scale = scales(model, x, y, references)
+    exact = _in_parts(
+        lambda e: method.attribute(
+            x[e], references, y[e], n_steps=REFERENCE_STEPS, method="riemann_middle", pairing="shared"
+        ),
+        compared,
+        f"{name}, reference",
+    )
+    rows: list[dict] = []
+
+    def add(title: str, tolerance: float | None, **options: object) -> None:
+        counted.counter.reset()
+        started = time.perf_counter()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            maps, deltas = _in_parts(
+                lambda e: method.attribute(
+                    x[e], references, y[e], return_convergence_delta=True, pairing="shared", **options
+                ),
+                len(x),
+                f"{name}, {title}",
+            )
+        seconds = time.perf_counter() - started
+        relative = (deltas.abs() / scale).double().numpy()
+        error = (maps[:compared] - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
+        rows.append(
+            {
+                "baselines": name,
+                "row": title,
+                "images": len(x),
+                "gradients": counted.counter.gradients / len(x),
+                "of_fixed": counted.counter.gradients / (len(x) * len(references) * n_steps),
+                "seconds": seconds,
+                "tolerance": tolerance,
+                "within": float((relative <= tolerance).mean()) if tolerance is not None else float("nan"),
+                "delta_median": float(np.median(relative)),
+                "delta_quantile": float(np.quantile(relative, SHARE, method="higher")),
+                "delta_largest": float(relative.max()),
+                "map_error": float(error.median()),
+                "said_so": sum("delta_tolerance" in str(w.message) for w in said),
+            }
+        )
+
+    for rule in FIXED:
+        add(f"{rule}, n_steps={n_steps}", None, n_steps=n_steps, method=rule)
+    for fixed, rule in zip(list(rows), FIXED, strict=True):
+        tolerance = fixed["delta_quantile"]
+        fixed["tolerance"] = tolerance
+        fixed["within"] = SHARE
+        add(
+            f"auto, as {rule}",
+            tolerance,
+            n_steps="auto",
+            delta_tolerance=tolerance,
+            max_steps=1400,
+        )
+    return pd.DataFrame(rows)
+
+
+def screening_table(
+    model: nn.Module, x: Tensor, y: Tensor, references: Tensor, n_steps: int, screening: Sequence[int], seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """WeightedGradients and its shorter ways on images x (N, C, H, W), and each image's deletion AUC.
+
+    Shorter: keep=0.5, and keep=0.5 with each number of screening steps; all by "riemann_shared_end", whose points
+    screening can use again. `all` takes every baseline.
+    """
+    counted = Counted(model)
+    method = WeightedGradients(counted)
+    metric = DeletionAUC(disable_warnings=True)
+    cases: dict[str, dict] = {"all": {}, "keep=0.5": {"keep": 0.5}}
+    cases |= {f"keep=0.5, screening_steps={s}": {"keep": 0.5, "screening_steps": s} for s in screening}
+    rows, scores = [], {}
+    for title, options in cases.items():
+        counted.counter.reset()
+        started = time.perf_counter()
+        maps, weights = _in_parts(
+            lambda e, options=options: method.attribute(
+                x[e],
+                references,
+                y[e],
+                n_steps=n_steps,
+                method="riemann_shared_end",
+                return_weights=True,
+                pairing="shared",
+                **options,
+            ),
+            len(x),
+            title,
+        )
+        seconds = time.perf_counter() - started
+        scores[title] = np.asarray(
+            metric(
+                model=model,
+                x_batch=x.numpy(),
+                y_batch=y.numpy(),
+                a_batch=maps.sum(1, keepdim=True).numpy(),
+                channel_first=True,
+            ),
+            dtype=float,
+        )
+        chosen = weights > 0
+        if title == "keep=0.5":
+            by_full_maps = chosen
+        kept_alike = (chosen & by_full_maps).sum(1).float().mean() if title != "all" else torch.tensor(float("nan"))
+        rows.append(
+            {
+                "row": title,
+                "gradients": counted.counter.gradients / len(x),
+                "forwards": counted.counter.forwards / len(x),
+                "seconds": seconds / len(x),
+                "kept_as_by_full_maps": float(kept_alike),
+                **{
+                    k: v
+                    for k, v in asdict(paired_comparison(scores["all"], scores[title], seed)).items()
+                    if k != "reference_mean"
+                },
+            }
+        )
+    each = pd.DataFrame(scores).rename_axis("image").reset_index()
+    return pd.DataFrame(rows), each
+
+
+def _in_parts(attribute, count: int, what: str):
+    """attribute(slice) over `count` images, a few at a time, its results joined."""
+    found = []
+    for start in tqdm(range(0, count, AT_ONCE), desc=what, unit="chunk", leave=False):
+        found.append(attribute(slice(start, min(start + AT_ONCE, count))))
+    if isinstance(found[0], tuple):
+        return tuple(torch.cat(part).detach() for part in zip(*found, strict=True))
+    return torch.cat(found).detach()
+
+
+def readable(table: pd.DataFrame) -> str:
+    """The table in Markdown, fractions in percent."""
+    shown = table.copy()
+    for column in ("of_fixed", "within", "relative_change", "low", "high"):
+        if column in shown:
+            shown[column] = [f"{100 * v:.1f} %" if np.isfinite(v) else "-" for v in shown[column]]
+    for column in ("tolerance", "delta_median", "delta_quantile", "delta_largest", "map_error", "p"):
+        if column in shown:
+            shown[column] = [f"{v:.2g}" if v is not None and np.isfinite(v) else "-" for v in shown[column]]
+    return shown.to_markdown(index=False, floatfmt=".4g", disable_numparse=False)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's settings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fewer",
+        description="Fewer gradients for the same answer: automatic steps, and screening of baselines.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--only", choices=("steps", "screening"), help="one of the two tables")
+    add("--data", choices=data.NAMES, default="digits", help="digits needs no files")
+    add("--root", type=Path, help="folder of CIFAR-10")
+    add("--weights", type=Path, help="state_dict of the ResNet-18; needed for cifar10")
+    add("--images", type=_positive, default=4, help="correctly classified images to explain")
+    add("--compared", type=_positive, default=8, help="of these, images whose map's error is taken")
+    add("--baselines", type=_positive, default=10, help="reference images")
+    add("--n-steps", type=_positive, default=50, help="fixed steps per baseline")
+    add("--screening-steps", type=_positive, nargs="+", default=[2, 5, 6], help="of the coarse first look")
+    add("--seed", type=int, default=0, help="of the images and the references")
+    add("--out", type=Path, default=Path("fewer"), help="folder to write to")
+    add("--cache", type=Path, help=f"folder of the trained digits network (default: {models.default_cache()})")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0, or 2 if the settings can't be used."""
+    given = parse(arguments)
+    started = time.perf_counter()
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+        images = data.load(given.data, given.root)
+        references = data.sample_references(images.train, given.baselines, given.seed)
+        if given.weights is not None:
+            model = models.load_checkpoint(given.weights, images.classes)
+        elif given.data == "digits":
+            model = models.digits_model(images.train, given.cache)
+        else:
+            raise BenchmarkError(f"--data {given.data} needs --weights: the state_dict of a network trained on it")
+        model = models.ready(model, "cpu")
+        chosen = data.select_correct(model, images.test, given.images, given.seed)
+    except (BenchmarkError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    x, y, compared = chosen.x, chosen.y, min(given.compared, given.images)
+    parts = [
+        f"# Fewer gradients\n\nResNet-18 at 32x32, {images.name}, n = {len(x)} correctly classified images, "
+        f"K = {given.baselines} reference images, seed {given.seed}, {torch.get_num_threads()} threads."
+    ]
+    if given.only != "screening":
+        many = steps_table(model, x, y, references, given.n_steps, compared, f"{given.baselines}")
+        one = steps_table(model, x, y, torch.zeros_like(references[:1]), given.n_steps, compared, "1 (zero)")
+        steps = pd.concat([many, one], ignore_index=True)
+        steps.to_csv(given.out / "steps.csv", index=False)
+        parts.append(f"## Steps\n\n{readable(steps)}")
+        parts.append(
+            f"gradients: per image. of_fixed: of {given.n_steps} per baseline. Deltas are relative to mean_k |F(x) - "
+            f"F(x'_k)|; delta_quantile: kept by {SHARE:.0%} of the images; within: share of images within the "
+            "tolerance. "
+            f"map_error: relative L2 distance to {REFERENCE_STEPS} midpoints per baseline, median of {compared} "
+            "images. said_so: warnings of examples left outside the tolerance."
+        )
+    if given.only != "steps":
+        screening, each = screening_table(model, x, y, references, given.n_steps, given.screening_steps, given.seed)
+        screening.to_csv(given.out / "screening.csv", index=False)
+        each.to_csv(given.out / "deletion.csv", index=False)
+        parts.append(f"## Screening\n\n{readable(screening)}")
+        parts.append(
+            f"WeightedGradients, {given.n_steps} steps of riemann_shared_end. gradients, forwards, seconds: per image. "
+            "kept_as_by_full_maps: how many of the baselines kept are those that full maps keep. mean: DeletionAUC "
+            "(lower is better); change, 95 % bootstrap interval and p (paired t-test) against all baselines."
+        )
+    text = "\n\n".join(parts)
+    print(text)
+    (given.out / "fewer.md").write_text(text + "\n", encoding="utf-8")
+    print(f"\n{time.perf_counter() - started:.0f} s; written to {given.out}")
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
