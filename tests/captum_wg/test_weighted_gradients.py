@@ -421,6 +421,19 @@ def test_keeping_some_takes_fewer_forwards_for_the_same_weights(draw, record):
     assert (weights > 0).sum() == 18
 
 
+def test_who_is_kept_takes_fewer_forwards_than_how_they_weigh(draw, record):
+    x, references = positive(draw, 6, 40), draw(8, 40, seed=1) * torch.linspace(0.1, 6, 8).double().view(8, 1)
+
+    def forwards(**kwargs):
+        f = record(rising)
+        WeightedGradients(f).attribute(x, references, n_steps=6, tolerance=0.0, keep=4, **kwargs)
+        return sum(f.plain)
+
+    assert forwards(power=0) < 0.9 * forwards(power=1)
+    # The same maps: screening asks who is kept, and equal weights need no more.
+    assert forwards(power=0, screening_steps=6) == forwards(power=0)
+
+
 def test_what_cannot_be_fitted_is_said_before_gradients_are_spent(given, record):
     f = record(negative)
     with pytest.raises(ValueError, match="must be positive and finite"):
