@@ -4,8 +4,9 @@
     python -m benchmarks.fewer --data cifar10 --root DIR --weights FILE --images 32
     python -m benchmarks.fewer --data cifar10 --root DIR --weights FILE --images 64 --only screening
 
-prints two tables and writes them as steps.csv, screening.csv and fewer.md:
+prints three tables and writes them as samples.csv, steps.csv, screening.csv and fewer.md:
 
+- samples: the error and time of Captum's GradientShap beside a few points on each path.
 - steps: fixed numbers of steps beside n_steps="auto" at the relative convergence delta that a fixed rule keeps for 90 %
   of the images; gradients, deltas and the error of the map.
 - screening: WeightedGradients with half of its baselines, chosen by their full maps or by coarse ones; evaluations,
@@ -18,19 +19,21 @@ import argparse
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from captum.attr import GradientShap
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks import data, models
 from benchmarks.counting import Counted
 from benchmarks.errors import BenchmarkError
+from benchmarks.randomness import seeded
 from benchmarks.statistics import paired_comparison
 from captum_wg import ExpectedGradients, WeightedGradients
 from quantus_ext import DeletionAUC
@@ -48,24 +51,82 @@ def scales(model: nn.Module, x: Tensor, y: Tensor, references: Tensor) -> Tensor
         return (at_x - model(references).T[y]).abs().mean(1)
 
 
+def exact_maps(model: nn.Module, x: Tensor, y: Tensor, references: Tensor, name: str = "") -> Tensor:
+    """Expected gradients of x (N, C, H, W) by 300 midpoints per baseline."""
+    method = ExpectedGradients(model)
+    return _in_parts(
+        lambda e: method.attribute(
+            x[e], references, y[e], n_steps=REFERENCE_STEPS, method="riemann_middle", pairing="shared"
+        ),
+        len(x),
+        f"{name} reference".strip(),
+    )
+
+
+def relative_errors(maps: Tensor, exact: Tensor) -> Tensor:
+    """|map - exact| / |exact| of each image, (N,)."""
+    return (maps - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
+
+
+def samples_table(
+    model: nn.Module, x: Tensor, y: Tensor, references: Tensor, exact: Tensor, n_samples: int, repeats: int
+) -> pd.DataFrame:
+    """GradientShap with n_samples beside few points of ExpectedGradients: error and seconds, image by image.
+
+    All rows take turns in every repeat, the first of which warms up and is not counted.
+    """
+    ours, counted = ExpectedGradients, Counted(model)
+    cases: dict[str, Callable[[Tensor, int], Tensor]] = {
+        f"GradientShap, n_samples={n_samples}": lambda z, t: GradientShap(counted).attribute(
+            z, references, n_samples=n_samples, stdevs=0.0, target=t
+        )
+    }
+    for n in (2, 3, 4, 6, n_samples // len(references) + 1):
+        cases[f"riemann_shared_end, n_steps={n}"] = lambda z, t, n=n: ours(counted).attribute(
+            z, references, t, n_steps=n, method="riemann_shared_end", pairing="shared"
+        )
+    for n in (2 * len(references), n_samples):
+        cases[f"staggered, n_samples={n}"] = lambda z, t, n=n: ours(counted).attribute(
+            z, references, t, n_samples=n, sampling="staggered", pairing="shared"
+        )
+    seconds: dict[str, list[float]] = {title: [] for title in cases}
+    errors: dict[str, list[float]] = {title: [] for title in cases}
+    gradients: dict[str, int] = {}
+    for repeat in tqdm(range(repeats + 1), desc="samples", unit="repeat", leave=False):
+        for title, explain in cases.items():
+            counted.counter.reset()
+            started = time.perf_counter()
+            with seeded("samples", repeat):
+                maps = torch.cat([explain(x[i : i + 1], int(y[i])).detach() for i in range(len(x))])
+            if repeat > 0:
+                seconds[title].append((time.perf_counter() - started) / len(x))
+                errors[title].append(float(relative_errors(maps, exact).median()))
+            gradients[title] = counted.counter.gradients // len(x)
+    first = next(iter(cases))
+    return pd.DataFrame(
+        {
+            "row": title,
+            "gradients": gradients[title],
+            "seconds": float(np.median(seconds[title])),
+            "error": float(np.mean(errors[title])),
+            "time_ratio": float(np.median([a / b for a, b in zip(seconds[title], seconds[first], strict=True)])),
+            "error_ratio": float(np.mean(errors[title]) / np.mean(errors[first])),
+        }
+        for title in cases
+    )
+
+
 def steps_table(
-    model: nn.Module, x: Tensor, y: Tensor, references: Tensor, n_steps: int, compared: int, name: str
+    model: nn.Module, x: Tensor, y: Tensor, references: Tensor, n_steps: int, exact: Tensor, name: str
 ) -> pd.DataFrame:
     """Fixed rules of n_steps points and n_steps="auto" on images x (N, C, H, W).
 
     The tolerance of an automatic row is the 0.9 quantile of a fixed rule's relative deltas. The error of the map is
-    that to 300 midpoints per baseline, for the first `compared` images.
+    that to `exact`, the maps of the first images.
     """
     counted = Counted(model)
     method = ExpectedGradients(counted)
     scale = scales(model, x, y, references)
-    exact = _in_parts(
-        lambda e: method.attribute(
-            x[e], references, y[e], n_steps=REFERENCE_STEPS, method="riemann_middle", pairing="shared"
-        ),
-        compared,
-        f"{name}, reference",
-    )
     rows: list[dict] = []
 
     def add(title: str, tolerance: float | None, **options: object) -> None:
@@ -83,7 +144,7 @@ def steps_table(
         seconds = time.perf_counter() - started
         relative = (deltas.abs() / scale).double().numpy()
         quantile = float(np.quantile(relative, SHARE, method="higher"))
-        error = (maps[:compared] - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
+        error = relative_errors(maps[: len(exact)], exact)
         rows.append(
             {
                 "baselines": name,
@@ -190,7 +251,17 @@ def readable(table: pd.DataFrame) -> str:
     for column in ("of_fixed", "within", "relative_change", "low", "high"):
         if column in shown:
             shown[column] = [f"{100 * v:.1f} %" if np.isfinite(v) else "-" for v in shown[column]]
-    for column in ("tolerance", "delta_median", "delta_quantile", "delta_largest", "map_error", "p"):
+    for column in (
+        "tolerance",
+        "delta_median",
+        "delta_quantile",
+        "delta_largest",
+        "map_error",
+        "p",
+        "error",
+        "time_ratio",
+        "error_ratio",
+    ):
         if column in shown:
             shown[column] = [f"{v:.2g}" if v is not None and np.isfinite(v) else "-" for v in shown[column]]
     return shown.to_markdown(index=False, floatfmt=".4g", disable_numparse=False)
@@ -204,7 +275,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--only", choices=("steps", "screening"), help="one of the two tables")
+    add("--only", choices=("samples", "steps", "screening"), help="one of the tables")
     add("--data", choices=data.NAMES, default="digits", help="digits needs no files")
     add("--root", type=Path, help="folder of CIFAR-10")
     add("--weights", type=Path, help="state_dict of the ResNet-18; needed for cifar10")
@@ -212,6 +283,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--compared", type=_positive, default=8, help="of these, images whose map's error is taken")
     add("--baselines", type=_positive, default=10, help="reference images")
     add("--n-steps", type=_positive, default=50, help="fixed steps per baseline")
+    add("--n-samples", type=_positive, default=200, help="of GradientShap")
+    add("--repeats", type=_positive, default=5, help="interleaved repeats of the first table")
     add("--screening-steps", type=_positive, nargs="+", default=[2, 5, 6], help="of the coarse first look")
     add("--seed", type=int, default=0, help="of the images and the references")
     add("--out", type=Path, default=Path("fewer"), help="folder to write to")
@@ -238,14 +311,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BenchmarkError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    x, y, compared = chosen.x, chosen.y, min(given.compared, given.images)
+    x, y = chosen.x, chosen.y
+    few = slice(0, min(given.compared, len(x)))
     parts = [
         f"# Fewer gradients\n\nResNet-18 at 32x32, {images.name}, n = {len(x)} correctly classified images, "
         f"K = {given.baselines} reference images, seed {given.seed}, {torch.get_num_threads()} threads."
     ]
     if given.only != "screening":
-        many = steps_table(model, x, y, references, given.n_steps, compared, f"{given.baselines}")
-        one = steps_table(model, x, y, torch.zeros_like(references[:1]), given.n_steps, compared, "1 (zero)")
+        exact = exact_maps(model, x[few], y[few], references, f"{given.baselines} baselines,")
+    if given.only in (None, "samples"):
+        samples = samples_table(model, x[few], y[few], references, exact, given.n_samples, given.repeats)
+        samples.to_csv(given.out / "samples.csv", index=False)
+        parts.append(f"## Samples\n\n{readable(samples)}")
+        parts.append(
+            f"{len(exact)} images, one call each; gradients and seconds are those of one (median of {given.repeats} "
+            f"interleaved repeats), error the relative L2 distance to {REFERENCE_STEPS} midpoints per baseline (median "
+            "over images, mean over repeats, in which GradientShap draws anew). Ratios to the first row."
+        )
+    if given.only in (None, "steps"):
+        zero = torch.zeros_like(references[:1])
+        exact_of_one = exact_maps(model, x[few], y[few], zero, "1 baseline,")
+        many = steps_table(model, x, y, references, given.n_steps, exact, f"{given.baselines}")
+        one = steps_table(model, x, y, zero, given.n_steps, exact_of_one, "1 (zero)")
         steps = pd.concat([many, one], ignore_index=True)
         steps.to_csv(given.out / "steps.csv", index=False)
         parts.append(f"## Steps\n\n{readable(steps)}")
@@ -253,10 +340,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"gradients: per image. of_fixed: of {given.n_steps} per baseline. Deltas are relative to mean_k |F(x) - "
             f"F(x'_k)|; delta_quantile: kept by {SHARE:.0%} of the images; within: share of images within the "
             "tolerance. "
-            f"map_error: relative L2 distance to {REFERENCE_STEPS} midpoints per baseline, median of {compared} "
+            f"map_error: relative L2 distance to {REFERENCE_STEPS} midpoints per baseline, median of {len(exact)} "
             "images. said_so: warnings of examples left outside the tolerance."
         )
-    if given.only != "steps":
+    if given.only in (None, "screening"):
         screening, each = screening_table(model, x, y, references, given.n_steps, given.screening_steps, given.seed)
         screening.to_csv(given.out / "screening.csv", index=False)
         each.to_csv(given.out / "deletion.csv", index=False)
