@@ -29,7 +29,7 @@ _SHARED_BASELINES = tuple(
 )
 _PERMUTING = (captum.attr.FeaturePermutation, captum.attr.LayerFeaturePermutation)
 _PER_EXAMPLE = ("feature_mask", "layer_mask", "neutral")
-_MORE_THAN_MAPS = ("return_convergence_delta", "return_weights")
+_MORE_THAN_MAPS = ("return_convergence_delta", "return_weights", "return_steps")
 _TORCH_GENERATOR_SEEDS = 2**31
 
 

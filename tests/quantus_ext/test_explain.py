@@ -443,6 +443,7 @@ def test_can_be_copied(net, images):
         (["IntegratedGradients"], {"steps": 3}, "unexpected keyword argument 'steps'.*'n_steps'"),
         (["IntegratedGradients"], {"return_convergence_delta": True}, "return_convergence_delta asks for more"),
         (["WeightedGradients"], {"return_weights": True}, "return_weights asks for more"),
+        (["ExpectedGradients"], {"n_steps": "auto", "return_steps": True}, "return_steps asks for more"),
         (["Saliency"], {"xai_lib": "zennit"}, "xai_lib must be 'captum' here, got 'zennit'"),
         (["Saliency"], {"channel_first": False}, "channel_first must be True"),
     ],
