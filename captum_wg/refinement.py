@@ -65,6 +65,9 @@ def refined_integrals(
         each: every |delta_k| has to be within tolerance * scale instead, so that any weighted mean of them is; the
             paths that are not go on.
 
+    Raises:
+        ValueError: the output at an input or a baseline, or a gradient, is NaN or infinite.
+
     Warns:
         UserWarning: examples that max_steps ends outside the tolerance, with the largest delta among them.
     """
@@ -74,6 +77,12 @@ def refined_integrals(
     everyone = torch.arange(n_baselines, device=device)
     at_inputs = problem.outputs_at_inputs()
     rises = (at_inputs.unsqueeze(1) - outputs_at_baselines(problem, references)).double().cpu()
+    bad = ~torch.isfinite(rises).all(1)
+    if bad.any():
+        raise ValueError(
+            f"n_steps='auto' goes by the output's change, which is NaN or infinite for examples {name_rows(bad)} (at "
+            "the input or at a baseline); give n_steps a number, or other baselines"
+        )
     largest = (at_inputs.unsqueeze(1).double().cpu().abs() + rises.abs()).amax(1)
     # Deltas of a flat function are rounding.
     rounding = 16 * torch.finfo(dtype).eps * largest
