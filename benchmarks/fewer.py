@@ -9,8 +9,8 @@ prints three tables and writes them as samples.csv, steps.csv, screening.csv and
 - samples: the error and time of Captum's GradientShap beside a few points on each path.
 - steps: fixed numbers of steps beside n_steps="auto" at the relative convergence delta that a fixed rule keeps for 90 %
   of the images; gradients, deltas and the error of the map.
-- screening: WeightedGradients with half of its baselines, chosen by their full maps or by coarse ones; evaluations,
-  seconds and the deletion AUC, paired with that of all baselines.
+- screening: WeightedGradients with half of its baselines, chosen by their full maps or by coarse ones; evaluations
+  and the deletion AUC, paired with that of all baselines.
 """
 
 from __future__ import annotations
@@ -131,7 +131,6 @@ def steps_table(
 
     def add(title: str, tolerance: float | None, **options: object) -> None:
         counted.counter.reset()
-        started = time.perf_counter()
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             maps, deltas = _in_parts(
@@ -141,7 +140,6 @@ def steps_table(
                 len(x),
                 f"{name}, {title}",
             )
-        seconds = time.perf_counter() - started
         relative = (deltas.abs() / scale).double().numpy()
         quantile = float(np.quantile(relative, SHARE, method="higher"))
         error = relative_errors(maps[: len(exact)], exact)
@@ -152,7 +150,6 @@ def steps_table(
                 "images": len(x),
                 "gradients": counted.counter.gradients / len(x),
                 "of_fixed": counted.counter.gradients / (len(x) * len(references) * n_steps),
-                "seconds": seconds,
                 "tolerance": quantile if tolerance is None else tolerance,
                 "within": float((relative <= (quantile if tolerance is None else tolerance)).mean()),
                 "delta_median": float(np.median(relative)),
@@ -187,7 +184,6 @@ def screening_table(
     rows, scores = [], {}
     for title, options in cases.items():
         counted.counter.reset()
-        started = time.perf_counter()
         maps, weights = _in_parts(
             lambda e, options=options: method.attribute(
                 x[e],
@@ -202,7 +198,6 @@ def screening_table(
             len(x),
             title,
         )
-        seconds = time.perf_counter() - started
         scores[title] = np.asarray(
             metric(
                 model=model,
@@ -222,7 +217,6 @@ def screening_table(
                 "row": title,
                 "gradients": counted.counter.gradients / len(x),
                 "forwards": counted.counter.forwards / len(x),
-                "seconds": seconds / len(x),
                 "kept_as_by_full_maps": float(kept_alike),
                 **{
                     k: v
@@ -349,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         each.to_csv(given.out / "deletion.csv", index=False)
         parts.append(f"## Screening\n\n{readable(screening)}")
         parts.append(
-            f"WeightedGradients, {given.n_steps} steps of riemann_shared_end. gradients, forwards, seconds: per image. "
+            f"WeightedGradients, {given.n_steps} steps of riemann_shared_end. gradients, forwards: per image. "
             "kept_as_by_full_maps: how many of the baselines kept are those that full maps keep. mean: DeletionAUC "
             "(lower is better); change, 95 % bootstrap interval and p (paired t-test) against all baselines."
         )
