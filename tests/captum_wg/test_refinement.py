@@ -281,7 +281,7 @@ def test_a_gradient_that_is_not_finite_names_its_example(draw):
 def test_an_output_that_is_not_finite_names_its_example():
     x = torch.tensor([[1.0, 2.0], [3.0, 1.0]]).double()
     starts = torch.tensor([[[0.5, 0.5]], [[0.0, 0.5]]]).double()
-    with pytest.raises(ValueError, match="n_steps='auto' goes by the output's change.*infinite for examples 1 "):
+    with pytest.raises(ValueError, match=r"n_steps='auto' goes by the output's change.*infinite for examples 1 "):
         ExpectedGradients(lambda p: p.log().sum(1)).attribute(x, starts, n_steps="auto")
 
 
