@@ -75,9 +75,9 @@ class Settings:
 
     @property
     def screening_steps(self) -> int:
-        """About a tenth of n_steps; such that the points of "riemann_shared_end" are used again, if there is one."""
-        tenth = range(2, max(2, self.n_steps // 10) + 1)
-        return max((s for s in tenth if (2 * self.n_steps - 1) % (2 * s - 1) == 0), default=2)
+        """A tenth of n_steps, or less for the points of "riemann_shared_end" to be used again."""
+        most = min(self.n_steps, max(2, self.n_steps // 10))
+        return max((s for s in range(2, most + 1) if (2 * self.n_steps - 1) % (2 * s - 1) == 0), default=most)
 
 
 @dataclass(frozen=True)

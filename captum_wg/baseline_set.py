@@ -34,6 +34,10 @@ class BaselineSet:
             return tuple(v[which].unsqueeze(0) for v in self.values)
         return tuple(v[examples][:, which] for v in self.values)
 
+    def of_rows(self, examples: Tensor, which: Tensor) -> tuple[Tensor, ...]:
+        """Baseline which[i] of example examples[i], both (r,): (r, *feature)."""
+        return tuple(v[which] if self.shared else v[examples, which] for v in self.values)
+
     def differences(
         self, inputs: tuple[Tensor, ...], examples: slice, k: int, dtype: torch.dtype
     ) -> tuple[Tensor, ...]:
@@ -45,9 +49,14 @@ class BaselineSet:
 
     def mean(self, weights: Tensor) -> tuple[Tensor, ...]:
         """sum_k w_k x'_k with weights (K,), in their dtype: (1, 1, *feature), or (B, 1, *feature) if not shared."""
-        axis = 0 if self.shared else 1
-        means = tuple(torch.tensordot(v.to(weights.dtype), weights, dims=([axis], [0])) for v in self.values)
-        return tuple(m.unsqueeze(0).unsqueeze(0) if self.shared else m.unsqueeze(1) for m in means)
+        means = []
+        for v in self.values:
+            total = torch.zeros_like(v[:1] if self.shared else v[:, :1], dtype=weights.dtype)
+            for k, weight in enumerate(weights):
+                # Not as a matrix product: autocast and TF32 would round it.
+                total += weight * (v[k : k + 1] if self.shared else v[:, k : k + 1]).to(weights.dtype)
+            means.append(total.unsqueeze(0) if self.shared else total)
+        return tuple(means)
 
     def choose(self, kept: Tensor) -> BaselineSet:
         """The baselines numbered kept (B, M), each example its own."""

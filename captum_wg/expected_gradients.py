@@ -10,12 +10,18 @@ from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor
 
-from captum_wg.arguments import Inputs, accumulation_dtype, as_tuple, like_inputs
+from captum_wg.arguments import Inputs, accumulation_dtype, as_tuple, check_choice, like_inputs
 from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
 from captum_wg.gradients import Problem, input_gradients
 from captum_wg.paths import Paths, along, quadrature_paths, random_paths, staggered_paths
 from captum_wg.quadrature import METHODS, nodes_and_weights
-from captum_wg.refinement import check_refinement, outputs_at_baselines, refined_integrals
+from captum_wg.refinement import (
+    DELTA_TOLERANCE,
+    MAX_STEPS,
+    check_refinement,
+    outputs_at_baselines,
+    refined_integrals,
+)
 from captum_wg.targets import Target
 
 SAMPLINGS = ("random", "staggered")
@@ -65,8 +71,8 @@ class ExpectedGradients(GradientAttribution):
         sampling: str = "random",
         stdevs: float | tuple[float, ...] = 0.0,
         generator: torch.Generator | int | None = None,
-        delta_tolerance: float = 0.01,
-        max_steps: int = 200,
+        delta_tolerance: float = DELTA_TOLERANCE,
+        max_steps: int = MAX_STEPS,
         return_steps: bool = False,
     ) -> Any:
         """Expected gradients of inputs.
@@ -79,11 +85,13 @@ class ExpectedGradients(GradientAttribution):
             target, additional_forward_args: as in Captum; of the latter, Tensors with B rows go with the examples, all
                 else is passed on as it is.
             n_steps: quadrature points per baseline; B * K * n_steps gradients are taken (see method). "auto": as many
-                as bring the convergence delta within delta_tolerance, for each example on its own.
-            method: "gausslegendre" (the best on smooth functions), "riemann_shared_end" (the best of these on ReLU
-                networks, see `captum_wg.quadrature`), "riemann_middle", "riemann_left", "riemann_right" or
-                "riemann_trapezoid". A node at the input itself is taken once for all baselines: those rules that have
-                one take B * (K * (n_steps - 1) + 1) gradients.
+                points of "riemann_shared_end" as bring the convergence delta within delta_tolerance, for each example
+                on its own. (That bounds the sum of the map's errors, not the error of the map. One map per baseline is
+                held for the examples at work.)
+            method: "gausslegendre" (the least error on smooth functions), "riemann_shared_end" (the least on the ReLU
+                networks tried; the rule of `captum_wg.quadrature`), "riemann_middle", "riemann_left",
+                "riemann_right" or "riemann_trapezoid". A node at the input itself is taken once for all baselines:
+                those rules that have one take B * (K * (n_steps - 1) + 1) gradients.
             internal_batch_size: rows of a micro-batch, any number from 1; None: chosen by the size of an example.
             return_convergence_delta: also return sum_i phi_i - (F(x) - 1/K sum_k F(x'_k)), (B,).
             pairing: how a Tensor of B baselines is read: "shared" (unset: this, with a warning) or "paired", row i
@@ -99,8 +107,8 @@ class ExpectedGradients(GradientAttribution):
             generator: with n_samples: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
             delta_tolerance: with n_steps="auto": of the convergence delta, relative to the mean over baselines of
                 |F(x) - F(x'_k)|. The gradients taken on the way all count (`captum_wg.refinement`).
-            max_steps: with n_steps="auto": the most points per baseline; examples left outside the tolerance are
-                warned of.
+            max_steps: with n_steps="auto": the most points per baseline, of 6, 17, 50, 149, 446, ...; examples left
+                outside the tolerance are warned of.
             return_steps: also return the n_steps that each baseline got, (B, K) int64; the last of them is the input
                 itself, so that an example took sum_k (steps - 1) + 1 gradients.
 
@@ -114,11 +122,10 @@ class ExpectedGradients(GradientAttribution):
         automatic = is_automatic(n_steps, method, return_steps)
         if automatic and n_samples is not None:
             raise ValueError("n_steps='auto' and n_samples exclude each other; give one of them")
-        if sampling not in SAMPLINGS:
-            raise ValueError(f"sampling must be one of {SAMPLINGS}, got {sampling!r}")
+        check_choice(sampling, "sampling", SAMPLINGS)
         if sampling != "random" and n_samples is None:
             raise ValueError(f"sampling={sampling!r} says how n_samples points are spread; give n_samples too")
-        tolerance, most = check_refinement(delta_tolerance, max_steps)
+        tolerance, most = check_refinement(automatic, delta_tolerance, max_steps)
         problem = Problem(
             self.forward_func,
             self.gradient_func,
@@ -254,9 +261,12 @@ def is_automatic(n_steps: object, method: object, return_steps: bool) -> bool:
     return True
 
 
-def expected_difference(problem: Problem, references: BaselineSet, weights: Tensor | None = None) -> Tensor:
-    """F(x) - sum_k w_k F(x'_k), (B,), with w_k = 1/K unless weights (B, K) are given."""
-    at_baselines = outputs_at_baselines(problem, references)
+def expected_difference(
+    problem: Problem, references: BaselineSet, weights: Tensor | None = None, at_baselines: Tensor | None = None
+) -> Tensor:
+    """F(x) - sum_k w_k F(x'_k), (B,), with w_k = 1/K unless weights (B, K) are given; at_baselines are the F(x'_k)."""
+    if at_baselines is None:
+        at_baselines = outputs_at_baselines(problem, references)
     expected = at_baselines.mean(1) if weights is None else (at_baselines * weights.to(at_baselines)).sum(1)
     return problem.outputs_at_inputs() - expected
 

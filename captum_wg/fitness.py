@@ -118,7 +118,8 @@ def _settled(least: Tensor, most: Tensor, n_rivals: int, n_best: int, which_only
     which_only: or sure to be one of them.
     """
     least, most = least.view(-1, n_rivals), most.view(-1, n_rivals)
-    settled = least > most.kthvalue(n_best, dim=1, keepdim=True).values
+    # kthvalue has no deterministic form on a GPU.
+    settled = least > most.sort(dim=1).values[:, n_best - 1 : n_best]
     if which_only:
         # Itself counted.
         may_precede = (least.unsqueeze(1) <= most.unsqueeze(2)).sum(2)

@@ -142,6 +142,7 @@ class Problem:
         self._show_progress = show_progress
         self._name = name
         self._at_inputs: Tensor | None = None
+        self.output_dtype: torch.dtype | None = None  # of the latest forward without gradients
         _warn_of_train_mode(forward_func)
 
     def progress(self, total: int, what: str = "") -> Any:
@@ -247,6 +248,7 @@ class Problem:
             output = self.forward_func(*rows, *self.args.of(examples))
         if not isinstance(output, Tensor):
             raise TypeError(f"forward_func must return a Tensor, got {type(output).__name__}")
+        self.output_dtype = output.dtype
         return output
 
     def outputs(self, points: PointSource, n_points: int, what: str = "outputs") -> Tensor:

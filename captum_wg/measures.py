@@ -273,9 +273,12 @@ def _cosines_of_pairs(u: Tensor, v: Tensor) -> Tensor:
 
 
 def _unit(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The vectors (a, b) divided by their lengths, zero vectors left as they are; hypot does not underflow."""
-    length = torch.hypot(a, b)
-    length = torch.where(length > 0, length, torch.ones_like(length))
+    """The vectors (a, b) divided by their lengths, zero vectors left as they are."""
+    # By the larger element first: squares of the tiny gradients of a saturated softmax would underflow to 0.
+    larger = torch.maximum(a.abs(), b.abs())
+    larger = torch.where(larger > 0, larger, torch.ones_like(larger))
+    a, b = a / larger, b / larger
+    length = (a * a + b * b).sqrt_().clamp_(min=1)
     return a / length, b / length
 
 

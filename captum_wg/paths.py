@@ -58,12 +58,14 @@ class Paths:
     def __call__(self, examples: slice, chosen: slice) -> tuple[Tensor, ...]:
         """The points, (b, s, *feature) in the inputs' dtype."""
         nodes = self.nodes[chosen]
-        return tuple(
-            (r + along(nodes, d) * d).to(x.dtype)
-            for x, r, d in zip(
-                self._inputs, self._starts(examples, chosen), self.differences(examples, chosen), strict=True
-            )
+        starts, differences = self._starts(examples, chosen), self.differences(examples, chosen)
+        points = tuple(
+            (r + along(nodes, d) * d).to(x.dtype) for x, r, d in zip(self._inputs, starts, differences, strict=True)
         )
+        if self.shared_end and chosen.stop > self.inner:
+            for x, point in zip(self._inputs, points, strict=True):
+                point[:, -1] = x[examples]  # without the rounding of the sum
+        return points
 
     def differences(self, examples: slice, chosen: slice) -> tuple[Tensor, ...]:
         """x + noise - x'_k at these points, (b, s, *feature)."""
@@ -78,8 +80,7 @@ class Paths:
         return found
 
     def _starts(self, examples: slice, chosen: slice) -> tuple[Tensor, ...]:
-        inner = self.which[chosen.start : min(chosen.stop, self.inner)]
-        starts = tuple(r.to(self._dtype) for r in self.references.at(examples, inner))
+        starts = tuple(r.to(self._dtype) for r in self.references.at(examples, self.which[chosen]))
         if not self.shared_end or chosen.stop <= self.inner:
             return starts
         means = tuple(m if self.references.shared else m[examples] for m in self._mean)
@@ -121,7 +122,7 @@ def staggered_paths(
             f"{n_samples}; give more, fewer baselines, or use sampling='random'"
         )
     draws = check_generator(generator, inputs[0].device)
-    offsets = (torch.randperm(count, generator=draws, device=draws.device).double().cpu() + 0.5) / count
+    offsets = (torch.randperm(count, generator=draws, device=draws.device).cpu().double() + 0.5) / count
     order = torch.randperm(count, generator=draws, device=draws.device).cpu()
     least, more = divmod(n_samples - 1, count)
     counts = least + (order < more).long()

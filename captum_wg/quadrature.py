@@ -18,7 +18,7 @@ METHODS = (
 Rule = tuple[np.ndarray, np.ndarray]
 
 
-def nodes_and_weights(method: str, n_steps: int) -> Rule:
+def nodes_and_weights(method: str, n_steps: int, name: str = "n_steps") -> Rule:
     """Nodes in [0, 1], ascending, and weights that sum to 1, both (n_steps,) in float64.
 
     The names are Captum's, but for "riemann_shared_end": n - 1 midpoints of cells of width h = 1 / (n - 1/2), each
@@ -28,17 +28,19 @@ def nodes_and_weights(method: str, n_steps: int) -> Rule:
     One departure: Captum's "riemann_trapezoid" gives weights that sum to (n - 1) / n, which shrinks every attribution
     by that factor; here they sum to 1, the rule of the textbooks, and need n_steps >= 2.
 
+    name is the argument's name for the messages.
+
     Raises:
         ValueError: unknown method, n_steps < 1, or one step of the trapezoid rule.
     """
     check_choice(method, "method", METHODS)
-    n = check_positive_int(n_steps, "n_steps")
+    n = check_positive_int(n_steps, name)
     if method == "gausslegendre":
         nodes, weights = np.polynomial.legendre.leggauss(n)
         return (nodes + 1) / 2, weights / 2
     if method == "riemann_trapezoid":
         if n < 2:
-            raise ValueError("n_steps must be at least 2 for method='riemann_trapezoid', got 1")
+            raise ValueError(f"{name} must be at least 2 for method='riemann_trapezoid', got 1")
         weights = np.full(n, 1 / (n - 1))
         weights[[0, -1]] /= 2
         return np.linspace(0, 1, n), weights

@@ -11,7 +11,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_wg import fitness as fit
-from captum_wg.arguments import Inputs, accumulation_dtype, check_positive_int, like_inputs
+from captum_wg.arguments import Inputs, accumulation_dtype, like_inputs
 from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
 from captum_wg.expected_gradients import (
     convergence_delta,
@@ -24,7 +24,13 @@ from captum_wg.gradients import Problem, input_gradients
 from captum_wg.masking import Features, Neutral, neutral_values
 from captum_wg.paths import along, quadrature_paths
 from captum_wg.quadrature import Rule, continuation, nodes_and_weights
-from captum_wg.refinement import check_refinement, refined_integrals
+from captum_wg.refinement import (
+    DELTA_TOLERANCE,
+    MAX_STEPS,
+    check_refinement,
+    outputs_at_baselines,
+    refined_integrals,
+)
 from captum_wg.targets import Target
 
 
@@ -82,8 +88,8 @@ class WeightedGradients(GradientAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         fitness_output: fit.FitnessOutput = "auto",
         return_weights: bool = False,
-        delta_tolerance: float = 0.01,
-        max_steps: int = 200,
+        delta_tolerance: float = DELTA_TOLERANCE,
+        max_steps: int = MAX_STEPS,
         return_steps: bool = False,
     ) -> Any:
         """Weighted gradients of inputs.
@@ -104,7 +110,7 @@ class WeightedGradients(GradientAttribution):
             screening_steps: with keep: choose the baselines by maps of this many steps, and spend n_steps on those kept
                 alone; their weights come from the D_alpha of their full maps. Where the points of the coarse rule are
                 among those of the full one their gradients are used again ("riemann_middle" with n_steps an odd
-                multiple of screening_steps; `captum_wg.quadrature.continuation`).
+                multiple of screening_steps; `captum_wg.quadrature.continuation`); n_steps="auto" goes on from them.
             neutral: what a removed feature is replaced by: "auto" (the image's corners for (B, C, H, W), else 0),
                 "corners", "mean", "blur", "black", a number, a Tensor that broadcasts to the input, or a callable of
                 the input; for a tuple of inputs possibly a tuple of these.
@@ -122,15 +128,14 @@ class WeightedGradients(GradientAttribution):
 
         Raises:
             TypeError, ValueError: an argument does not fit; the message names it. f(x) <= 0 or not finite with more
-            than
-                one baseline. A NaN or infinite gradient.
+                than one baseline. A NaN or infinite gradient.
 
         Warns:
             UserWarning: no removal reaches alpha f(x) for some example, so its weights are equal.
         """
         fit.check_settings(alpha, tolerance, max_iterations, power, ranking)
         automatic = is_automatic(n_steps, method, return_steps)
-        delta_tolerance, max_steps = check_refinement(delta_tolerance, max_steps)
+        delta_tolerance, max_steps = check_refinement(automatic, delta_tolerance, max_steps)
         rule = None if automatic else nodes_and_weights(method, n_steps)  # type: ignore[arg-type]
         problem = self._problem(inputs, target, additional_forward_args, internal_batch_size, show_progress)
         given, pairing = given_or_bound(baselines, self.baselines, pairing)
@@ -138,8 +143,9 @@ class WeightedGradients(GradientAttribution):
         n_kept = fit.check_keep(keep, references.count)
         screening: Rule | None = None
         if screening_steps is not None:
-            check_positive_int(screening_steps, "screening_steps")
-            screening = nodes_and_weights("riemann_shared_end" if automatic else method, screening_steps)
+            screening = nodes_and_weights(
+                "riemann_shared_end" if automatic else method, screening_steps, "screening_steps"
+            )
             if n_kept is None:
                 raise ValueError("screening_steps chooses which baselines to keep; give keep too")
         search = _Search(
@@ -157,13 +163,18 @@ class WeightedGradients(GradientAttribution):
         # What is left to be done for the integrals of the baselines kept: `rule`, on top of `done`.
         kept: Tensor | None = None
         done: tuple[Tensor, ...] | None = None
+        at_baselines: Tensor | None = None
         if fewer and screening is not None:
             coarse = self._integrals(problem, references, screening, "screening")
             distances = search.d_alpha(self._maps(problem, references, coarse), n_kept, which_only=True)
             kept = fit.kept_baselines(distances, n_kept)  # type: ignore[arg-type]
+            if return_convergence_delta and not automatic and references.shared:
+                # Before each example has its own: K forwards do for all of them.
+                at_baselines = outputs_at_baselines(problem, references).gather(1, kept)
             references = references.choose(kept)
-            if rule is not None and (more := continuation(screening, rule)) is not None:
-                rule, factor = more
+            more = (screening, 1.0) if rule is None else continuation(screening, rule)
+            if more is not None:
+                rule, factor = (None if rule is None else more[0]), more[1]
                 rows = torch.arange(problem.n_examples, device=kept.device).unsqueeze(1)
                 done = tuple(c[rows, kept] * factor for c in coarse)
             del coarse
@@ -183,7 +194,10 @@ class WeightedGradients(GradientAttribution):
                 totals, product = path_average(problem, paths, self._multiply_by_inputs, return_convergence_delta)
         else:
             if rule is None:
-                integrals, steps = self._refined(problem, references, delta_tolerance, max_steps)
+                begun = None if done is None or screening_steps is None else (screening_steps, done)
+                integrals, deltas, steps = self._refined(
+                    problem, references, delta_tolerance, max_steps, not equal, begun
+                )
             else:
                 integrals = self._integrals(problem, references, rule, into=done)
             maps = self._maps(problem, references, integrals)
@@ -191,14 +205,17 @@ class WeightedGradients(GradientAttribution):
                 weights = torch.full((problem.n_examples, references.count), 1 / references.count, dtype=torch.float64)
             else:
                 left_out = fewer and kept is None
+                alike = power == 0 or n_kept == 1
                 # Weights are few and in float64, which not every device has.
-                distances = search.d_alpha(maps, n_kept if left_out else None, which_only=power == 0).cpu()
+                distances = search.d_alpha(maps, n_kept if left_out else None, which_only=alike).cpu()
                 weights = fit.weights(distances, power)
                 if left_out:
                     chosen = fit.kept_baselines(distances, n_kept)  # type: ignore[arg-type]
                     weights = torch.zeros_like(weights).scatter_(1, chosen, weights.gather(1, chosen))
                     weights = weights / weights.sum(1, keepdim=True)
-            totals, product = maps.average(weights, return_convergence_delta)
+            totals, product = maps.average(weights, return_convergence_delta and rule is not None)
+            if rule is None:
+                delta = (weights * deltas).sum(1).to(product)
 
         dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
         weights = weights.to(dtype).to(problem.inputs[0].device)
@@ -206,7 +223,9 @@ class WeightedGradients(GradientAttribution):
             like_inputs(tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple)
         ]
         if return_convergence_delta:
-            results.append(product - expected_difference(problem, references, weights) if delta is None else delta)
+            if delta is None:
+                delta = product - expected_difference(problem, references, weights, at_baselines)
+            results.append(delta)
         if return_weights:
             results.append(weights if kept is None else _of_all(weights, kept, n_baselines))
         if return_steps:
@@ -232,8 +251,8 @@ class WeightedGradients(GradientAttribution):
         ranking: str = "signed",
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         fitness_output: fit.FitnessOutput = "auto",
-        delta_tolerance: float = 0.01,
-        max_steps: int = 200,
+        delta_tolerance: float = DELTA_TOLERANCE,
+        max_steps: int = MAX_STEPS,
     ) -> Tensor:
         """D_alpha of each baseline for each example, (B, K) int64, in number of features from 1 to P; small is good.
 
@@ -241,7 +260,7 @@ class WeightedGradients(GradientAttribution):
         """
         fit.check_settings(alpha, tolerance, max_iterations, 1.0, ranking)
         automatic = is_automatic(n_steps, method, False)
-        delta_tolerance, max_steps = check_refinement(delta_tolerance, max_steps)
+        delta_tolerance, max_steps = check_refinement(automatic, delta_tolerance, max_steps)
         problem = self._problem(inputs, target, additional_forward_args, internal_batch_size, show_progress)
         given, pairing = given_or_bound(baselines, self.baselines, pairing)
         references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
@@ -255,7 +274,7 @@ class WeightedGradients(GradientAttribution):
         rule = None if automatic else nodes_and_weights(method, n_steps)  # type: ignore[arg-type]
         search.take_reference()
         if rule is None:
-            integrals, _ = self._refined(problem, references, delta_tolerance, max_steps)
+            integrals, _, _ = self._refined(problem, references, delta_tolerance, max_steps)
         else:
             integrals = self._integrals(problem, references, rule)
         return search.d_alpha(self._maps(problem, references, integrals))
@@ -326,18 +345,26 @@ class WeightedGradients(GradientAttribution):
         return _Maps(problem.inputs, references, integrals, self._multiply_by_inputs)
 
     def _refined(
-        self, problem: Problem, references: BaselineSet, tolerance: float, max_steps: int
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The mean gradient along each path, as in `_integrals`, and the points taken (B, K)."""
+        self,
+        problem: Problem,
+        references: BaselineSet,
+        tolerance: float,
+        max_steps: int,
+        each: bool = True,
+        begun: tuple[int, tuple[Tensor, ...]] | None = None,
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """The mean gradient along each path, as in `_integrals`, its delta (B, K) and the points taken (B, K)."""
         dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
         shape = problem.n_examples, references.count
         integrals = tuple(torch.empty(*shape, *x.shape[1:], dtype=dtype, device=x.device) for x in problem.inputs)
         steps = torch.zeros(shape, dtype=torch.long, device=integrals[0].device)
-        for part in refined_integrals(problem, references, tolerance, max_steps, each=True):
+        deltas = []
+        for part in refined_integrals(problem, references, tolerance, max_steps, each, begun):
             for whole, own in zip(integrals, part.sums, strict=True):
                 whole[part.examples] = own
             steps[part.examples] = part.steps.to(steps.device)
-        return integrals, steps
+            deltas.append(part.deltas)
+        return integrals, torch.cat(deltas), steps
 
     def _integrals(
         self,
@@ -389,7 +416,7 @@ class _Maps:
         found = tuple(i[examples, which] for i in self._integrals)
         if not self._multiply:
             return found
-        starts = (v[which] if self._references.shared else v[examples, which] for v in self._references.values)
+        starts = self._references.of_rows(examples, which)
         return tuple(
             f * (x[examples].to(f.dtype) - s.to(f.dtype)) for f, x, s in zip(found, self._inputs, starts, strict=True)
         )

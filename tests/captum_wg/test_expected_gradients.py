@@ -334,6 +334,26 @@ def test_a_shared_end_is_the_double_sum_for_one_gradient(make_net, draw, record,
     torch.testing.assert_close(delta, expected.sum(1) - change)
 
 
+@pytest.mark.parametrize(
+    "kwargs", [{"n_steps": 1, "method": "riemann_shared_end"}, {"n_samples": 4, "sampling": "staggered"}]
+)
+def test_a_shared_end_is_not_rounded_by_autocast(kwargs):
+    x = torch.ones(1, 4)
+    references = torch.tensor([0.9961, 0.9971, 0.9981]).unsqueeze(1).expand(3, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = ExpectedGradients(lambda p: p.sum(1)).attribute(x, references, **kwargs)
+    torch.testing.assert_close(found, x - references.mean(0), rtol=1e-4, atol=0)
+
+
+def test_a_shared_end_is_the_input_to_the_last_bit(draw, record):
+    seen = []
+    x, references = draw(2, 4).float() * 1e-4, 1000 + draw(3, 4, seed=1).float()
+    ExpectedGradients(lambda p: seen.append(p.detach()) or p.sum(1)).attribute(
+        x, references, n_steps=1, method="riemann_shared_end"
+    )
+    assert torch.equal(torch.cat(seen), x)
+
+
 def test_staggered_samples_are_the_weighted_sum_of_their_points(make_net, draw):
     net, x, references = make_net(4), draw(3, 4), draw(5, 4, seed=1)
     paths = staggered_paths((x,), format_baselines(references, (x,)), 23, 7)
@@ -420,6 +440,8 @@ def test_the_delta_takes_each_shared_baseline_once(draw, record, per_example):
         ({"n_steps": "auto", "delta_tolerance": 0.0}, ValueError, "delta_tolerance must be a number in"),
         ({"n_steps": "auto", "max_steps": 5}, ValueError, "max_steps must be at least 6"),
         ({"n_steps": "auto", "max_steps": 20.0}, ValueError, "max_steps must be a whole number"),
+        ({"max_steps": 5}, ValueError, "delta_tolerance and max_steps are those of n_steps='auto'"),
+        ({"delta_tolerance": 0.1}, ValueError, "delta_tolerance and max_steps are those of n_steps='auto'"),
         ({"return_steps": True}, ValueError, "return_steps tells what n_steps='auto' took"),
         ({"n_samples": 3, "stdevs": -1.0}, ValueError, "stdevs must be"),
         ({"n_samples": 3, "generator": "seed"}, TypeError, "generator must be"),

@@ -467,3 +467,13 @@ def test_nothing_to_finish(make):
     measure.init(torch.zeros(1, 2))
     with pytest.raises(RuntimeError, match="finished before it was given any point"):
         measure.finish()
+
+
+@pytest.mark.parametrize("scale", [1e-44, 1e-30, 1.0, 3e38])
+def test_angles_of_channel_pairs_do_not_depend_on_the_size_of_a_vector(scale):
+    u = (torch.tensor([1.0, 1.0, 0.5]) * scale).view(1, 1, 3, 1, 1)
+    v = torch.tensor([1.0, 0.0, 0.0]).view(1, 1, 3, 1, 1)
+    found = cosines((u,), (v,), "channel_pairs")[0].flatten()
+    # (r, g) on b, (g, b) on r and (b, r) on g.
+    expected = torch.tensor([0.0, 1 / math.hypot(1, 0.5), math.sqrt(0.5)])
+    torch.testing.assert_close(found, expected, rtol=0.1 if scale < 1e-40 else 1e-5, atol=0)

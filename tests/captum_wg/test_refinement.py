@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
 from captum.attr import NoiseTunnel
 
 from captum_wg import ExpectedGradients, WeightedGradients
+from captum_wg.baseline_set import format_baselines
+from captum_wg.gradients import Problem, input_gradients
 from captum_wg.quadrature import nodes_and_weights
-from captum_wg.refinement import FIRST_STEPS
+from captum_wg.refinement import FIRST_STEPS, refined_integrals
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -140,7 +143,7 @@ def test_errors_that_cancel_do_not_end_an_example(draw):
     references = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).double()
     deltas, _ = own_deltas(f, x, references, [[6, 6]])
     assert abs(deltas.mean()) < 1e-9 and (deltas.abs() > 0.1).all()
-    with pytest.warns(UserWarning, match="examples 0 .*delta_tolerance = 1e-05"):
+    with pytest.warns(UserWarning, match="examples 0 .*delta_tolerance = 1e-05 with 149 points.*max_steps to 446"):
         _, steps = ExpectedGradients(f).attribute(
             x, references, n_steps="auto", delta_tolerance=1e-5, return_steps=True
         )
@@ -163,7 +166,7 @@ def test_errors_of_one_sign_are_judged_by_their_mean(draw):
 def test_examples_outside_the_tolerance_are_named(draw):
     x = torch.tensor([[1.0], [0.2], [3.0]]).double()
     jump = lambda p: torch.where(p[:, 0] > 0.5, p[:, 0] + 10, p[:, 0])  # noqa: E731
-    with pytest.warns(UserWarning, match=r"examples 0, 2 .*max_steps = 60 .*at worst 0\.9"):
+    with pytest.warns(UserWarning, match=r"examples 0, 2 .*with 50 points.*be 10 where 0\.13 is.*max_steps to 149"):
         found, delta, steps = ExpectedGradients(jump).attribute(
             x, n_steps="auto", max_steps=60, return_steps=True, return_convergence_delta=True
         )
@@ -212,7 +215,7 @@ def test_steps_of_baselines_that_screening_left_out_are_none(given):
     assert ((steps > 0) == (weights > 0)).all() and ((weights > 0).sum(1) == 2).all()
 
 
-@pytest.mark.parametrize("kwargs", [{"power": 0}, {"keep": 1, "screening_steps": 3}])
+@pytest.mark.parametrize("kwargs", [{"power": 0}, {"keep": 1, "screening_steps": 6}])
 def test_equal_weights_are_refined_as_expected_gradients(given, kwargs):
     x, references = given[0].abs() + 0.5, given[1]
     settings = dict(n_steps="auto", max_steps=3000, return_steps=True, return_convergence_delta=True)
@@ -271,6 +274,75 @@ def test_narrow_dtypes(given, dtype):
     torch.testing.assert_close(found.double(), exact, rtol=0.05, atol=0.1)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_rounding_of_a_narrow_output_is_no_reason_to_refine(draw, autocast):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        linear = torch.nn.Linear(8, 1)
+    linear.bias.data.fill_(20.0)
+    x, references = draw(5, 8).float(), draw(3, 8, seed=1).float()
+    if not autocast:
+        linear, x, references = linear.bfloat16(), x.bfloat16(), references.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        _, steps = ExpectedGradients(linear).attribute(x, references, n_steps="auto", return_steps=True)
+    assert (steps == FIRST_STEPS).all()
+
+
+def test_paths_without_an_error_are_left_alone(draw, record):
+    x = torch.tensor([[1.0, 1.0]]).double()
+    f = record(lambda p: p[:, 0] + 20 * (p[:, 1] - 0.77).relu())
+    references = torch.cat([x.expand(9, 2), torch.tensor([[1.0, 0.0]]).double()])
+    _, steps = ExpectedGradients(f).attribute(
+        x, references, n_steps="auto", delta_tolerance=1e-3, max_steps=2000, return_steps=True
+    )
+    assert steps[0, :9].tolist() == [FIRST_STEPS] * 9 and steps[0, 9] > 50
+    assert sum(f.graded) == int((steps - 1).sum()) + 1
+
+
+def test_equal_errors_are_refined_in_the_order_of_their_baselines(draw):
+    x = torch.tensor([[1.0]]).double()
+    f = lambda p: 20 * (p[:, 0] - 0.77).relu()  # noqa: E731
+    deltas, scale = own_deltas(f, x, torch.zeros(9, 1).double(), [[FIRST_STEPS] * 9])
+    # Five of nine exact paths would bring the rest within this.
+    tolerance = (deltas.mean().abs() / scale * 0.7).item()
+    _, steps = ExpectedGradients(f).attribute(
+        x, torch.zeros(9, 1).double(), n_steps="auto", delta_tolerance=tolerance, return_steps=True
+    )
+    assert steps[0].tolist() == [17] * 5 + [6] * 4
+
+
+@pytest.mark.parametrize(("power", "max_steps"), [(1, 3000), (0, 3000), (1, 6)])
+def test_screening_is_gone_on_from(given, record, power, max_steps):
+    x, references = given[0].abs() + 0.5, given[1]
+    f = record(hinged)
+    kwargs = dict(n_steps="auto", max_steps=max_steps, keep=2, screening_steps=6, power=power)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, delta, weights, steps = WeightedGradients(f).attribute(
+            x, references, return_convergence_delta=True, return_weights=True, return_steps=True, **kwargs
+        )
+    kept = steps[steps > 0].view(3, 2)
+    # The first look takes five points of each of four baselines, and x.
+    assert sum(f.graded) == 3 * (4 * 5 + 1) + int((kept - 6).sum())
+    chosen = torch.stack([references[w > 0] for w in weights])
+    expected = torch.zeros_like(x)
+    for b in range(3):
+        means = path_means(hinged, x[b : b + 1], chosen[b], kept[b : b + 1])[0]
+        expected[b] = (weights[b][weights[b] > 0].unsqueeze(1) * means * (x[b] - chosen[b])).sum(0)
+    torch.testing.assert_close(found, expected)
+    change = hinged(x) - (weights * hinged(references)).sum(1)
+    torch.testing.assert_close(delta, expected.sum(1) - change)
+
+
+def test_few_examples_are_at_work_at_once(given):
+    x, references = given[0].repeat(5, 1), given[1]
+    problem = Problem(kinked, input_gradients, x, internal_batch_size=9)
+    parts = list(refined_integrals(problem, format_baselines(references, (x,)), 0.01, 200))
+    sizes = [part.examples.stop - part.examples.start for part in parts]
+    assert sum(sizes) == 15 and max(sizes) == 2
+    assert all(part.sums[0].shape == (size, 4, 6) for part, size in zip(parts, sizes, strict=True))
+
+
 def test_a_gradient_that_is_not_finite_names_its_example(draw):
     x = draw(3, 4).abs()
     x[1, 0] = 0.0
@@ -287,9 +359,10 @@ def test_an_output_that_is_not_finite_names_its_example():
 
 def test_within_noise_tunnel(given):
     x, references = given
-    bound = ExpectedGradients(lambda x: x.sum(1), baselines=references)
-    found = NoiseTunnel(bound).attribute(x, nt_samples=2, stdevs=0.0, n_steps="auto")
-    torch.testing.assert_close(found, x - references.mean(0))
+    bound = ExpectedGradients(kinked, baselines=references)
+    kwargs = dict(n_steps="auto", delta_tolerance=0.003, max_steps=2000)
+    found = NoiseTunnel(bound).attribute(x, nt_samples=2, stdevs=0.0, **kwargs)
+    torch.testing.assert_close(found, bound.attribute(x, **kwargs))
 
 
 def test_progress_is_shown_on_request(given, capsys):

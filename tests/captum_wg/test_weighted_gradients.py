@@ -434,6 +434,23 @@ def test_who_is_kept_takes_fewer_forwards_than_how_they_weigh(draw, record):
     assert forwards(power=0, screening_steps=6) == forwards(power=0)
 
 
+def test_forwards_are_not_taken_twice(draw, record):
+    x, references = positive(draw, 6, 12), draw(8, 12, seed=1)
+
+    def forwards(**kwargs):
+        f = record(rising)
+        WeightedGradients(f).attribute(x, references, **kwargs)
+        return sum(f.plain)
+
+    # Eight shared baselines, and the inputs not again.
+    assert forwards(n_steps=6, return_convergence_delta=True) == forwards(n_steps=6) + 8
+    kept = dict(n_steps=6, keep=4, screening_steps=2)
+    assert forwards(**kept, return_convergence_delta=True) == forwards(**kept) + 8
+    automatic = dict(n_steps="auto", max_steps=3000)
+    assert forwards(**automatic, return_convergence_delta=True) == forwards(**automatic)
+    assert forwards(n_steps=6, keep=1) == forwards(n_steps=6, keep=1, power=0)
+
+
 def test_what_cannot_be_fitted_is_said_before_gradients_are_spent(given, record):
     f = record(negative)
     with pytest.raises(ValueError, match="must be positive and finite"):
@@ -605,6 +622,12 @@ BAD_OF_ATTRIBUTE = [
     ({"power": -1}, ValueError, "power must be"),
     ({"power": math.inf}, ValueError, "power must be finite"),
     ({"keep": 1, "screening_steps": 0}, ValueError, "screening_steps must be"),
+    (
+        {"keep": 1, "screening_steps": 1, "method": "riemann_trapezoid"},
+        ValueError,
+        "screening_steps must be at least 2 for method='riemann_trapezoid'",
+    ),
+    ({"max_steps": 300}, ValueError, "delta_tolerance and max_steps are those of n_steps='auto'"),
     ({"return_steps": True}, ValueError, "return_steps tells what n_steps='auto' took"),
     ({"screening_steps": 3}, ValueError, "screening_steps chooses which baselines to keep; give keep too"),
 ]
