@@ -75,28 +75,28 @@ class Engine:
             )
 
 
-Do = Callable[[Sequence[Cell]], Iterator[Any]]
+Do = Callable[[Store, Sequence[Cell]], Iterator[Any]]
 
 
 class Runner:
-    """A store and an engine at work, as a context manager that starts and ends a cluster of its own.
+    """An engine at work, as a context manager that starts and ends a cluster of its own.
 
-        with Runner(store, Engine(jobs=4)) as runner:
-            runner.run(cells, "maps")
+        with Runner(Engine(jobs=4)) as runner:
+            runner.run(store, cells, "maps")
 
     Args:
         progress: show a bar over the cells.
     """
 
-    def __init__(self, store: Store, engine: Engine | None = None, progress: bool = True):
-        self.store, self.engine, self.progress = store, engine or Engine(), progress
+    def __init__(self, engine: Engine | None = None, progress: bool = True):
+        self.engine, self.progress = engine or Engine(), progress
         self._stack = contextlib.ExitStack()
         self._do: Do | None = None
 
     def __enter__(self) -> Runner:
         start = {"local": _local, "dask": _dask, "ray": _ray}[self.engine.backend]
         try:
-            self._do = self._stack.enter_context(start(self.store, self.engine))
+            self._do = self._stack.enter_context(start(self.engine))
         except BaseException:
             self._stack.close()
             raise
@@ -106,7 +106,7 @@ class Runner:
         self._do = None
         self._stack.close()
 
-    def run(self, cells: Sequence[Cell], label: str = "cells") -> int:
+    def run(self, store: Store, cells: Sequence[Cell], label: str = "cells") -> int:
         """Work off the cells that the store does not hold yet.
 
         Returns:
@@ -118,7 +118,7 @@ class Runner:
         """
         if self._do is None:
             raise ValueError("a Runner works inside a with statement only")
-        missing = self._missing(cells)
+        missing = _missing(store, cells)
         todo = len(missing)
         failures = 0
         with tqdm(
@@ -126,12 +126,12 @@ class Runner:
         ) as bar:
             while missing:
                 try:
-                    for _ in self._do(missing):
+                    for _ in self._do(store, missing):
                         bar.update()
                 except Exception as error:
                     if not _is_lost_worker(error):
                         raise
-                    left = self._missing(cells)
+                    left = _missing(store, cells)
                     failures = failures + 1 if len(left) == len(missing) else 0
                     if failures >= RETRIES:
                         raise BenchmarkError(
@@ -142,16 +142,13 @@ class Runner:
                     bar.n = len(cells) - len(left)
                     bar.refresh()
                     continue
-                missing = self._missing(cells)
+                missing = _missing(store, cells)
                 if missing:
                     raise BenchmarkError(
-                        f"{len(missing)} results of workers did not arrive in {self.store.folder}; give --out as a "
+                        f"{len(missing)} results of workers did not arrive in {store.folder}; give --out as a "
                         f"full path on a file system that all workers share"
                     )
         return todo
-
-    def _missing(self, cells: Sequence[Cell]) -> list[Cell]:
-        return [cell for cell in cells if not self.store.has(cell.key)]
 
 
 def work(store: Store, cell: Cell) -> None:
@@ -181,8 +178,8 @@ def one_thread() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _local(store: Store, engine: Engine) -> Iterator[Do]:
-    def do(cells: Sequence[Cell]) -> Iterator[Any]:
+def _local(engine: Engine) -> Iterator[Do]:
+    def do(store: Store, cells: Sequence[Cell]) -> Iterator[Any]:
         with joblib.parallel_config(backend="loky", n_jobs=engine.jobs or 1, inner_max_num_threads=1):
             yield from _joblib(store, cells)
 
@@ -190,7 +187,7 @@ def _local(store: Store, engine: Engine) -> Iterator[Do]:
 
 
 @contextlib.contextmanager
-def _dask(store: Store, engine: Engine) -> Iterator[Do]:
+def _dask(engine: Engine) -> Iterator[Do]:
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
@@ -205,7 +202,7 @@ def _dask(store: Store, engine: Engine) -> Iterator[Do]:
         except (OSError, ValueError) as error:
             raise BenchmarkError(f"no dask scheduler answers at {engine.address}: {error}") from error
 
-        def do(cells: Sequence[Cell]) -> Iterator[Any]:
+        def do(store: Store, cells: Sequence[Cell]) -> Iterator[Any]:
             with joblib.parallel_config(backend="dask", n_jobs=-1, client=client):
                 yield from _joblib(store, cells)
 
@@ -218,7 +215,7 @@ def _joblib(store: Store, cells: Sequence[Cell]) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _ray(store: Store, engine: Engine) -> Iterator[Do]:
+def _ray(engine: Engine) -> Iterator[Do]:
     try:
         import ray
     except ImportError as error:
@@ -232,7 +229,7 @@ def _ray(store: Store, engine: Engine) -> Iterator[Do]:
             raise BenchmarkError(f"no ray cluster answers at {engine.address}: {error}") from error
     remote = ray.remote(work).options(max_retries=RETRIES, num_cpus=1, num_gpus=int(engine.gpus))
 
-    def do(cells: Sequence[Cell]) -> Iterator[Any]:
+    def do(store: Store, cells: Sequence[Cell]) -> Iterator[Any]:
         waiting = [*reversed(cells)]
         running: list[Any] = []
         limit = engine.jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -255,6 +252,10 @@ def _ray(store: Store, engine: Engine) -> Iterator[Do]:
     finally:
         if started:
             ray.shutdown()
+
+
+def _missing(store: Store, cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if not store.has(cell.key)]
 
 
 def _is_lost_worker(error: BaseException) -> bool:

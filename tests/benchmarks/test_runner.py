@@ -61,8 +61,8 @@ def cells_of(work, tmp_path, count=6, **changes):
 
 def run(folder, cells, engine=None):
     store = open_store(folder, {"seed": 0})
-    with Runner(store, engine, progress=False) as runner:
-        runner.run(cells)
+    with Runner(engine, progress=False) as runner:
+        runner.run(store, cells)
     return store.read_all([cell.key for cell in cells])
 
 
@@ -106,13 +106,13 @@ def test_a_dask_cluster_that_is_running_is_used_and_left_running(work, tmp_path)
     assert {pid for _, pid, _ in calls(tmp_path)} == pids
 
 
-def test_a_cluster_that_does_not_answer_is_named(tmp_path, monkeypatch):
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
     needs("dask")
     monkeypatch.setattr(runners, "ANSWER_SECONDS", 1)
     engine = Engine("dask", address="tcp://127.0.0.1:9")
     with (
         pytest.raises(BenchmarkError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"),
-        Runner(open_store(tmp_path, {}), engine),
+        Runner(engine),
     ):
         pass
 
@@ -131,8 +131,8 @@ def test_a_finished_run_does_nothing_and_a_longer_one_only_what_is_missing(work,
     longer = run(tmp_path / "out", cells_of(work, tmp_path, 4))
     assert [number for number, *_ in calls(tmp_path)] == ["0", "1", "2", "3"]
     pd.testing.assert_frame_equal(longer[:2], first)
-    with Runner(open_store(tmp_path / "out", {"seed": 0}), progress=False) as runner:
-        assert runner.run(cells_of(work, tmp_path, 5)) == 1
+    with Runner(progress=False) as runner:
+        assert runner.run(open_store(tmp_path / "out", {"seed": 0}), cells_of(work, tmp_path, 5)) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
@@ -144,8 +144,8 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_table(work, t
         "from benchmarks.runner import Cell, Engine, Runner\n"
         "from benchmarks.store import open_store\n"
         "cells = [Cell(('sums', f'{n:03d}'), work.convolve, (n, sys.argv[1], 0.3)) for n in range(5)]\n"
-        "with Runner(open_store(sys.argv[2], {'seed': 0}), progress=False) as runner:\n"
-        "    runner.run(cells)\n"
+        "with Runner(progress=False) as runner:\n"
+        "    runner.run(open_store(sys.argv[2], {'seed': 0}), cells)\n"
     )
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(out)])
@@ -168,10 +168,10 @@ def test_workers_that_die_again_and_again_end_the_run(work, tmp_path):
 
 def test_results_that_arrive_elsewhere_are_noticed(tmp_path, monkeypatch):
     store = open_store(tmp_path, {})
-    with Runner(store, progress=False) as runner:
-        monkeypatch.setattr(runner, "_do", lambda cells: iter(cells))
+    with Runner(progress=False) as runner:
+        monkeypatch.setattr(runner, "_do", lambda store, cells: iter(cells))
         with pytest.raises(BenchmarkError, match="1 results of workers did not arrive"):
-            runner.run([Cell(("a",), pd.DataFrame)])
+            runner.run(store, [Cell(("a",), pd.DataFrame)])
 
 
 def test_one_thread_inside_as_before_outside():
@@ -204,14 +204,14 @@ def test_impossible_engines(changes, message):
 
 def test_a_runner_outside_its_with_statement(tmp_path):
     with pytest.raises(ValueError, match="inside a with statement only"):
-        Runner(open_store(tmp_path, {})).run([])
+        Runner().run(open_store(tmp_path, {}), [])
 
 
 @pytest.mark.parametrize("backend, module", [("dask", "distributed"), ("ray", "ray")])
-def test_an_engine_that_is_not_installed_says_what_to_install(backend, module, tmp_path, monkeypatch):
+def test_an_engine_that_is_not_installed_says_what_to_install(backend, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with (
         pytest.raises(BenchmarkError, match=re.escape(f"pip install 'captum-wg[{backend}]'")),
-        Runner(open_store(tmp_path, {}), Engine(backend)),
+        Runner(Engine(backend)),
     ):
         pass
