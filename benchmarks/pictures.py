@@ -51,7 +51,7 @@ class Pictures:
         """
         source = self.sources[position]
         if isinstance(source, np.ndarray):
-            return Image.fromarray(source), zlib.crc32(np.ascontiguousarray(source))
+            return Image.fromarray(source), zlib.crc32(source.tobytes())
         try:
             content = source.read_bytes()
             # Conversion decodes, so that a truncated file fails here.
@@ -200,7 +200,7 @@ def _folder(root: str | Path) -> Path:
 
 def _size(source: Path | np.ndarray) -> int:
     if isinstance(source, np.ndarray):
-        return zlib.crc32(np.ascontiguousarray(source))
+        return zlib.crc32(source.tobytes())
     try:
         return source.stat().st_size
     except OSError:

@@ -71,7 +71,7 @@ class Method:
 
     def weights(self, distances: np.ndarray) -> np.ndarray:
         """The weights (K,), float64, before any shuffling; they sum to 1."""
-        d = torch.from_numpy(np.asarray(distances))[None]
+        d = torch.from_numpy(np.array(distances))[None]
         weights = fitness.weights(d, self.power)
         if self.keep is not None and self.keep < d.shape[1]:
             kept = fitness.kept_baselines(d, self.keep)

@@ -151,8 +151,8 @@ def evaluate(
             wg_experiment.scores,
             (experiment, store, key, part, method, judge),
         )
-        for key, part in chunks
         for method, judge in judged
+        for key, part in chunks
     ]
     runner.run(store, cells, f"{experiment.model}: scores")
     tables = []
