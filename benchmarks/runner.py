@@ -17,6 +17,7 @@ from typing import Any
 import joblib
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
@@ -163,7 +164,7 @@ def work(store: Store, cell: Cell) -> None:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Inside, torch computes on one thread and by deterministic kernels, and no other thread is inside.
+    """Inside, torch and BLAS compute on one thread and by deterministic kernels, and no other thread is inside.
 
     Sums of another order have other last bits, so this holds for every worker, also the only one.
     """
@@ -171,7 +172,10 @@ def one_thread() -> Iterator[None]:
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            with (
+                threadpool_limits(1),
+                torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            ):
                 yield
         finally:
             torch.set_num_threads(before)

@@ -67,7 +67,10 @@ class Method:
         weights = self.weights(distances)
         if self.shuffled:
             weights = generator.permutation(weights)
-        return np.tensordot(weights, maps.astype(np.float64), axes=1).astype(np.float32)
+        total = np.zeros(maps.shape[1:])
+        for weight, own in zip(weights, maps, strict=True):
+            total += weight * own
+        return total.astype(np.float32)
 
     def weights(self, distances: np.ndarray) -> np.ndarray:
         """The weights (K,), float64, before any shuffling; they sum to 1."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from benchmarks import runner as runners
 from benchmarks.errors import BenchmarkError
@@ -180,6 +181,7 @@ def test_one_thread_inside_as_before_outside():
     try:
         with one_thread():
             assert torch.get_num_threads() == 1
+            assert {pool["num_threads"] for pool in threadpool_info()} == {1}
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
