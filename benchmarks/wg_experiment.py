@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import captum_wg
 import quantus_ext
@@ -243,9 +243,12 @@ def maps(experiment: Experiment, images: Sequence[Chosen]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def baseline_maps(ready: Bench, x: Tensor, label: int) -> tuple[np.ndarray, np.ndarray]:
-    """The integrated gradients (K, C, H, W) of one input x (1, C, H, W) from each baseline, and the D_alpha (K,)."""
-    experiment, model = ready.experiment, ready.network.model
+def baseline_maps(ready: Bench, x: Tensor, label: int, model: nn.Module | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The integrated gradients (K, C, H, W) of one input x (1, C, H, W) from each baseline, and the D_alpha (K,).
+
+    model: another than the experiment's.
+    """
+    experiment, model = ready.experiment, model or ready.network.model
     baselines = ready.baselines_of(x)
     own = baselines[0] if baselines.ndim == 5 else baselines
     common: dict[str, Any] = dict(target=label, n_steps=experiment.n_steps, internal_batch_size=experiment.batch)
@@ -265,7 +268,9 @@ def scores(
     """The score of a method's map by a judge for each image: name, score, problem; NaN where there is a problem."""
     ready = bench(experiment)
     stored = store.read(maps_key)
-    judged_by = wg_judges.available(experiment.levels, experiment.ranking, experiment.batch)[judge]
+    judged_by = wg_judges.available(experiment.levels, experiment.ranking, experiment.batch, ready.network.classes)[
+        judge
+    ]
     rows = []
     for image, (_, row) in zip(images, stored.iterrows(), strict=True):
         score, problem = float("nan"), row["problem"]
@@ -276,7 +281,15 @@ def scores(
                 a = method_map(experiment, method, x[0].cpu(), row)
                 with seeded(experiment.seed, judge, image.name), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    score = judged_by.score(ready.network.model, x[0].cpu().numpy(), image.label, a, mask, ready.device)
+                    score = judged_by.score(
+                        ready.network.model,
+                        x[0].cpu().numpy(),
+                        image.label,
+                        a,
+                        mask,
+                        ready.device,
+                        explanation(ready, method, image.name),
+                    )
             except Exception as error:
                 _raise_if_not_the_images_fault(error)
                 problem = _one_line(error)
@@ -287,10 +300,31 @@ def scores(
 def method_map(experiment: Experiment, method: str, x: Tensor, row: pd.Series) -> np.ndarray:
     """A method's map (C, H, W) of an image x, from its row of the maps."""
     found = np.frombuffer(row["maps"], np.float32).reshape(row["shape"])
-    words = np.random.SeedSequence([experiment.seed, *method.encode(), *row["name"].encode()])
     return wg_methods.method(method, experiment.n_baselines).map(
-        x, found, np.asarray(row["distances"]), np.random.default_rng(words)
+        x, found, np.asarray(row["distances"]), _generator(experiment, method, row["name"])
     )
+
+
+def explanation(ready: Bench, method: str, name: str) -> Callable[..., np.ndarray]:
+    """A method as a function with the signature of `quantus.explain`, for one image and what becomes of it.
+
+    A method that draws draws anew, but the same for the same image.
+    """
+
+    def explain(model: Any, inputs: np.ndarray, targets: np.ndarray, **_: Any) -> np.ndarray:
+        by = wg_methods.method(method, ready.experiment.n_baselines)
+        generator = _generator(ready.experiment, method, name, "again")
+        made = []
+        for x, label in zip(inputs, targets, strict=True):
+            tensor = torch.as_tensor(x, dtype=torch.float32)
+            if by.control:  # no network is asked
+                found, distances = np.empty(0), np.empty(0)
+            else:
+                found, distances = baseline_maps(ready, tensor[None].to(ready.device), int(label), model)
+            made.append(by.map(tensor, found, distances, generator))
+        return np.stack(made)
+
+    return explain
 
 
 def input_mask(ready: Bench, image: Chosen) -> tuple[np.ndarray | None, str]:
@@ -306,6 +340,11 @@ def input_mask(ready: Bench, image: Chosen) -> tuple[np.ndarray | None, str]:
     except ValueError as error:
         return None, str(error)
     return (taken_along, "") if taken_along.any() else (None, EMPTY_MASK)
+
+
+def _generator(experiment: Experiment, *words: str) -> np.random.Generator:
+    encoded = [byte for word in words for byte in (*word.encode(), 0)]
+    return np.random.default_rng(np.random.SeedSequence([experiment.seed, *encoded]))
 
 
 def _prediction(ready: Bench, position: int) -> tuple[int, str, int, int, int, str]:

@@ -133,7 +133,7 @@ def removal_curves(scores: pd.DataFrame, judges: Sequence[Judge], n_baselines: i
     rows = []
     for model in scores["model"].drop_duplicates():
         for judge in judges:
-            if judge.higher_is_better:
+            if not judge.removes:
                 continue
             part = scores[(scores["model"] == model) & (scores["judge"] == judge.name)]
             for removed, method in sorted(of_removed.items()):

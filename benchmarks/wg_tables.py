@@ -176,7 +176,7 @@ def judged_methods(
     table = [wg_methods.EG, wg_methods.WG, *([wg_methods.kept(keep)] if keep < n_baselines else []), *controls]
     curve = [wg_methods.kept(n_baselines - removed) for removed in range(1, min(REMOVED, n_baselines - 1) + 1)]
     pairs = [(method, judge.name) for judge in judges for method in table]
-    pairs += [(method, judge.name) for judge in judges if not judge.higher_is_better for method in curve]
+    pairs += [(method, judge.name) for judge in judges if judge.removes for method in curve]
     return list(dict.fromkeys(pairs))
 
 
@@ -208,7 +208,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--neutral", choices=wg_experiment.NEUTRALS, default=default.neutral, help="of D_alpha (%(default)s)")
     add("--ranking", choices=("signed", "absolute"), default=default.ranking, help="of pixels (%(default)s)")
     add("--levels", type=_integer_from(1), default=default.levels, help="of the judges' curves (%(default)s)")
-    add("--judges", nargs="+", metavar="NAME", help=f"of {', '.join(wg_judges.available())} (all but ROAD)")
+    add(
+        "--judges",
+        nargs="+",
+        metavar="NAME",
+        help=f"of {', '.join(wg_judges.available())} (all but ROAD, MPRT and RandomLogit)",
+    )
     add("--controls", nargs="*", metavar="NAME", default=list(wg_methods.CONTROLS), help="rows beside EG and WG")
     add("--seed", type=_integer_from(0), default=default.seed, help="of everything that is drawn (%(default)s)")
     add("--maps", type=_integer_from(1), default=1, help="images of figure 1 for each model (%(default)s)")

