@@ -53,6 +53,22 @@ Masks = Callable[[int, int], tuple[np.ndarray | None, str]]
 _PLACES = ("weights", "root", "labels", "instances", "images_dir", "masks", "references", "device")
 
 
+# The files of this folder that the results depend on.
+_SOURCES = (
+    "coco.py",
+    "data.py",
+    "imagenet_to_coco.csv",
+    "models.py",
+    "networks.py",
+    "pictures.py",
+    "preparation.py",
+    "randomness.py",
+    "wg_experiment.py",
+    "wg_judges.py",
+    "wg_methods.py",
+)
+
+
 @dataclass(frozen=True)
 class Experiment:
     """Everything that decides the results, but for how many images are taken.
@@ -432,16 +448,18 @@ def _generated(experiment: Experiment, network: Network) -> Baselines:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for package in ("torch", "torchvision", "captum", "quantus", "numpy", "pillow", "captum-wg"):
+    for package in ("torch", "torchvision", "captum", "quantus", "numpy", "scipy", "pillow", "captum-wg"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
     digest = hashlib.sha256()
-    for module in (captum_wg, quantus_ext):
-        for path in sorted(Path(str(module.__file__)).parent.glob("*.py")):
-            digest.update(path.read_bytes())
-    found["source of captum_wg and quantus_ext"] = digest.hexdigest()[:16]
+    folders = (Path(str(module.__file__)).parent for module in (captum_wg, quantus_ext))
+    here = Path(__file__).parent
+    for path in [*(path for folder in folders for path in sorted(folder.glob("*.py"))), *(here / n for n in _SOURCES)]:
+        digest.update(path.read_bytes())
+    # The version number does not change with every change of the code.
+    found["source"] = digest.hexdigest()[:16]
     return found
 
 

@@ -214,7 +214,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help=f"of {', '.join(wg_judges.available())} (all but ROAD, MPRT and RandomLogit)",
     )
-    add("--controls", nargs="*", metavar="NAME", default=list(wg_methods.CONTROLS), help="rows beside EG and WG")
+    add(
+        "--controls",
+        nargs="*",
+        metavar="NAME",
+        default=list(wg_methods.CONTROLS),
+        help="rows beside EG and WG, also WeightedGradients-power2, -keep3",
+    )
     add("--seed", type=_integer_from(0), default=default.seed, help="of everything that is drawn (%(default)s)")
     add("--maps", type=_integer_from(1), default=1, help="images of figure 1 for each model (%(default)s)")
     add("--out", type=Path, default=Path("results/wg"), help="folder of tables and results (%(default)s)")

@@ -191,6 +191,12 @@ def test_other_data_or_weights_are_refused_by_name(data, serial, tmp_path, capsy
     assert "photographs: " in capsys.readouterr().err
 
 
+def test_results_of_other_code_are_refused(data, serial, monkeypatch, capsys):
+    monkeypatch.setattr(wg_experiment, "_SOURCES", ("wg_methods.py",))
+    assert wg_tables.main(command(data, serial, *SHORT)) == 2
+    assert "versions.source: " in capsys.readouterr().err
+
+
 def test_all_images_judges_and_masks(data, tmp_path, capsys):
     out = tmp_path / "out"
     assert (
