@@ -16,7 +16,7 @@ import functools
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -396,6 +396,7 @@ def _data(experiment: Experiment, classes: int) -> tuple[Pictures, Pictures | No
             photographs = pictures.class_folders(experiment.root, "ImageNet folder", classes)
         else:
             photographs = pictures.labelled_files(experiment.root, experiment.labels, "ImageNet folder", classes)
+        photographs = replace(photographs, name=f"{photographs.name}, {len(photographs)} photographs")
     else:
         if classes != 1000:
             raise BenchmarkError(

@@ -108,7 +108,8 @@ def comparison_text(table: pd.DataFrame, directions: dict[str, bool]) -> str:
             "method's": _mean_and_deviation(table["mean"], table["std"]),
             "improvement": [_percent(value) for value in table["improvement"]],
             "95 % interval": [
-                f"{_percent(a)} ... {_percent(b)}" for a, b in zip(table["low"], table["high"], strict=True)
+                "-" if np.isnan(a) else f"{_percent(a)} ... {_percent(b)}"
+                for a, b in zip(table["low"], table["high"], strict=True)
             ],
             **{
                 title: [_p(value) for value in table[column]]

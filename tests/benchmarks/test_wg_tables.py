@@ -326,6 +326,30 @@ def test_results_carry_their_settings(serial):
     assert not any(str(value).startswith(os.sep) for value in settings.values())
 
 
+def test_several_models_in_one_table(data, tmp_path):
+    """A second network that gives every image the same class, so that other images count for it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        second = get_model("squeezenet1_1", weights=None, num_classes=CLASSES)
+    state = second.state_dict()
+    most = int(pd.read_csv(data / "labels.csv")["class_index"].mode()[0])
+    state["classifier.1.bias"][most] += 5
+    torch.save(state, tmp_path / "second.pt")
+    words = command(data, tmp_path / "out", *SHORT, "--maps", 2, images=2)
+    words[words.index(MODEL) : words.index(MODEL) + 1] = [MODEL, "squeezenet1_1"]
+    at = words.index("--weights") + 1
+    words[at : at + 1] = [f"{MODEL}={data / 'tiny.pt'}", f"squeezenet1_1={tmp_path / 'second.pt'}"]
+    assert wg_tables.main(words) == 0
+    table = pd.read_csv(tmp_path / "out" / "table1.csv")
+    assert table["model"].tolist() == [MODEL] * 2 + ["squeezenet1_1"] * 2
+    scores = pd.read_csv(tmp_path / "out" / "scores.csv")
+    for row in table.itertuples():
+        of_model = scores[(scores["model"] == row.model) & (scores["method"] == row.method)]["score"]
+        assert row.n == 2 and row.mean == pytest.approx(of_model.mean())
+    text = (tmp_path / "out" / "tables.md").read_text()
+    assert all(f"{model} on ImageNet folder, 14 photographs: n = 2" in text for model in (MODEL, "squeezenet1_1"))
+
+
 def test_sanity_checks_and_other_weightings_as_rows(data, tmp_path):
     out = tmp_path / "out"
     rows = ("WeightedGradients-power2", "EdgeDetector", "Random")
