@@ -165,6 +165,24 @@ def test_a_run_that_is_killed_ends_with_the_same_files(data, serial, tmp_path):
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
+def test_a_worker_that_can_not_write_ends_the_run_and_leaves_nothing_half_written(data, serial, tmp_path):
+    out = tmp_path / "out"
+    script = (
+        "import resource, sys\n"
+        "from benchmarks import wg_tables\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))\n"
+        "sys.exit(wg_tables.main(sys.argv[1:]))\n"
+    )
+    words = command(data, out, *SHORT, "--jobs", 2)
+    done = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "could not be written" in done.stderr and "Nothing half-written is left" in done.stderr
+    assert not list(out.rglob("*.part")) and not list(out.glob("cells/*/maps/*"))
+    assert wg_tables.main(command(data, out, *SHORT)) == 0
+    assert files(out) == files(serial)
+
+
 @pytest.mark.parametrize("backend", ["local", "dask", "ray"])
 def test_two_workers_of_any_engine_give_the_same_files(backend, data, serial, tmp_path, monkeypatch):
     if backend != "local":
