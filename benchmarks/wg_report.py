@@ -1,0 +1,279 @@
+"""What the weighted-gradients tables print and write. The same results give the same files, byte for byte."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from benchmarks import wg_experiment, wg_methods
+from benchmarks.store import write_atomically
+from benchmarks.wg_experiment import Chosen
+from benchmarks.wg_judges import FITTED, Judge
+from benchmarks.wg_methods import EG, WG, kept
+from benchmarks.wg_statistics import comparison_table, mean_interval
+from captum_wg import visualization
+
+if TYPE_CHECKING:
+    from benchmarks.wg_tables import Part
+
+# Settings that say how a run is carried out: the tables do not depend on them, and don't name them.
+_HOW = ("out", "jobs", "backend", "address", "chunk")
+
+
+def write(settings: argparse.Namespace, parts: Sequence[Part], judges: Sequence[Judge], keep: int) -> str:
+    """Write all files into --out; returns the tables as text.
+
+    Raises:
+        BenchmarkError: a file can't be written.
+    """
+    folder: Path = settings.out
+    scores = pd.concat([part.scores for part in parts], ignore_index=True)
+    directions = {judge.name: judge.higher_is_better for judge in judges}
+    first = comparison_table(scores, [(EG, WG), *((EG, name) for name in settings.controls)], directions, settings.seed)
+    second = comparison_table(scores, [(WG, kept(keep))], directions, settings.seed)
+    curves = removal_curves(scores, judges, settings.n_baselines, settings.seed)
+    data = _data(parts[0])
+    blocks = [
+        f"# Expected and weighted gradients: {data}",
+        heading(settings, parts),
+        f"## Table 1: {WG} and controls against {EG}",
+        comparison_text(first, directions),
+        f"## Table 2: the {keep} fittest of {settings.n_baselines} baselines against all of them",
+        comparison_text(second, directions),
+        "## Figure 2: the least fit baselines removed",
+        curves_text(curves),
+        "Notes:\n\n" + "\n".join(f"- {note}" for note in notes(settings, parts, judges, scores)),
+    ]
+    text = "\n\n".join(blocks) + "\n"
+    for name, table in (("table1", first), ("table2", second), ("figure2", curves), ("scores", scores)):
+        stamped = table.assign(data=data, seed=settings.seed)
+        write_atomically(folder / f"{name}.csv", stamped.to_csv(index=False).encode())
+    _save(draw_curves(curves), folder / "figure2.png")
+    _save(draw_maps(settings, parts, keep), folder / "figure1.png")
+    write_atomically(folder / "tables.md", text.encode())
+    return text
+
+
+def command(settings: argparse.Namespace) -> str:
+    """The command that gives the same tables, with whatever --out and workers."""
+    words = ["python", "-m", "benchmarks.wg_tables"]
+    for name, value in vars(settings).items():
+        if name in _HOW or value is None or (value == [] and name != "controls"):
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
+
+
+def heading(settings: argparse.Namespace, parts: Sequence[Part]) -> str:
+    """The data, how many images for each model, the baselines and the seed."""
+    lines = []
+    for part in parts:
+        selection = part.selection
+        others = ", ".join(
+            f"{count} {status}" for status, count in selection.statuses.items() if status != wg_experiment.USED
+        )
+        lines.append(
+            f"{part.experiment.model} on {_data(part)}: n = {len(selection.images)} of {selection.tried} tried"
+            + (f" ({others})" if others else "")
+        )
+    return (
+        ". ".join(lines) + f". {settings.n_baselines} baselines ({settings.baselines}) x {settings.n_steps} steps, "
+        f"alpha {settings.alpha:g}, neutral {settings.neutral}, {settings.ranking} ranking, {settings.levels} levels, "
+        f"seed {settings.seed}.\n\n    {command(settings)}"
+    )
+
+
+def comparison_text(table: pd.DataFrame, directions: dict[str, bool]) -> str:
+    """A comparison as a table of text."""
+    if not len(table):
+        return "Nothing to compare."
+    text = pd.DataFrame(
+        {
+            "model": table["model"],
+            "judge": [f"{judge} {'↑' if directions[judge] else '↓'}" for judge in table["judge"]],
+            "method": table["method"],
+            "n": table["n"],
+            "against": _mean_and_deviation(table["reference_mean"], table["reference_std"]),
+            "method's": _mean_and_deviation(table["mean"], table["std"]),
+            "improvement": [_percent(value) for value in table["improvement"]],
+            "95 % interval": [
+                "-" if np.isnan(a) else f"{_percent(a)} ... {_percent(b)}"
+                for a, b in zip(table["low"], table["high"], strict=True)
+            ],
+            **{
+                title: [_p(value) for value in table[column]]
+                for title, column in (
+                    ("p (t)", "t_p"),
+                    ("Holm", "t_holm"),
+                    ("p (Wilcoxon)", "wilcoxon_p"),
+                    ("Holm ", "wilcoxon_holm"),
+                )
+            },
+        }
+    )
+    return text.to_markdown(index=False, disable_numparse=True)
+
+
+def removal_curves(scores: pd.DataFrame, judges: Sequence[Judge], n_baselines: int, seed: int) -> pd.DataFrame:
+    """The mean score of WG without its 0, 1, ... least fit baselines, by model and deletion judge.
+
+    Columns: model, judge, removed (-1 for EG), n, mean, std, low, high (95 % bootstrap interval of the mean).
+    """
+    of_removed = {-1: EG, 0: WG, **{n_baselines - k: kept(k) for k in range(1, n_baselines)}}
+    rows = []
+    for model in scores["model"].drop_duplicates():
+        for judge in judges:
+            if not judge.removes:
+                continue
+            part = scores[(scores["model"] == model) & (scores["judge"] == judge.name)]
+            for removed, method in sorted(of_removed.items()):
+                values = part[part["method"] == method]["score"].dropna().to_numpy()
+                if len(values):
+                    low, high = mean_interval(values, seed)
+                    deviation = values.std(ddof=1) if len(values) > 1 else float("nan")
+                    rows.append((model, judge.name, removed, len(values), values.mean(), deviation, low, high))
+    return pd.DataFrame(rows, columns=["model", "judge", "removed", "n", "mean", "std", "low", "high"])
+
+
+def curves_text(curves: pd.DataFrame) -> str:
+    """The curves as a table: a row for each model and judge, a column for each number of removed baselines."""
+    if not len(curves):
+        return "No deletion judge was asked for."
+    text = curves.assign(value=_mean_and_deviation(curves["mean"], curves["std"]))
+    wide = text.pivot(index=["model", "judge"], columns="removed", values="value").fillna("")
+    wide.columns = [EG if removed < 0 else f"-{removed}" if removed else WG for removed in wide.columns]
+    return wide.reset_index().to_markdown(index=False, disable_numparse=True)
+
+
+def notes(
+    settings: argparse.Namespace, parts: Sequence[Part], judges: Sequence[Judge], scores: pd.DataFrame
+) -> list[str]:
+    """What must be known to read the figures."""
+    lines = [
+        "Only images that the model classifies correctly are explained; on COCO, those whose predicted class names a "
+        "category that is in the photograph, and S is the mask of that category in the input.",
+        "Improvement is the relative change of the mean, positive where the method is better (↓ lower, ↑ higher is "
+        "better); all comparisons are paired by image. Intervals: bootstrap, images resampled in pairs. p: two-sided "
+        "paired t-test and Wilcoxon's signed ranks, each with Holm's correction over all rows of its table.",
+    ]
+    if any(judge.name == FITTED for judge in judges):
+        lines.append(
+            f"D_alpha is taken by a deletion with neutral {settings.neutral}, so {FITTED} (corners) is "
+            + ("the weights' own yardstick" if settings.neutral == "corners" else "close to the weights' own yardstick")
+            + "; the other judges are not what the weights were fitted to."
+        )
+    if settings.controls:
+        lines.append(
+            "Controls: " + "; ".join(f"{name}, {wg_methods.meaning(name)}" for name in settings.controls) + "."
+        )
+    for part in parts:
+        model, asked = part.experiment.model, settings.images
+        if asked and len(part.selection.images) < asked:
+            lines.append(f"{model}: {asked} images were asked for, but only {len(part.selection.images)} count.")
+        if part.selection.unreadable:
+            lines.append(f"{model}: {len(part.selection.unreadable)} unreadable photographs were skipped.")
+        if part.hopeless:
+            lines.append(
+                f"{model}: for {part.hopeless} images no removal reaches alpha f(x) for any baseline; WG is EG there."
+            )
+    failed = scores[scores["problem"] != ""]
+    for (model, method, judge, problem), rows in failed.groupby(["model", "method", "judge", "problem"]):
+        lines.append(f"{model}, {method}, {judge}: no score for {len(rows)} images ({problem}).")
+    return lines
+
+
+def draw_curves(curves: pd.DataFrame) -> Figure:
+    """Figure 2: a panel for each deletion judge, a line for each model, EG dashed."""
+    judges = list(curves["judge"].drop_duplicates())
+    figure = Figure(figsize=(4.0 * max(1, len(judges)), 3.2), layout="constrained")
+    axes = figure.subplots(1, max(1, len(judges)), squeeze=False)[0]
+    for axis, judge in zip(axes, judges, strict=False):
+        part = curves[curves["judge"] == judge]
+        for number, model in enumerate(part["model"].drop_duplicates()):
+            colour = f"C{number % 10}"
+            line = part[(part["model"] == model) & (part["removed"] >= 0)].sort_values("removed")
+            errors = np.abs(line[["low", "high"]].to_numpy().T - line["mean"].to_numpy())
+            axis.errorbar(line["removed"], line["mean"], np.nan_to_num(errors), color=colour, capsize=2, label=model)
+            for value in part[(part["model"] == model) & (part["removed"] < 0)]["mean"]:
+                axis.axhline(value, color=colour, linestyle="--", linewidth=1)
+        axis.set_title(f"{judge} (lower is better)", fontsize=9)
+        axis.set_xticks(sorted(set(part[part["removed"] >= 0]["removed"])))
+        axis.set_xlabel("least fit baselines removed from WG (dashed: EG)", fontsize=8)
+        axis.legend(fontsize=7)
+    return figure
+
+
+def draw_maps(settings: argparse.Namespace, parts: Sequence[Part], keep: int) -> Figure:
+    """Figure 1: maps of the same images where the models share some, models and images down, methods across."""
+    common = set.intersection(*({image.name for image in part.selection.images} for part in parts))
+    names = list(dict.fromkeys([EG, WG, *([kept(keep)] if keep < settings.n_baselines else []), *settings.controls]))
+    images: list[Tensor] = []
+    columns: dict[str, list[Tensor]] = {name: [] for name in names}
+    labels: list[str] = []
+    for part in parts:
+        ready = wg_experiment.bench(part.experiment)
+        shown = [image for image in part.selection.images if image.name in common] or list(part.selection.images)
+        for image in shown[: settings.maps]:
+            x, row = ready.input(image)[0].cpu(), _maps_of(part, image)
+            if row["problem"]:
+                continue
+            images.append(ready.network.preparation.pixels(x))
+            labels.append(part.experiment.model)
+            for name in names:
+                a = wg_experiment.method_map(part.experiment, name, x, row)
+                columns[name].append(torch.from_numpy(a))
+    if not images:
+        return Figure(figsize=(4, 1))
+    size = max(tuple(image.shape[1:]) for image in images)
+    figure, _ = visualization.grid(
+        _stacked(images, size),
+        {name.replace("-", "\n"): _stacked(column, size) for name, column in columns.items()},
+        labels=labels,
+    )
+    return figure
+
+
+def _data(part: Part) -> str:
+    return wg_experiment.bench(part.experiment).pictures.name
+
+
+def _maps_of(part: Part, image: Chosen) -> pd.Series:
+    for key, images in part.chunks:
+        if image in images:
+            return part.store.read(key).iloc[images.index(image)]
+    raise ValueError(f"{image.name} is in no chunk")
+
+
+def _stacked(images: Sequence[Tensor], size: tuple[int, ...]) -> Tensor:
+    # Models may take inputs of different sizes.
+    return torch.cat([nn.functional.interpolate(image[None].float(), size) for image in images])
+
+
+def _save(figure: Figure, path: Path) -> None:
+    buffer = io.BytesIO()
+    # Without the version of matplotlib the file depends on the figure alone.
+    figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())
+
+
+def _mean_and_deviation(mean: pd.Series, deviation: pd.Series) -> list[str]:
+    return [f"{m:.4f}" if np.isnan(s) else f"{m:.4f} ± {s:.4f}" for m, s in zip(mean, deviation, strict=True)]
+
+
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value + 0.0:+.1%}"
+
+
+def _p(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.2g}"

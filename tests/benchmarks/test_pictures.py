@@ -1,0 +1,133 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.pictures import MaskFolder, Unreadable, all_files, cifar10_pictures, class_folders, labelled_files
+
+
+def save(path, value=0, size=(8, 6)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, 0, 255)).save(path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    for i, name in enumerate(("b.png", "a.png", "sub/c.jpg")):
+        save(tmp_path / name, i)
+    return tmp_path
+
+
+def csv(folder, *rows, header="file,class_index"):
+    path = folder / "labels.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_class_numbers_follow_the_sorted_folders(tmp_path):
+    for name in ("zebra/1.png", "ant/2.png", "ant/1.png"):
+        save(tmp_path / name)
+    found = class_folders(tmp_path, "folder", classes=2)
+    assert found.names == ("ant/1.png", "ant/2.png", "zebra/1.png")
+    assert found.labels == (0, 0, 1)
+
+
+def test_files_and_their_labels_stay_together(files):
+    found = labelled_files(files, csv(files, "b.png,3", "sub/c.jpg,0"), "files", classes=4)
+    assert found.names == ("b.png", "sub/c.jpg")
+    assert found.labels == (3, 0)
+    assert found.read(0)[0].size == (8, 6)
+
+
+@pytest.mark.parametrize(
+    "rows, header, message",
+    [
+        (["b.png,4"], "file,class_index", "line 2: class_index must be a whole number from 0 to 3"),
+        (["b.png,1", "a.png,-1"], "file,class_index", "line 3: class_index must be .*got '-1'"),
+        (["b.png,x"], "file,class_index", "got 'x'"),
+        (["b.png,1"], "name,class_index", "lacks the column file; it has name, class_index"),
+        (["b.png,1", "b.png,2"], "file,class_index", "line 3: b.png is named twice"),
+        ([], "file,class_index", "has no rows"),
+    ],
+)
+def test_labels_that_do_not_fit(files, rows, header, message):
+    with pytest.raises(BenchmarkError, match=message):
+        labelled_files(files, csv(files, *rows, header=header), "files", classes=4)
+
+
+def test_missing_places(tmp_path):
+    with pytest.raises(BenchmarkError, match=r"--labels .* does not exist"):
+        labelled_files(tmp_path, tmp_path / "none.csv", "files", 4)
+    for make in (lambda f: class_folders(f, "x"), lambda f: all_files(f, "x")):
+        with pytest.raises(BenchmarkError, match=r"--root .* is not a folder"):
+            make(tmp_path / "none")
+    with pytest.raises(BenchmarkError, match="has no class folders"):
+        class_folders(tmp_path, "x")
+    with pytest.raises(BenchmarkError, match="holds no images"):
+        all_files(tmp_path, "x")
+
+
+def test_another_number_of_class_folders_than_classes(tmp_path):
+    save(tmp_path / "a/1.png")
+    with pytest.raises(BenchmarkError, match="has 1 class folders, but the model has 1000 classes"):
+        class_folders(tmp_path, "x", 1000)
+
+
+def test_damaged_files_are_unreadable(files):
+    content = (files / "sub/c.jpg").read_bytes()
+    (files / "truncated.jpg").write_bytes(content[: len(content) // 2])
+    (files / "words.png").write_text("no image")
+    found = labelled_files(
+        files, csv(files, "truncated.jpg,0", "words.png,0", "gone.png,0", "a.png,0"), "files", classes=4
+    )
+    for i, name in enumerate(("truncated.jpg", "words.png", "gone.png")):
+        with pytest.raises(Unreadable, match=re.escape(name)):
+            found.read(i)
+    found.read(3)
+
+
+def test_the_checksum_sees_names_sizes_and_labels(files):
+    def checksum(*rows):
+        return labelled_files(files, csv(files, *rows), "files", classes=4).checksum()
+
+    first = checksum("a.png,0", "b.png,1")
+    assert first == checksum("a.png,0", "b.png,1")
+    assert len({first, checksum("a.png,0", "b.png,2"), checksum("a.png,0")}) == 3
+    save(files / "b.png", size=(64, 64))
+    assert checksum("a.png,0", "b.png,1") != first
+
+
+def test_a_changed_file_has_another_crc(files):
+    found = all_files(files, "files")
+    before = found.read(0)[1]
+    save(files / "a.png", 99)
+    assert found.read(0)[1] != before
+
+
+def test_cifar10_as_folders(tmp_path):
+    for part, count in (("train", 3), ("test", 2)):
+        for label in ("airplane", "bird"):
+            for i in range(count):
+                save(tmp_path / part / label / f"{i}.jpg", i, size=(32, 32))
+    train, test = cifar10_pictures(tmp_path)
+    assert (len(train), len(test), test.name) == (6, 4, "CIFAR-10 (JPEG)")
+    assert test.names[2] == "test/bird/0.jpg" and test.labels == (0, 0, 1, 1)
+
+
+def test_masks_by_folder(files):
+    found = all_files(files, "files")
+    folder = files / "masks"
+    (folder / "sub").mkdir(parents=True)
+    mask = np.zeros((6, 8), np.uint8)
+    mask[2:4, 3:] = 7
+    Image.fromarray(mask).save(folder / "sub/c.png")
+    (folder / "a.png").write_text("no image")
+    masks = MaskFolder(folder, found)
+    by_name = {name: masks.mask(i, 0) for i, name in enumerate(found.names)}
+    assert np.array_equal(by_name["sub/c.jpg"][0], mask > 0)
+    assert by_name["b.png"] == (None, "no mask")
+    assert by_name["a.png"][0] is None and by_name["a.png"][1].startswith("the mask is unreadable: ")
+    with pytest.raises(BenchmarkError, match=r"--masks .* is not a folder"):
+        MaskFolder(files / "none", found)

