@@ -6,7 +6,6 @@ of gradients, and returns points (k, a, weight). Sum of weight * P_k(a) estimate
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.stats import qmc
 
+from captum_wg.adaptive import FIRST_SHARE, LEAST_FIRST, place, refined_nodes, smooth_weights
 from captum_wg.quadrature import nodes_and_weights
 
 Array = np.ndarray
@@ -117,35 +117,6 @@ def spline_weights(nodes: Array) -> Array:
     if len(nodes) < 4:
         return voronoi_weights(nodes)
     return CubicSpline(nodes, np.eye(len(nodes)), bc_type="not-a-knot").integrate(0, 1)
-
-
-def smooth_weights(nodes: Array, length: float = 0.2, noise: float = 0.01) -> Array:
-    """The weights of least expected squared error for a random function of a constant and a Matern-3/2 part.
-
-    With c(r) = (1 + s) e^-s, s = sqrt(3) r / length, they solve
-
-        (c(|a_i - a_j|) + noise [i = j]) w + mu = integral_0^1 c(|a_i - u|) du,    sum w = 1.
-
-    For equal spacing they are nearly equal; where spacing changes they damp what Voronoi weights leave.
-    """
-    nodes = np.asarray(nodes, dtype=float)
-    n = len(nodes)
-    system = np.ones((n + 1, n + 1))
-    system[:n, :n] = _matern(np.abs(nodes[:, None] - nodes), length) + noise * np.eye(n)
-    system[n, n] = 0
-    right = _matern_integral(nodes, length) + _matern_integral(1 - nodes, length)
-    return np.linalg.solve(system, np.r_[right, 1])[:n]
-
-
-def _matern(distance: Array, length: float) -> Array:
-    s = np.sqrt(3) * distance / length
-    return (1 + s) * np.exp(-s)
-
-
-def _matern_integral(width: Array, length: float) -> Array:
-    """integral_0^width c(r) dr."""
-    s = np.sqrt(3) * width / length
-    return length / np.sqrt(3) * (2 - (2 + s) * np.exp(-s))
 
 
 # Random points
@@ -358,67 +329,27 @@ def two_stage(
     problem: Integrands,
     total: int,
     _: np.random.Generator,
-    share: float = 0.6,
-    least: int = 6,
-    pool: float = 0.2,
+    share: float = FIRST_SHARE,
+    least: int = LEAST_FIRST,
     weigh: Callable[[Array], Array] = smooth_weights,
 ) -> Points:
-    """A share of the points as midpoints and x; the others go where P changes most, in one round.
+    """`captum_wg.adaptive`: a share of the points as midpoints and x, the others where P changes most.
 
-    First stage: on each path the nodes (j + 1/2) / (n + 1/2), j < n, n = max(least, round(share * total / K)), and 1:
-    x, whose gradient all paths share. Each interval [a_j, a_(j+1)] of width h has the expected squared error
-
-        V = d^2 h^2 / 12,   d^2 = (1 - pool) |P_k(a_(j+1)) - P_k(a_j)|^2 + pool (its mean over k and j);
-
-    c more nodes, equally spaced, leave V / (c + 1)^2. The piece [0, a_0] has only its right end:
-    V = d_0^2 / h_0 * a_0^3 / 3, of which c more nodes, at a_0 (2 t + 1) / (2 c + 1) for t < c, leave V / (2 c + 1)^2.
-    Second stage: the other total - K n nodes, one by one where the next takes away most. Weights: `weigh`. With x it
-    is total + 1 gradients. Up to `least` points per baseline there is no second stage: this is `midpoints_and_end`.
+    With x it is total + 1 gradients. Up to `least` points per baseline this is `midpoints_and_end`.
     """
     count = problem.count
     start = _first_stage(min(total // count, max(least, round(share * total / count))))
-    widths = np.diff(start)
-    squares = np.stack([problem.distances(k, start) for k in range(count)]) ** 2
-    squares = (1 - pool) * squares + pool * squares.mean()
-    inside = squares * widths**2 / 12
-    before = squares[:, :1] / widths[0] * start[0] ** 3 / 3
     left = total - count * (len(start) - 1)
     if left == 0:
         return everywhere(count, start, voronoi_weights(start), shared_end=True)
-    added = _greedy(np.hstack([before, inside]), left)
-    nodes = [_refined(start, added[k]) for k in range(count)]
+    added = place(np.stack([problem.distances(k, start) for k in range(count)]), start, left)
+    nodes = [refined_nodes(start, added[k]) for k in range(count)]
     return per_baseline(nodes, [weigh(v) for v in nodes], shared_end=True)
 
 
 def _first_stage(n: int) -> Array:
     """n midpoints of cells of width 1 / (n + 1/2), and 1."""
-    return np.r_[(np.arange(n) + 0.5) / (n + 0.5), 1.0]
-
-
-def _greedy(variances: Array, budget: int) -> Array:
-    """How many nodes each piece gets, (K, pieces); column 0 are the pieces before the first node."""
-    added = np.zeros(variances.shape, dtype=int)
-
-    def gain(k: int, j: int) -> float:
-        c, per_node = added[k, j], 2 if j == 0 else 1
-        return variances[k, j] * ((per_node * c + 1) ** -2.0 - (per_node * (c + 1) + 1) ** -2.0)
-
-    heap = [(-gain(k, j), k, j) for k, j in np.ndindex(*variances.shape)]
-    heapq.heapify(heap)
-    for _ in range(budget):
-        _, k, j = heap[0]
-        added[k, j] += 1
-        heapq.heapreplace(heap, (-gain(k, j), k, j))
-    return added
-
-
-def _refined(start: Array, added: Array) -> Array:
-    """The first nodes and the added ones, ascending."""
-    first = int(added[0])
-    parts = [start[0] * (2 * np.arange(first) + 1) / (2 * first + 1)]
-    for j, c in enumerate(added[1:]):
-        parts.append(np.linspace(start[j], start[j + 1], int(c) + 2)[:-1])
-    return np.concatenate([*parts, start[-1:]])
+    return nodes_and_weights("riemann_shared_end", n + 1)[0]
 
 
 # Bounds

@@ -85,6 +85,10 @@ def samples_table(
         cases[f"riemann_shared_end, n_steps={n}"] = lambda z, t, n=n: ours(counted).attribute(
             z, references, t, n_steps=n, method="riemann_shared_end", pairing="shared"
         )
+    for n in (n_samples // (2 * len(references)) + 1, n_samples // len(references) + 1):
+        cases[f"adaptive, n_steps={n}"] = lambda z, t, n=n: ours(counted).attribute(
+            z, references, t, n_steps=n, method="adaptive", pairing="shared"
+        )
     for n in (2 * len(references), n_samples):
         cases[f"staggered, n_samples={n}"] = lambda z, t, n=n: ours(counted).attribute(
             z, references, t, n_samples=n, sampling="staggered", pairing="shared"

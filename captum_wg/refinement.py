@@ -125,7 +125,7 @@ def refined_integrals(
                     if not fresh:
                         bar.total += sum(map(len, nodes))
                         bar.refresh()
-                    _accumulate(problem, references, totals, refine.nonzero(), nodes, first, bar)
+                    accumulate_paths(problem, references, totals, refine.nonzero(), nodes, first, bar)
                 deltas = _products(problem, references, totals, examples, steps) - rises[examples]
                 refine = _paths_to_refine(deltas, steps, allowed, rounding[examples], max_steps, each)
                 if not refine.any():
@@ -179,7 +179,7 @@ def _add_half_of_the_ends(problem: Problem, totals: tuple[Tensor, ...], examples
             total[rows] += gradient.to(total.dtype).unsqueeze(1) / 2
 
 
-def _accumulate(
+def accumulate_paths(
     problem: Problem,
     references: BaselineSet,
     totals: tuple[Tensor, ...],
@@ -187,20 +187,26 @@ def _accumulate(
     nodes: list[Tensor],
     first: int,
     bar: object,
+    weights: list[Tensor] | None = None,
+    first_baseline: int = 0,
 ) -> None:
-    """Add the gradients at the nodes of paths (n, 2: example of the group, baseline) to totals."""
+    """Add the gradients at the nodes of some paths, times their weights, to totals (b, k, *feature).
+
+    paths (n, 2) are places in totals; place [0, 0] is of example `first` and of baseline `first_baseline`.
+    """
     dtype, device = totals[0].dtype, totals[0].device
     counts = [len(n) for n in nodes]
     bounds = [0, *accumulate(counts)]
     example, baseline = paths.to(device).unbind(1)
     of_row = torch.arange(len(paths)).repeat_interleave(torch.tensor(counts)).to(device)
     at = torch.cat(nodes).to(dtype).to(device)
-    numbers = example[of_row] + first
+    numbers, which = example[of_row] + first, baseline[of_row] + first_baseline
+    share = None if weights is None else torch.cat(weights).to(dtype).to(device)
 
     def points(rows: slice) -> tuple[Tensor, ...]:
         here = numbers[rows]
         found = []
-        for x, start in zip(problem.inputs, references.of_rows(here, baseline[of_row[rows]]), strict=True):
+        for x, start in zip(problem.inputs, references.of_rows(here, which[rows]), strict=True):
             origin = start.to(dtype)
             found.append((origin + _beside(at[rows], origin) * (x[here].to(dtype) - origin)).to(x.dtype))
         return tuple(found)
@@ -218,6 +224,8 @@ def _accumulate(
                 stop = bounds[end]
             for total, gradient in zip(totals, gradients, strict=True):
                 own = gradient[begin - rows.start : stop - rows.start].to(dtype)
+                if share is not None:
+                    own = own * _beside(share[begin:stop], own)
                 total[example[path:end], baseline[path:end]] += own.view(end - path, -1, *own.shape[1:]).sum(1)
             if bounds[end] > rows.stop:
                 break

@@ -11,9 +11,12 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_wg import fitness as fit
-from captum_wg.arguments import Inputs, accumulation_dtype, like_inputs
+from captum_wg.adaptive import adaptive_integrals
+from captum_wg.arguments import Inputs, accumulation_dtype, check_positive_int, like_inputs
 from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
 from captum_wg.expected_gradients import (
+    ADAPTIVE,
+    adaptive_average,
     convergence_delta,
     expected_difference,
     is_automatic,
@@ -136,7 +139,8 @@ class WeightedGradients(GradientAttribution):
         fit.check_settings(alpha, tolerance, max_iterations, power, ranking)
         automatic = is_automatic(n_steps, method, return_steps)
         delta_tolerance, max_steps = check_refinement(automatic, delta_tolerance, max_steps)
-        rule = None if automatic else nodes_and_weights(method, n_steps)  # type: ignore[arg-type]
+        own_points = automatic or method == ADAPTIVE
+        rule = None if own_points else nodes_and_weights(method, n_steps)  # type: ignore[arg-type]
         problem = self._problem(inputs, target, additional_forward_args, internal_batch_size, show_progress)
         given, pairing = given_or_bound(baselines, self.baselines, pairing)
         references = format_baselines(given, problem.inputs, problem.is_tuple, pairing)
@@ -144,7 +148,7 @@ class WeightedGradients(GradientAttribution):
         screening: Rule | None = None
         if screening_steps is not None:
             screening = nodes_and_weights(
-                "riemann_shared_end" if automatic else method, screening_steps, "screening_steps"
+                "riemann_shared_end" if own_points else method, screening_steps, "screening_steps"
             )
             if n_kept is None:
                 raise ValueError("screening_steps chooses which baselines to keep; give keep too")
@@ -172,9 +176,10 @@ class WeightedGradients(GradientAttribution):
                 # Before each example has its own: K forwards do for all of them.
                 at_baselines = outputs_at_baselines(problem, references).gather(1, kept)
             references = references.choose(kept)
-            more = (screening, 1.0) if rule is None else continuation(screening, rule)
+            # Automatic steps go on from any number; adaptive ones choose their points anew.
+            more = continuation(screening, rule) if rule is not None else (None, 1.0) if automatic else None
             if more is not None:
-                rule, factor = (None if rule is None else more[0]), more[1]
+                rule, factor = more
                 rows = torch.arange(problem.n_examples, device=kept.device).unsqueeze(1)
                 done = tuple(c[rows, kept] * factor for c in coarse)
             del coarse
@@ -185,19 +190,23 @@ class WeightedGradients(GradientAttribution):
         if equal and done is None:
             # Equal weights: nothing to fit, and no need to keep a map for each baseline.
             weights = torch.full((problem.n_examples, references.count), 1 / references.count, dtype=torch.float64)
-            if rule is None:
+            if automatic:
                 totals, delta, steps = refined_average(
                     problem, references, delta_tolerance, max_steps, self._multiply_by_inputs
                 )
+            elif rule is None:
+                totals, product = adaptive_average(problem, references, n_steps, self._multiply_by_inputs)  # type: ignore[arg-type]
             else:
                 paths = quadrature_paths(problem.inputs, references, rule)
                 totals, product = path_average(problem, paths, self._multiply_by_inputs, return_convergence_delta)
         else:
-            if rule is None:
+            if automatic:
                 begun = None if done is None or screening_steps is None else (screening_steps, done)
                 integrals, deltas, steps = self._refined(
                     problem, references, delta_tolerance, max_steps, not equal, begun
                 )
+            elif rule is None:
+                integrals = self._adaptive(problem, references, n_steps)  # type: ignore[arg-type]
             else:
                 integrals = self._integrals(problem, references, rule, into=done)
             maps = self._maps(problem, references, integrals)
@@ -213,8 +222,8 @@ class WeightedGradients(GradientAttribution):
                     chosen = fit.kept_baselines(distances, n_kept)  # type: ignore[arg-type]
                     weights = torch.zeros_like(weights).scatter_(1, chosen, weights.gather(1, chosen))
                     weights = weights / weights.sum(1, keepdim=True)
-            totals, product = maps.average(weights, return_convergence_delta and rule is not None)
-            if rule is None:
+            totals, product = maps.average(weights, return_convergence_delta and not automatic)
+            if automatic:
                 delta = (weights * deltas).sum(1).to(product)
 
         dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
@@ -271,12 +280,13 @@ class WeightedGradients(GradientAttribution):
             feature_mask,
             dict(alpha=alpha, tolerance=tolerance, max_iterations=max_iterations, ranking=ranking),
         )
-        rule = None if automatic else nodes_and_weights(method, n_steps)  # type: ignore[arg-type]
         search.take_reference()
-        if rule is None:
+        if automatic:
             integrals, _, _ = self._refined(problem, references, delta_tolerance, max_steps)
+        elif method == ADAPTIVE:
+            integrals = self._adaptive(problem, references, n_steps)  # type: ignore[arg-type]
         else:
-            integrals = self._integrals(problem, references, rule)
+            integrals = self._integrals(problem, references, nodes_and_weights(method, n_steps))  # type: ignore[arg-type]
         return search.d_alpha(self._maps(problem, references, integrals))
 
     @log_usage()
@@ -354,10 +364,8 @@ class WeightedGradients(GradientAttribution):
         begun: tuple[int, tuple[Tensor, ...]] | None = None,
     ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
         """The mean gradient along each path, as in `_integrals`, its delta (B, K) and the points taken (B, K)."""
-        dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
-        shape = problem.n_examples, references.count
-        integrals = tuple(torch.empty(*shape, *x.shape[1:], dtype=dtype, device=x.device) for x in problem.inputs)
-        steps = torch.zeros(shape, dtype=torch.long, device=integrals[0].device)
+        integrals = self._empty(problem, references)
+        steps = torch.zeros(integrals[0].shape[:2], dtype=torch.long, device=integrals[0].device)
         deltas = []
         for part in refined_integrals(problem, references, tolerance, max_steps, each, begun):
             for whole, own in zip(integrals, part.sums, strict=True):
@@ -365,6 +373,20 @@ class WeightedGradients(GradientAttribution):
             steps[part.examples] = part.steps.to(steps.device)
             deltas.append(part.deltas)
         return integrals, torch.cat(deltas), steps
+
+    def _adaptive(self, problem: Problem, references: BaselineSet, n_steps: int) -> tuple[Tensor, ...]:
+        """The mean gradient along each path, as in `_integrals`, at points that suit each path."""
+        check_positive_int(n_steps, "n_steps")
+        integrals = self._empty(problem, references)
+        for part in adaptive_integrals(problem, references, n_steps):
+            for whole, own in zip(integrals, part.sums, strict=True):
+                whole[part.example, part.baselines] = own[0]
+        return integrals
+
+    def _empty(self, problem: Problem, references: BaselineSet) -> tuple[Tensor, ...]:
+        dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
+        shape = problem.n_examples, references.count
+        return tuple(torch.empty(*shape, *x.shape[1:], dtype=dtype, device=x.device) for x in problem.inputs)
 
     def _integrals(
         self,

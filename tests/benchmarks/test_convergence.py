@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.integrate import quad
 from tqdm import tqdm
 
 from benchmarks import convergence, estimators
@@ -110,24 +109,6 @@ def test_voronoi_weights_in_any_order():
     assert estimators.voronoi_weights(np.array([0.8, 0.2, 0.4])) == pytest.approx([0.4, 0.3, 0.3])
 
 
-def test_smooth_weights_solve_their_equations():
-    nodes, length, noise = np.array([0.05, 0.3, 0.45, 1.0]), 0.2, 0.01
-
-    def c(r):
-        s = np.sqrt(3) * abs(r) / length
-        return (1 + s) * np.exp(-s)
-
-    weights = estimators.smooth_weights(nodes, length, noise)
-    left = [sum(w * c(a - b) for w, b in zip(weights, nodes, strict=True)) for a in nodes] + noise * weights
-    right = [quad(lambda u, a=a: c(a - u), 0, 1, points=[a])[0] for a in nodes]
-    assert weights.sum() == pytest.approx(1)
-    assert np.ptp(left - np.array(right)) < 1e-8  # the same multiplier mu everywhere
-
-
-def test_smooth_weights_of_equal_cells_are_nearly_equal():
-    assert estimators.smooth_weights(estimators.midpoints(10)) == pytest.approx(np.full(10, 0.1), rel=0.06)
-
-
 def test_the_end_at_x_counts_once():
     assert estimate(BY_NAME["midpoint, end at x"], 20).gradients == 21
     assert estimate(TWO_STAGE, 40).gradients == 41
@@ -155,19 +136,6 @@ def test_two_stage_of_few_points_is_one_stage():
     one = estimate(BY_NAME["midpoint, end at x"], 5 * K)
     assert np.array_equal(few.nodes, one.nodes)
     assert np.array_equal(few.weights, one.weights)
-
-
-def test_added_nodes_take_away_the_most():
-    variances = np.array([[0.0, 9.0, 1.0], [4.0, 0.0, 2.0]])
-
-    def left(added):
-        factor = np.array([2, 1, 1])
-        return (variances / (factor * added + 1.0) ** 2).sum()
-
-    added = estimators._greedy(variances, 4)
-    every = [np.reshape(c, (2, 3)) for c in np.ndindex(*(5,) * 6) if sum(c) == 4]
-    assert added.sum() == 4
-    assert left(added) == pytest.approx(min(left(c) for c in every))
 
 
 def test_staggered_points_form_one_grid():
