@@ -63,15 +63,14 @@ def test_exact_maps_are_complete(tiny_model, batch, references):
 def test_screening_spends_less_and_is_judged_by_image(tiny_model, batch):
     x, y = batch
     references = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    table, each = fewer.screening_table(tiny_model, x, y, references, 8, [2], 0)
-    assert table["row"].tolist() == ["all", "keep=0.5", "keep=0.5, screening_steps=2"]
+    table, each = fewer.screening_table(tiny_model, x, y, references, 8, [2, 8], 0)
+    assert table["row"].tolist() == ["all", "keep=0.5, screening_steps=2", "keep=0.5, screening_steps=8"]
     # Seven inner points and x; then one, x, and the six missing of three.
-    assert table["gradients"].tolist() == [43, 43, 6 + 1 + 3 * 6]
-    assert table["forwards"][1] <= table["forwards"][0]
-    assert 0 <= table["kept_as_by_full_maps"][2] <= 3
+    assert table["gradients"].tolist() == [43, 6 + 1 + 3 * 6, 43]
+    assert 0 <= table["kept_as_by_full_maps"][1] <= table["kept_as_by_full_maps"][2] == 3
     assert list(each.columns) == ["image", *table["row"]] and len(each) == 3
     assert table["mean"].tolist() == pytest.approx([each[row].mean() for row in table["row"]])
-    change = each["keep=0.5"].mean() / each["all"].mean() - 1
+    change = each["keep=0.5, screening_steps=2"].mean() / each["all"].mean() - 1
     assert table["relative_change"][1] == pytest.approx(change)
 
 
@@ -96,7 +95,7 @@ def test_the_command_writes_its_files(tiny_model, tmp_path, monkeypatch, capsys)
     printed = capsys.readouterr().out
     assert "n = 2 correctly classified images, K = 2" in printed and "auto, as riemann_middle" in printed
     assert len(pd.read_csv(tmp_path / "steps.csv")) == 12
-    assert len(pd.read_csv(tmp_path / "screening.csv")) == 3 and len(pd.read_csv(tmp_path / "deletion.csv")) == 2
+    assert len(pd.read_csv(tmp_path / "screening.csv")) == 2 and len(pd.read_csv(tmp_path / "deletion.csv")) == 2
     assert (tmp_path / "fewer.md").read_text() in printed
     names = ("samples", "steps", "screening")
     for only in names:
