@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from benchmarks import data, judges, methods, models, report
 from benchmarks.cells import Cell, Explanations, Store, describe, run_cell
+from benchmarks.command_line import integer_from
 from benchmarks.errors import BenchmarkError
 from benchmarks.judges import Judge
 from benchmarks.methods import Method
@@ -115,7 +116,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m benchmarks.attribution_table",
         description="Judge attribution methods of Captum and of this project by Quantus' metrics, side by side.",
     )
-    at_least = _integer_from
+    at_least = integer_from
     add = parser.add_argument
     add("--data", choices=data.NAMES, default="digits", help="digits (the default) needs no files")
     add("--root", type=Path, help="folder of CIFAR-10: train/ and test/ as an ImageFolder, or torchvision's form")
@@ -204,12 +205,9 @@ def table(settings: argparse.Namespace) -> int:
 
 
 def _model(settings: argparse.Namespace, images: data.Images) -> nn.Module:
-    if settings.weights is not None:
-        return models.load_checkpoint(settings.weights, images.classes)
-    if settings.data != "digits":
-        raise BenchmarkError(f"--data {settings.data} needs --weights: the state_dict of a network trained on it")
-    model = models.digits_model(images.train, settings.cache)
-    print(f"digits network: accuracy {models.accuracy(model, images.test):.1%} on {len(images.test)} test images")
+    model = models.trained(settings.data, images, settings.weights, settings.cache)
+    if settings.weights is None:
+        print(f"digits network: accuracy {models.accuracy(model, images.test):.1%} on {len(images.test)} test images")
     return model
 
 
@@ -227,16 +225,6 @@ def _writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BenchmarkError(f"--out {folder} can't be written to: {error}") from error
-
-
-def _integer_from(least: int):
-    def integer(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
-        return value
-
-    return integer
 
 
 def _positive(text: str) -> float:

@@ -28,6 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import data, models, problems
+from benchmarks.command_line import integer_from
 from benchmarks.errors import BenchmarkError
 from benchmarks.estimators import ESTIMATORS, MIDPOINT, MONTE_CARLO, STAGGERED_END, TWO_STAGE, Estimator, Integrands
 from benchmarks.integrands import map_error
@@ -279,7 +280,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    number = _integer_from
+    number = integer_from
     add("--model", nargs="+", choices=NETWORKS, default=["smooth", "resnet18"], help="networks to measure on")
     add("--data", choices=data.NAMES, default="digits", help="of the ResNet-18; digits needs no files")
     add("--root", type=Path, help="folder of CIFAR-10, or of photographs for efficientnet_lite0")
@@ -357,16 +358,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     draw(table, settings.out / "convergence.png")
     print(f"\n{time.perf_counter() - started:.0f} s; written to {settings.out}")
     return 0
-
-
-def _integer_from(least: int) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
-        return value
-
-    return integer
 
 
 if __name__ == "__main__":

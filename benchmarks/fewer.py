@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks import data, models
+from benchmarks.command_line import integer_from
 from benchmarks.counting import Counted
 from benchmarks.errors import BenchmarkError
 from benchmarks.randomness import seeded
@@ -279,13 +280,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data", choices=data.NAMES, default="digits", help="digits needs no files")
     add("--root", type=Path, help="folder of CIFAR-10")
     add("--weights", type=Path, help="state_dict of the ResNet-18; needed for cifar10")
-    add("--images", type=_positive, default=4, help="correctly classified images to explain")
-    add("--compared", type=_positive, default=8, help="of these, images whose map's error is taken")
-    add("--baselines", type=_positive, default=10, help="reference images")
-    add("--n-steps", type=_positive, default=50, help="fixed steps per baseline")
-    add("--n-samples", type=_positive, default=200, help="of GradientShap")
-    add("--repeats", type=_positive, default=5, help="interleaved repeats of the first table")
-    add("--screening-steps", type=_positive, nargs="+", default=[2, 5, 6], help="of the coarse first look")
+    add("--images", type=integer_from(1), default=4, help="correctly classified images to explain")
+    add("--compared", type=integer_from(1), default=8, help="of these, images whose map's error is taken")
+    add("--baselines", type=integer_from(1), default=10, help="reference images")
+    add("--n-steps", type=integer_from(1), default=50, help="fixed steps per baseline")
+    add("--n-samples", type=integer_from(1), default=200, help="of GradientShap")
+    add("--repeats", type=integer_from(1), default=5, help="interleaved repeats of the first table")
+    add("--screening-steps", type=integer_from(1), nargs="+", default=[2, 5, 6], help="of the coarse first look")
     add("--seed", type=int, default=0, help="of the images and the references")
     add("--out", type=Path, default=Path("fewer"), help="folder to write to")
     add("--cache", type=Path, help=f"folder of the trained digits network (default: {models.default_cache()})")
@@ -300,13 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.out.mkdir(parents=True, exist_ok=True)
         images = data.load(given.data, given.root)
         references = data.sample_references(images.train, given.baselines, given.seed)
-        if given.weights is not None:
-            model = models.load_checkpoint(given.weights, images.classes)
-        elif given.data == "digits":
-            model = models.digits_model(images.train, given.cache)
-        else:
-            raise BenchmarkError(f"--data {given.data} needs --weights: the state_dict of a network trained on it")
-        model = models.ready(model, "cpu")
+        model = models.ready(models.trained(given.data, images, given.weights, given.cache), "cpu")
         chosen = data.select_correct(model, images.test, given.images, given.seed)
     except (BenchmarkError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -358,13 +353,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (given.out / "fewer.md").write_text(text + "\n", encoding="utf-8")
     print(f"\n{time.perf_counter() - started:.0f} s; written to {given.out}")
     return 0
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet18
 
+from benchmarks.data import Images
 from benchmarks.errors import BenchmarkError
 
 # Part of the cached file's name: raise it whenever the training below changes.
@@ -58,6 +59,19 @@ def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
             f"--weights {path} does not fit a ResNet-18 for 32x32 images with {classes} classes: {error}"
         ) from error
     return model.eval()
+
+
+def trained(name: str, images: Images, weights: str | Path | None, cache: str | Path | None) -> nn.Module:
+    """The ResNet-18 for the data of a name: from a checkpoint, or for "digits" without one trained on them and cached.
+
+    Raises:
+        BenchmarkError: no checkpoint for other data than the digits, or one that does not fit.
+    """
+    if weights is not None:
+        return load_checkpoint(weights, images.classes)
+    if name != "digits":
+        raise BenchmarkError(f"--data {name} needs --weights: the state_dict of a network trained on it")
+    return digits_model(images.train, cache)
 
 
 def efficientnet_lite0() -> nn.Module:

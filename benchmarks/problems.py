@@ -79,13 +79,7 @@ def resnet18(settings: argparse.Namespace, baselines: int, steps: int, name: str
     """The ResNet-18 for 32x32 images of `settings`: trained on the digits here, or from a checkpoint."""
     images = data.load(settings.data, settings.root)
     references = data.sample_references(images.train, baselines, settings.seed)
-    if settings.weights is not None:
-        model = models.load_checkpoint(settings.weights, images.classes)
-    elif settings.data == "digits":
-        model = models.digits_model(images.train, settings.cache)
-    else:
-        raise BenchmarkError(f"--data {settings.data} needs --weights: the state_dict of a network trained on it")
-    model = models.ready(model, settings.device)
+    model = models.ready(models.trained(settings.data, images, settings.weights, settings.cache), settings.device)
     chosen = data.select_correct(model, images.test, settings.images, settings.seed, settings.device)
     x, references = chosen.x.to(settings.device), references.to(settings.device)
     return Problem(f"ResNet-18 at 32x32, {images.name}", model, x, chosen.y, references, steps)

@@ -25,6 +25,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import data
+from benchmarks.command_line import integer_from
 from benchmarks.errors import BenchmarkError
 from benchmarks.memory import Memory, in_fresh_process, mebibytes
 from benchmarks.workloads import (
@@ -339,9 +340,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         ("--metric-images", "images that the deletion metrics judge"),
         ("--levels", "levels of the deletion metrics"),
     ):
-        add(flag, type=_positive, help=f"{words} (default: by model, for ResNet-18 {_default(flag)})")
-    add("--repeats", type=_positive, default=5, help="interleaved repeats (default 5)")
-    add("--threads", type=_positive, help="CPU threads (default: PyTorch's)")
+        add(flag, type=integer_from(1), help=f"{words} (default: by model, for ResNet-18 {_default(flag)})")
+    add("--repeats", type=integer_from(1), default=5, help="interleaved repeats (default 5)")
+    add("--threads", type=integer_from(1), help="CPU threads (default: PyTorch's)")
     add("--device", default="cpu", help="such as cpu or cuda (default cpu)")
     add("--seed", type=int, default=0, help="of the images, baselines and random points (default 0)")
     add("--weights", help="state_dict of a ResNet-18 for 32x32 images (default: random weights)")
@@ -409,13 +410,6 @@ def _settings(given: argparse.Namespace) -> list[Settings]:
 
 def _default(flag: str) -> int:
     return SIZES["resnet18"][flag.removeprefix("--").replace("-", "_")]
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import wg_experiment, wg_judges, wg_methods, wg_report
+from benchmarks.command_line import integer_from
 from benchmarks.errors import BenchmarkError
 from benchmarks.gpus import EACH
 from benchmarks.runner import BACKENDS, Cell, Engine, Runner
@@ -196,18 +197,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--masks", help="folder of masks (NAME.png for a photograph NAME.jpg), for the overlap")
     add("--models", nargs="+", required=True, metavar="NAME", help="torchvision's names, efficientnet_lite0, ...")
     add("--weights", nargs="+", default=[], metavar="NAME=FILE", help="state_dicts instead of the default weights")
-    add("--resize", type=_integer_from(1), help="shorter side, other than the weights ask for")
-    add("--crop", type=_integer_from(1), help="side of the central square, other than the weights ask for")
-    add("--images", type=_integer_from(0), default=100, help="correctly classified images; 0: all (%(default)s)")
+    add("--resize", type=integer_from(1), help="shorter side, other than the weights ask for")
+    add("--crop", type=integer_from(1), help="side of the central square, other than the weights ask for")
+    add("--images", type=integer_from(0), default=100, help="correctly classified images; 0: all (%(default)s)")
     add("--baselines", choices=wg_experiment.BASELINES, default=default.baselines, help="(%(default)s)")
     add("--references", help="folder of reference images (training images, or photographs of the data themselves)")
-    add("--n-baselines", type=_integer_from(2), default=default.n_baselines, help="(%(default)s)")
-    add("--n-steps", type=_integer_from(1), default=default.n_steps, help="points on each path (%(default)s)")
-    add("--keep", type=_integer_from(1), help="baselines that filtered WG keeps (half of them)")
+    add("--n-baselines", type=integer_from(2), default=default.n_baselines, help="(%(default)s)")
+    add("--n-steps", type=integer_from(1), default=default.n_steps, help="points on each path (%(default)s)")
+    add("--keep", type=integer_from(1), help="baselines that filtered WG keeps (half of them)")
     add("--alpha", type=_share, default=default.alpha, help="of D_alpha (%(default)s)")
     add("--neutral", choices=wg_experiment.NEUTRALS, default=default.neutral, help="of D_alpha (%(default)s)")
     add("--ranking", choices=("signed", "absolute"), default=default.ranking, help="of pixels (%(default)s)")
-    add("--levels", type=_integer_from(1), default=default.levels, help="of the judges' curves (%(default)s)")
+    add("--levels", type=integer_from(1), default=default.levels, help="of the judges' curves (%(default)s)")
     add(
         "--judges",
         nargs="+",
@@ -221,15 +222,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=list(wg_methods.CONTROLS),
         help="rows beside EG and WG, also WeightedGradients-power2, -keep3",
     )
-    add("--seed", type=_integer_from(0), default=default.seed, help="of everything that is drawn (%(default)s)")
-    add("--maps", type=_integer_from(1), default=1, help="images of figure 1 for each model (%(default)s)")
+    add("--seed", type=integer_from(0), default=default.seed, help="of everything that is drawn (%(default)s)")
+    add("--maps", type=integer_from(1), default=1, help="images of figure 1 for each model (%(default)s)")
     add("--out", type=Path, default=Path("results/wg"), help="folder of tables and results (%(default)s)")
-    add("--jobs", type=_integer_from(1), help="workers (1; of a cluster that is started: one for each core)")
+    add("--jobs", type=integer_from(1), help="workers (1; of a cluster that is started: one for each core)")
     add("--backend", choices=BACKENDS, default="local", help="processes here, a dask or a ray cluster (%(default)s)")
     add("--address", help="of a running cluster, such as tcp://host:8786 (dask) or auto (ray)")
     add("--device", default=default.device, help=f"cpu, cuda, cuda:0 or {EACH}, a GPU for each worker (%(default)s)")
-    add("--batch", type=_integer_from(1), default=default.batch, help="images in one forward (%(default)s)")
-    add("--chunk", type=_integer_from(1), default=8, help="images in one cell (%(default)s)")
+    add("--batch", type=integer_from(1), default=default.batch, help="images in one forward (%(default)s)")
+    add("--chunk", type=integer_from(1), default=8, help="images in one cell (%(default)s)")
     return parser.parse_args(arguments)
 
 
@@ -309,16 +310,6 @@ def _short_statuses(statuses: pd.Series) -> dict[str, int]:
 def _full(path: str | None) -> str | None:
     # Workers may have another working directory.
     return None if path is None else str(Path(path).absolute())
-
-
-def _integer_from(least: int):
-    def integer(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
-        return value
-
-    return integer
 
 
 def _share(text: str) -> float:

@@ -1,0 +1,18 @@
+"""Numbers on the command line, checked as they are read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+
+def integer_from(least: int) -> Callable[[str], int]:
+    """A `type` of argparse: a whole number of at least `least`."""
+
+    def integer(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        return value
+
+    return integer
