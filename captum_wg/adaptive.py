@@ -71,7 +71,8 @@ def adaptive_integrals(problem: Problem, references: BaselineSet, n_steps: int) 
             for low in range(0, count, group):
                 paths = slice(low, min(low + group, count))
                 k = paths.stop - low
-                differences = [references.differences(problem.inputs, slice(e, e + 1), j, dtype) for j in _range(paths)]
+                here = slice(e, e + 1)
+                differences = [references.differences(problem.inputs, here, low + j, dtype) for j in range(k)]
                 rounds = _first_round(problem, references, e, paths, start[:-1], dtype, bar)
                 if inner == first:
                     nodes = [start] * k
@@ -172,10 +173,6 @@ def _matern_integral(width: np.ndarray, length: float) -> np.ndarray:
     """integral_0^width c(r) dr."""
     s = math.sqrt(3) * width / length
     return length / math.sqrt(3) * (2 - (2 + s) * np.exp(-s))
-
-
-def _range(paths: slice) -> range:
-    return range(paths.start, paths.stop)
 
 
 def _first_round(
