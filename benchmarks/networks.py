@@ -79,6 +79,9 @@ def load_network(
         model, preparation = _efficientnet_lite0(weights), Preparation()
     else:
         model, preparation = _torchvision(name, weights)
+    if name != CIFAR10_RESNET18:
+        # Convolutions then work in this layout whatever the input's: twice as fast with EfficientNet-Lite0 on a CPU.
+        model = model.to(memory_format=torch.channels_last)
     changes: dict[str, Any] = {key: value for key, value in (("resize", resize), ("crop", crop)) if value is not None}
     preparation = replace(preparation, **changes)
     model = ready(model, device)

@@ -1,9 +1,10 @@
 """What a cell of the weighted-gradients tables computes, from the experiment's settings alone.
 
-Three kinds of cells, each a table with a row for each image:
+Four kinds of cells, each a table with a row for each image:
 
     predictions   what the model says of a photograph, and whether it counts
-    maps          the map of each baseline, and its D_alpha: all that every weighting is made of
+    maps          the map of each baseline
+    fitness       the D_alpha of each baseline's map
     scores        a method's map, judged
 
 A worker makes what it needs (network, photographs, baselines) from the settings and keeps it for its next cell. Images
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,12 +37,14 @@ from benchmarks.networks import Network, load_network
 from benchmarks.pictures import Pictures, Unreadable
 from benchmarks.randomness import seeded
 from benchmarks.store import Key, Store
-from captum_wg import ExpectedGradients, WeightedGradients
+from captum_wg import ExpectedGradients
+from captum_wg import fitness as fit
 from captum_wg.baselines import compose, constant, gaussian, gaussian_blur, uniform
+from captum_wg.gradients import Problem, input_gradients
+from captum_wg.masking import Features, neutral_values
 
 DATA = ("cifar10", "imagenet", "coco")
 BASELINES = ("references", "published", "uniform", "gaussian", "blur")
-NEUTRALS = ("corners", "mean", "blur", "black")
 
 # Why an image does not count.
 USED, REFERENCE, UNREADABLE, MISCLASSIFIED = "used", "a reference image", "unreadable", "misclassified"
@@ -115,8 +119,8 @@ class Experiment:
         for name, known in (
             ("data", DATA),
             ("baselines", BASELINES),
-            ("neutral", NEUTRALS),
-            ("ranking", ("signed", "absolute")),
+            ("neutral", wg_methods.NEUTRALS),
+            ("ranking", wg_methods.RANKINGS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
@@ -125,6 +129,15 @@ class Experiment:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must lie between 0 and 1, got {self.alpha}")
+
+    def method(self, name: str) -> wg_methods.Method:
+        """The method of a name, with this experiment's settings where the name says nothing else.
+
+        Raises:
+            BenchmarkError: there is no such method.
+        """
+        fitness = wg_methods.Fitness(self.alpha, (self.neutral,), self.ranking)
+        return wg_methods.method(name, self.n_baselines, self.n_steps, fitness)
 
 
 @dataclass(frozen=True)
@@ -228,30 +241,80 @@ def predictions(experiment: Experiment, positions: Sequence[int]) -> pd.DataFram
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
-def maps(experiment: Experiment, images: Sequence[Chosen]) -> pd.DataFrame:
-    """The maps of all baselines and their D_alpha for each image.
+def maps(experiment: Experiment, images: Sequence[Chosen], points: str) -> pd.DataFrame:
+    """The maps of all baselines for each image.
 
-    Columns: name; maps, the bytes of float32 (K, C, H, W), and their shape; distances, the D_alpha (K,); features, how
-    many there are; problem, why there are no maps, or "".
+    points: "stepsN" or "randomN", see `baseline_maps`.
+
+    Columns: name; maps, the bytes of float32 (K, C, H, W), and their shape; problem, why there are no maps, or "".
     """
     ready = bench(experiment)
     rows = []
     for image in images:
-        x = ready.input(image)
         try:
-            with seeded(experiment.seed, image.name), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an image whose D_alpha are all P is counted in the notes
-                found, distances = baseline_maps(ready, x, image.label)
-            problem = ""
+            found, problem = baseline_maps(ready, ready.input(image), image.label, points), ""
         except Exception as error:
             _raise_if_not_the_images_fault(error)
-            found, distances, problem = np.empty(0, np.float32), np.empty(0, np.int64), _one_line(error)
+            found, problem = np.empty(0, np.float32), _one_line(error)
         rows.append(
             {
                 "name": image.name,
                 "maps": np.ascontiguousarray(found).tobytes(),
                 "shape": list(found.shape),
-                "distances": distances.tolist(),
+                "problem": problem,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def baseline_maps(ready: Bench, x: Tensor, label: int, points: str, model: nn.Module | None = None) -> np.ndarray:
+    """The integrated gradients (K, C, H, W) of one input x (1, C, H, W) from each baseline.
+
+    Args:
+        points: "stepsN" for a quadrature of N points, "randomN" for N points drawn uniformly on each path.
+        model: another than the experiment's.
+    """
+    experiment = ready.experiment
+    baselines = ready.baselines_of(x)
+    own = baselines[0] if baselines.ndim == 5 else baselines
+    kind, count = re.fullmatch(r"([a-z]+)(\d+)", points).groups()  # type: ignore[union-attr]
+    how = (
+        {"n_steps": int(count)}
+        if kind == "steps"
+        # The draws are shared by all examples, here the paths, and must not be.
+        else {"n_samples": int(count), "generator": torch.Generator(x.device).manual_seed(experiment.seed)}
+    )
+    explain = ExpectedGradients(model or ready.network.model).attribute
+    common: dict[str, Any] = dict(target=label, internal_batch_size=experiment.batch, **how)
+    if kind == "steps":
+        # Expected gradients of a single baseline for each row: (K, 1, ...) pairs row k with baseline k.
+        found = explain(x.expand_as(own), own[:, None], **common)
+    else:
+        found = torch.cat([explain(x, one[None], pairing="shared", **common) for one in own])
+    return found.cpu().numpy()
+
+
+def fitness(
+    experiment: Experiment, store: Store, maps_key: Key, images: Sequence[Chosen], by: wg_methods.Fitness
+) -> pd.DataFrame:
+    """The D_alpha of each baseline's map for each image.
+
+    Columns: name; distances (K,); features, how many there are; problem, why there are no distances, or "".
+    """
+    ready = bench(experiment)
+    rows = []
+    for image, (_, row) in zip(images, store.read(maps_key).iterrows(), strict=True):
+        x, problem, distances = ready.input(image), row["problem"], np.empty(0)
+        if not problem:
+            try:
+                distances = baseline_fitness(ready, x, image.label, _stored_maps(row), by)
+            except Exception as error:
+                _raise_if_not_the_images_fault(error)
+                problem = _one_line(error)
+        rows.append(
+            {
+                "name": image.name,
+                "distances": distances.astype(float).tolist(),
                 "features": x[0, 0].numel(),
                 "problem": problem,
             }
@@ -259,36 +322,50 @@ def maps(experiment: Experiment, images: Sequence[Chosen]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def baseline_maps(ready: Bench, x: Tensor, label: int, model: nn.Module | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The integrated gradients (K, C, H, W) of one input x (1, C, H, W) from each baseline, and the D_alpha (K,).
-
-    model: another than the experiment's.
-    """
-    experiment, model = ready.experiment, model or ready.network.model
-    baselines = ready.baselines_of(x)
-    own = baselines[0] if baselines.ndim == 5 else baselines
-    common: dict[str, Any] = dict(target=label, n_steps=experiment.n_steps, internal_batch_size=experiment.batch)
-    # Expected gradients of a single baseline for each row: (K, 1, ...) pairs row k with baseline k.
-    found = ExpectedGradients(model).attribute(x.expand_as(own), own[:, None], **common)
-    if len(own) == 1:
-        return found.cpu().numpy(), np.ones(1, np.int64)
-    distances = WeightedGradients(model).fitness(
-        x, own[None], alpha=experiment.alpha, neutral=experiment.neutral, ranking=experiment.ranking, **common
+def baseline_fitness(
+    ready: Bench, x: Tensor, label: int, found: np.ndarray, by: wg_methods.Fitness, model: nn.Module | None = None
+) -> np.ndarray:
+    """The D_alpha (K,) of the maps (K, C, H, W) of one input x (1, C, H, W)."""
+    if len(found) == 1:
+        return np.ones(1)
+    problem = Problem(
+        model or ready.network.model, input_gradients, x, label, None, ready.experiment.batch, False, "fitness"
     )
-    return found.cpu().numpy(), distances[0].cpu().numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an image whose D_alpha are all P is counted in the notes
+        distances = fit.d_alpha(
+            problem,
+            (torch.from_numpy(found.copy()).to(x)[None],),
+            *fit.reference_scores(problem),
+            Features(problem.inputs),
+            [neutral_values(problem.inputs, one) for one in by.neutral],
+            alpha=by.alpha,
+            ranking=by.ranking,
+            fitness=by.kind,
+        )
+    return distances[0].cpu().numpy()
 
 
 def scores(
-    experiment: Experiment, store: Store, maps_key: Key, images: Sequence[Chosen], method: str, judge: str
+    experiment: Experiment,
+    store: Store,
+    maps_key: Key,
+    fitness_key: Key | None,
+    images: Sequence[Chosen],
+    method: str,
+    judge: str,
 ) -> pd.DataFrame:
-    """The score of a method's map by a judge for each image: name, score, problem; NaN where there is a problem."""
+    """The score of a method's map by a judge for each image: name, score, problem; NaN where there is a problem.
+
+    fitness_key: None for a method that needs no fitness.
+    """
     ready = bench(experiment)
-    stored = store.read(maps_key)
+    made_of = stored_rows(store, maps_key, fitness_key)
     judged_by = wg_judges.available(experiment.levels, experiment.ranking, experiment.batch, ready.network.classes)[
         judge
     ]
     rows = []
-    for image, (_, row) in zip(images, stored.iterrows(), strict=True):
+    for image, row in zip(images, made_of, strict=True):
         score, problem = float("nan"), row["problem"]
         if not problem:
             x = ready.input(image)
@@ -313,12 +390,26 @@ def scores(
     return pd.DataFrame(rows).astype({"name": str, "score": float, "problem": str})
 
 
-def method_map(experiment: Experiment, method: str, x: Tensor, row: pd.Series) -> np.ndarray:
-    """A method's map (C, H, W) of an image x, from its row of the maps."""
-    found = np.frombuffer(row["maps"], np.float32).reshape(row["shape"])
-    return wg_methods.method(method, experiment.n_baselines).map(
-        x, found, np.asarray(row["distances"]), _generator(experiment, method, row["name"])
+def stored_rows(store: Store, maps_key: Key, fitness_key: Key | None) -> list[dict[str, Any]]:
+    """What methods are made of, for each image of a chunk: name, maps, shape, distances, problem."""
+    made_of = store.read(maps_key)
+    if fitness_key is None:
+        made_of["distances"] = [np.empty(0)] * len(made_of)
+    else:
+        fitted = store.read(fitness_key)
+        made_of["distances"], made_of["problem"] = fitted["distances"], fitted["problem"]
+    return made_of.to_dict("records")
+
+
+def method_map(experiment: Experiment, method: str, x: Tensor, row: Mapping[str, Any]) -> np.ndarray:
+    """A method's map (C, H, W) of an image x, from its row of `stored_rows`."""
+    return experiment.method(method).map(
+        x, _stored_maps(row), np.asarray(row["distances"]), _generator(experiment, method, row["name"])
     )
+
+
+def _stored_maps(row: Mapping[str, Any]) -> np.ndarray:
+    return np.frombuffer(row["maps"], np.float32).reshape(row["shape"])
 
 
 def explanation(ready: Bench, method: str, name: str) -> Callable[..., np.ndarray]:
@@ -328,15 +419,17 @@ def explanation(ready: Bench, method: str, name: str) -> Callable[..., np.ndarra
     """
 
     def explain(model: Any, inputs: np.ndarray, targets: np.ndarray, **_: Any) -> np.ndarray:
-        by = wg_methods.method(method, ready.experiment.n_baselines)
+        by = ready.experiment.method(method)
         generator = _generator(ready.experiment, method, name, "again")
         made = []
         for x, label in zip(inputs, targets, strict=True):
             tensor = torch.as_tensor(x, dtype=torch.float32)
-            if by.control:  # no network is asked
-                found, distances = np.empty(0), np.empty(0)
-            else:
-                found, distances = baseline_maps(ready, tensor[None].to(ready.device), int(label), model)
+            found, distances = np.empty(0), np.empty(0)
+            if not by.control:  # of which no network is asked
+                row = tensor[None].to(ready.device)
+                found = baseline_maps(ready, row, int(label), by.points, model)
+                if by.needs_fitness:
+                    distances = baseline_fitness(ready, row, int(label), found, by.fitness, model)
             made.append(by.map(tensor, found, distances, generator))
         return np.stack(made)
 

@@ -24,6 +24,15 @@ OVERLAP = "OverlapAUC"
 ROAD_PERCENTAGES = range(10, 100, 10)
 
 
+def noise(x: torch.Tensor) -> torch.Tensor:
+    """What no weighting here is fitted to: Gaussian noise of the normalised inputs' spread."""
+    return torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x).expand_as(x)
+
+
+# What takes the place of removed pixels; the first is what D_alpha is taken with by default.
+REMOVALS: dict[str, Any] = {"corners": "corners", "blur": "blur", "mean": "mean", "noise": noise, "zero": 0.0}
+
+
 @dataclass(frozen=True)
 class Judge:
     """A metric with its settings.
@@ -34,7 +43,7 @@ class Judge:
         call: what each call is given besides.
         higher_is_better: the direction.
         masks: whether it compares with the object's mask.
-        slow: left out unless it is asked for.
+        slow: left out unless it is asked for, being slow or much like another.
         explains: whether it explains again: another network, or another class.
     """
 
@@ -115,18 +124,34 @@ def available(
     road = dict(percentages=shares, noise=0.01, abs=ranking == "absolute", normalise=False, disable_warnings=True)
     alike = dict(similarity_func=correlation_spearman, abs=False, normalise=False, disable_warnings=True)
     randomised = dict(**alike, layer_order="top_down", skip_layers=True, return_last_correlation=True)
+    absolute = {**batched, "ranking": "absolute"}
     judges = [
-        Judge(FITTED, DeletionAUC, {**batched, "removal": "corners"}, False),
-        Judge("DeletionAUC-blur", DeletionAUC, {**batched, "removal": "blur"}, False),
-        Judge("DeletionAUC-mean", DeletionAUC, {**batched, "removal": "mean"}, False),
+        *(
+            Judge(_of(FITTED, name), DeletionAUC, {**batched, "removal": removal}, False, slow=name == "zero")
+            for name, removal in REMOVALS.items()
+        ),
         Judge("ROAD", quantus.ROAD, road, False, slow=True),
-        Judge("InsertionAUC", InsertionAUC, {**batched, "removal": "corners"}, True),
-        Judge("InsertionAUC-blur", InsertionAUC, {**batched, "removal": "blur"}, True),
+        *(
+            Judge(
+                _of("InsertionAUC", name),
+                InsertionAUC,
+                {**batched, "removal": removal},
+                True,
+                slow=name in ("zero", "mean"),
+            )
+            for name, removal in REMOVALS.items()
+        ),
+        Judge("DeletionAUC-absolute", DeletionAUC, {**absolute, "removal": "corners"}, False, slow=True),
+        Judge("InsertionAUC-absolute", InsertionAUC, {**absolute, "removal": "corners"}, True, slow=True),
         Judge(OVERLAP, OverlapAUC, common, True, masks=True),
         Judge("MPRT", quantus.MPRT, randomised, False, slow=True, explains=True),
         Judge("RandomLogit", quantus.RandomLogit, {**alike, "num_classes": classes}, False, slow=True, explains=True),
     ]
     return {judge.name: judge for judge in judges}
+
+
+def _of(metric: str, removal: str) -> str:
+    return metric if removal == "corners" else f"{metric}-{removal}"
 
 
 def choose(judges: dict[str, Judge], names: Sequence[str] | None, masks: bool) -> list[Judge]:

@@ -4,25 +4,36 @@ Every weighting shares the maps of the single baselines, which cost the gradient
 
     ExpectedGradients              1/K each
     WeightedGradients              proportional to 1/D
-    WeightedGradients-power2       proportional to D**-2; power0 is ExpectedGradients
-    WeightedGradients-keep5        of the five fittest, the others 0; also after -powerP
-    BestSingle                     the fittest alone, that is keep1
+    BestSingle                     the fittest alone, that is WeightedGradients-keep1
     ShuffledWeights                those of WeightedGradients in a random order: as unequal, but blind to the fitness
     Random                         a map of random numbers
     EdgeDetector                   the image's own edges (Sobel)
+
+The weightings take words, joined by "-", that say how they differ from the experiment's own settings:
+
+    power2                         proportional to D**-2
+    keep5                          of the five fittest, the others 0
+    normalised                     each map divided by its L1 norm before it is weighted
+    alpha0.3                       D by another alpha
+    signed, absolute               D by another order of the pixels
+    neutral=corners+blur           D by other removals; of several their geometric mean
+    deletion, insertion, both      D by removing, by restoring, or the geometric mean of both
+    steps5, random1                maps of 5 quadrature points, or of one random point (the published code), a path
+
+so that WeightedGradients-both-neutral=corners+blur-normalised is one of them.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.errors import BenchmarkError
-from captum_wg import fitness
+from captum_wg import fitness as fit
 
 EG, WG = "ExpectedGradients", "WeightedGradients"
 CONTROLS = {
@@ -31,8 +42,32 @@ CONTROLS = {
     "EdgeDetector": "the image's Sobel gradient, without the network",
     "Random": "random numbers",
 }
+NEUTRALS = ("corners", "mean", "blur", "black", "zero")
+RANKINGS = ("signed", "absolute")
 
-_WEIGHTED = re.compile(rf"{WG}(-power(?P<power>\d+(\.\d+)?))?(-keep(?P<keep>\d+))?")
+
+@dataclass(frozen=True)
+class Fitness:
+    """How D_alpha is taken.
+
+    Attributes:
+        neutrals: of NEUTRALS; D is the geometric mean over them.
+        kind: "deletion", "insertion" or "both".
+    """
+
+    alpha: float = 0.5
+    neutrals: tuple[str, ...] = ("corners",)
+    ranking: str = "signed"
+    kind: str = "deletion"
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{'+'.join(self.neutrals)}-{self.ranking}-alpha{self.alpha:g}"
+
+    @property
+    def neutral(self) -> list[str | float]:
+        """As `WeightedGradients` takes it."""
+        return [0.0 if name == "zero" else name for name in self.neutrals]
 
 
 @dataclass(frozen=True)
@@ -40,16 +75,26 @@ class Method:
     """A method by its name.
 
     Attributes:
+        points: of its maps: "stepsN" or "randomN".
+        fitness: what its weights follow from.
         power, keep: of a weighting: the exponent of 1/D, and how many baselines are kept (None: all).
+        normalised: whether the maps are divided by their L1 norms.
         shuffled: whether the weights change places at random.
         control: "", or the name of a map that no network is asked for.
     """
 
     name: str
+    points: str
+    fitness: Fitness
     power: float = 1.0
     keep: int | None = None
+    normalised: bool = False
     shuffled: bool = False
     control: str = ""
+
+    @property
+    def needs_fitness(self) -> bool:
+        return not self.control and (self.power > 0 or self.keep is not None)
 
     def map(self, x: Tensor, maps: np.ndarray, distances: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """The map (C, H, W), float32, of one image.
@@ -57,56 +102,90 @@ class Method:
         Args:
             x: the input (C, H, W).
             maps: the map of each baseline (K, C, H, W).
-            distances: the D_alpha (K,) of each.
+            distances: the D_alpha (K,) of each; of no meaning to a method that needs no fitness.
             generator: of the methods that draw.
         """
         if self.control == "Random":
             return generator.random(x.shape, dtype=np.float32)
         if self.control == "EdgeDetector":
             return edges(x).numpy()
-        weights = self.weights(distances)
+        weights = self.weights(distances) if self.needs_fitness else np.full(len(maps), 1 / len(maps))
         if self.shuffled:
             weights = generator.permutation(weights)
+        if self.normalised:
+            norms = torch.from_numpy(np.abs(maps).sum((1, 2, 3), dtype=np.float64))
+            weights = fit.of_normalised_maps(torch.from_numpy(weights)[None], norms[None])[0].numpy()
         total = np.zeros(maps.shape[1:])
         for weight, own in zip(weights, maps, strict=True):
             total += weight * own
         return total.astype(np.float32)
 
     def weights(self, distances: np.ndarray) -> np.ndarray:
-        """The weights (K,), float64, before any shuffling; they sum to 1."""
+        """The weights (K,), float64, before any shuffling and norms; they sum to 1."""
         d = torch.from_numpy(np.array(distances))[None]
-        weights = fitness.weights(d, self.power)
+        weights = fit.weights(d, self.power)
         if self.keep is not None and self.keep < d.shape[1]:
-            kept = fitness.kept_baselines(d, self.keep)
+            kept = fit.kept_baselines(d, self.keep)
             weights = torch.zeros_like(weights).scatter_(1, kept, weights.gather(1, kept))
             weights = weights / weights.sum(1, keepdim=True)
         return weights[0].numpy()
 
 
-def method(name: str, n_baselines: int) -> Method:
+def method(name: str, n_baselines: int, n_steps: int, fitness: Fitness | None = None) -> Method:
     """The method of a name, for this number of baselines.
+
+    Args:
+        n_steps, fitness: where the name says nothing else.
 
     Raises:
         BenchmarkError: unknown name, or more baselines to keep than there are.
     """
-    if name == EG:
-        return Method(name, power=0.0)
-    if name == "ShuffledWeights":
-        return Method(name, shuffled=True)
-    if name == "BestSingle":
-        return Method(name, keep=1)
-    if name in CONTROLS:
-        return Method(name, control=name)
-    match = _WEIGHTED.fullmatch(name)
-    if match is None:
-        raise BenchmarkError(
-            f"unknown method {name!r}; known are {EG}, {WG}, {WG}-powerP, {WG}-keepN, {WG}-powerP-keepN and the "
-            f"controls {', '.join(CONTROLS)}"
+    base, *words = name.split("-")
+    found = Method(name, f"steps{n_steps}", fitness or Fitness())
+    if base in ("Random", "EdgeDetector") and not words:
+        return replace(found, control=base)
+    if base == "BestSingle":
+        found = replace(found, keep=1)
+    elif base == "ShuffledWeights":
+        found = replace(found, shuffled=True)
+    elif base == EG:
+        found = replace(found, power=0.0)
+    elif base != WG:
+        raise BenchmarkError(f"unknown method {name!r}; known are {EG}, {WG} and the controls {', '.join(CONTROLS)}")
+    for word in words:
+        found = _changed(found, word, base)
+    if found.keep is not None and not 1 <= found.keep <= n_baselines:
+        raise BenchmarkError(f"{name} keeps {found.keep} baselines, but there are {n_baselines}")
+    return found
+
+
+def _changed(method: Method, word: str, base: str) -> Method:
+    key, value = re.fullmatch(r"([a-z]+)=?(.*)", word).groups() if re.match("[a-z]", word) else ("", "")  # type: ignore[union-attr]
+    whole, number = re.fullmatch(r"\d+", value), re.fullmatch(r"\d+(\.\d+)?", value)
+    own = method.fitness
+    if key in ("steps", "random") and whole and int(value) > 0:
+        return replace(method, points=f"{key}{int(value)}")
+    if word == "normalised":
+        return replace(method, normalised=True)
+    if base != EG:
+        if key == "power" and number:
+            return replace(method, power=float(value))
+        if key == "keep" and whole:
+            return replace(method, keep=int(value))
+        if key == "alpha" and number and 0 < float(value) < 1:
+            return replace(method, fitness=replace(own, alpha=float(value)))
+        if word in RANKINGS:
+            return replace(method, fitness=replace(own, ranking=word))
+        if word in fit.FITNESSES:
+            return replace(method, fitness=replace(own, kind=word))
+        if key == "neutral" and all(one in NEUTRALS for one in value.split("+")):
+            return replace(method, fitness=replace(own, neutrals=tuple(value.split("+"))))
+    known = "stepsN, randomN, normalised"
+    if base != EG:
+        known += (
+            f", powerP, keepN, alphaA, {', '.join((*RANKINGS, *fit.FITNESSES))}, neutral=A+B (of {', '.join(NEUTRALS)})"
         )
-    power, keep = match["power"], match["keep"]
-    if keep is not None and not 1 <= int(keep) <= n_baselines:
-        raise BenchmarkError(f"{name} keeps {keep} baselines, but there are {n_baselines}")
-    return Method(name, 1.0 if power is None else float(power), None if keep is None else int(keep))
+    raise BenchmarkError(f"{method.name}: {word!r} says nothing of {base}; known are {known}")
 
 
 def kept(count: int) -> str:
@@ -116,7 +195,7 @@ def kept(count: int) -> str:
 
 def meaning(name: str) -> str:
     """What a row is, for the notes."""
-    return CONTROLS.get(name, "a weighting of WG's maps")
+    return CONTROLS.get(name, "a weighting of the baselines' maps")
 
 
 def edges(x: Tensor) -> Tensor:

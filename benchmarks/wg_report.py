@@ -7,7 +7,7 @@ import io
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -183,9 +183,9 @@ def notes(
             lines.append(f"{model}: {asked} images were asked for, but only {len(part.selection.images)} count.")
         if part.selection.unreadable:
             lines.append(f"{model}: {len(part.selection.unreadable)} unreadable photographs were skipped.")
-        if part.hopeless:
+        if hopeless := part.hopeless():
             lines.append(
-                f"{model}: for {part.hopeless} images no removal reaches alpha f(x) for any baseline; WG is EG there."
+                f"{model}: for {hopeless} images no removal reaches alpha f(x) for any baseline; WG is EG there."
             )
     failed = scores[scores["problem"] != ""]
     for (model, method, judge, problem), rows in failed.groupby(["model", "method", "judge", "problem"]):
@@ -225,12 +225,13 @@ def draw_maps(settings: argparse.Namespace, parts: Sequence[Part], keep: int) ->
         ready = wg_experiment.bench(part.experiment)
         shown = [image for image in part.selection.images if image.name in common] or list(part.selection.images)
         for image in shown[: settings.maps]:
-            x, row = ready.input(image)[0].cpu(), _maps_of(part, image)
-            if row["problem"]:
+            x = ready.input(image)[0].cpu()
+            rows = {name: _made_of(part, name, image) for name in names}
+            if any(row["problem"] for row in rows.values()):
                 continue
             images.append(ready.network.preparation.pixels(x))
             labels.append(part.experiment.model)
-            for name in names:
+            for name, row in rows.items():
                 a = wg_experiment.method_map(part.experiment, name, x, row)
                 columns[name].append(torch.from_numpy(a))
     if not images:
@@ -248,10 +249,10 @@ def _data(part: Part) -> str:
     return wg_experiment.bench(part.experiment).pictures.name
 
 
-def _maps_of(part: Part, image: Chosen) -> pd.Series:
-    for key, images in part.chunks:
+def _made_of(part: Part, method: str, image: Chosen) -> dict[str, Any]:
+    for name, images in part.chunks:
         if image in images:
-            return part.store.read(key).iloc[images.index(image)]
+            return wg_experiment.stored_rows(part.store, *part.keys(method, name))[images.index(image)]
     raise ValueError(f"{image.name} is in no chunk")
 
 

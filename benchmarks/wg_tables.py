@@ -61,16 +61,35 @@ class Part:
     """One model's results: its scores, image by image, and what the report shows besides.
 
     Attributes:
+        chunks: the images of a cell, by the last part of its key.
         scores: the columns model, method, judge, image, score, problem.
-        hopeless: images for which no baseline's removal reaches alpha f(x), so that all weights are equal.
+        fitness: what D_alpha was taken of (the maps' points) and how.
     """
 
     experiment: Experiment
     store: Store
     selection: Selection
-    chunks: tuple[tuple[Key, tuple[Chosen, ...]], ...]
-    scores: pd.DataFrame
-    hopeless: int
+    chunks: tuple[tuple[str, tuple[Chosen, ...]], ...]
+    scores: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    fitness: tuple[tuple[str, wg_methods.Fitness], ...] = ()
+
+    def keys(self, name: str, images: str) -> tuple[Key, Key | None]:
+        """Where the maps and the D_alpha of a method are, for a chunk of images; no D_alpha if it needs none."""
+        method = self.experiment.method(name)
+        fitness = ("fitness", method.points, method.fitness.name, images) if method.needs_fitness else None
+        return ("maps", method.points, images), fitness
+
+    def hopeless(self) -> int:
+        """Images for which no baseline's removal reaches alpha f(x) by some way of taking D_alpha, so that all its
+        weights are equal."""
+        found: set[str] = set()
+        for points, by in self.fitness:
+            for images, _ in self.chunks:
+                for row in self.store.read(("fitness", points, by.name, images)).itertuples():
+                    distances = np.asarray(row.distances)
+                    if len(distances) > 1 and np.all(distances == row.features):
+                        found.add(str(row.name))
+        return len(found)
 
 
 def select(experiment: Experiment, store: Store, runner: Runner, count: int | None) -> Selection:
@@ -138,36 +157,53 @@ def evaluate(
     """
     selection = select(experiment, store, runner, images)
     chunks = tuple(
-        (("maps", f"{i:06d}-{min(i + chunk, len(selection.images)):06d}"), selection.images[i : i + chunk])
+        (f"{i:06d}-{min(i + chunk, len(selection.images)):06d}", selection.images[i : i + chunk])
         for i in range(0, len(selection.images), chunk)
     )
+    part = Part(experiment, store, selection, chunks)
+    methods = [experiment.method(name) for name in dict.fromkeys(name for name, _ in judged)]
+    points = dict.fromkeys(method.points for method in methods)
+    label = experiment.model
     runner.run(
         store,
-        [Cell(key, wg_experiment.maps, (experiment, part)) for key, part in chunks],
-        f"{experiment.model}: maps",
+        [
+            Cell(("maps", name, images), wg_experiment.maps, (experiment, chosen, name))
+            for name in points
+            for images, chosen in chunks
+        ],
+        f"{label}: maps",
+    )
+    fitness = dict.fromkeys((m.points, m.fitness) for m in methods if m.needs_fitness)
+    runner.run(
+        store,
+        [
+            Cell(
+                ("fitness", name, by.name, images),
+                wg_experiment.fitness,
+                (experiment, store, ("maps", name, images), chosen, by),
+            )
+            for name, by in fitness
+            for images, chosen in chunks
+        ],
+        f"{label}: fitness",
     )
     cells = [
         Cell(
-            ("scores", method, judge, key[-1]),
+            ("scores", method, judge, images),
             wg_experiment.scores,
-            (experiment, store, key, part, method, judge),
+            (experiment, store, *part.keys(method, images), chosen, method, judge),
         )
         for method, judge in judged
-        for key, part in chunks
+        for images, chosen in chunks
     ]
-    runner.run(store, cells, f"{experiment.model}: scores")
+    runner.run(store, cells, f"{label}: scores")
     tables = []
     for cell in cells:
         _, method, judge, _ = cell.key
-        tables.append(store.read(cell.key).assign(model=experiment.model, method=method, judge=judge))
+        tables.append(store.read(cell.key).assign(model=label, method=method, judge=judge))
     scores = pd.concat(tables, ignore_index=True).rename(columns={"name": "image"})
-    hopeless = sum(
-        int(len(row.distances) > 1 and np.all(np.asarray(row.distances) == row.features))
-        for key, _ in chunks
-        for row in store.read(key)[["distances", "features"]].itertuples()
-    )
     columns = ["model", "judge", "method", "image", "score", "problem"]
-    return Part(experiment, store, selection, chunks, scores[columns], hopeless)
+    return dataclasses.replace(part, scores=scores[columns], fitness=tuple(fitness))
 
 
 def judged_methods(
@@ -206,7 +242,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--n-steps", type=integer_from(1), default=default.n_steps, help="points on each path (%(default)s)")
     add("--keep", type=integer_from(1), help="baselines that filtered WG keeps (half of them)")
     add("--alpha", type=_share, default=default.alpha, help="of D_alpha (%(default)s)")
-    add("--neutral", choices=wg_experiment.NEUTRALS, default=default.neutral, help="of D_alpha (%(default)s)")
+    add("--neutral", choices=wg_methods.NEUTRALS, default=default.neutral, help="of D_alpha (%(default)s)")
     add("--ranking", choices=("signed", "absolute"), default=default.ranking, help="of pixels (%(default)s)")
     add("--levels", type=integer_from(1), default=default.levels, help="of the judges' curves (%(default)s)")
     add(
@@ -256,7 +292,8 @@ def tables(settings: argparse.Namespace) -> None:
         raise BenchmarkError(f"--keep {keep} is more than the {settings.n_baselines} baselines")
     judged = judged_methods(judges, settings.n_baselines, keep, settings.controls)
     for name, _ in judged:
-        wg_methods.method(name, settings.n_baselines)  # a wrong name is found before any work
+        # A wrong name is found before any work.
+        wg_methods.method(name, settings.n_baselines, settings.n_steps)
     try:
         engine = Engine(settings.backend, settings.jobs, settings.address, gpus=settings.device.startswith("cuda"))
     except ValueError as error:

@@ -1,27 +1,34 @@
 """How well a baseline explains an input: D_alpha, the weights that follow from it, and the choice of baselines.
 
 D_alpha (Duc et al. 2025, Eq. 7) is the least number of features, taken in the order of the baseline's own map, whose
-removal brings the output down to a share alpha of what it was. A small D_alpha is a good baseline. Shapes: B examples,
-K baselines, P features, R = B K rows.
+removal brings the output down to a share alpha of what it was. A small D_alpha is a good baseline. Its insertion twin
+is the least number whose restoring, in the same order, into an input with every feature removed brings the output up
+to that share. Shapes: B examples, K baselines, P features, R = B K rows.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from captum_wg.arguments import check_number, check_positive_int, name_rows, warn
+from captum_wg.arguments import check_choice, check_number, check_positive_int, name_rows, warn
 from captum_wg.gradients import Problem
 from captum_wg.masking import RANKINGS, Features, ranks
 
 FitnessOutput = str | Callable[[Tensor], Tensor]
 
 FITNESS_OUTPUTS = ("auto", "softmax", "identity")
+# What "both" stands for; each is searched with each neutral.
+FITNESSES: dict[str, tuple[str, ...]] = {
+    "deletion": ("deletion",),
+    "insertion": ("insertion",),
+    "both": ("deletion", "insertion"),
+}
 
 
 @runtime_checkable
@@ -133,16 +140,17 @@ def d_alpha(
     reference: Tensor,
     fitness_output: Callable[[Tensor], Tensor],
     features: Features,
-    neutral: tuple[Tensor, ...],
+    neutrals: Sequence[tuple[Tensor, ...]],
     *,
     alpha: float = 0.5,
     tolerance: float = 0.01,
     max_iterations: int = 100,
     ranking: str = "signed",
+    fitness: str = "deletion",
     n_best: int | None = None,
     which_only: bool = False,
 ) -> Tensor:
-    """D_alpha of each baseline's map, (B, K) int64, in number of features.
+    """D_alpha of each baseline's map, (B, K) int64, in number of features; float64 if it is the mean of several.
 
     Each step of the bisection is one sweep of masked forwards over all open rows of the B K, in micro-batches.
 
@@ -151,10 +159,13 @@ def d_alpha(
         maps: the baselines' own attributions, (B, K, *feature) for each element of the inputs; or an object with
             `count` (K) and `rows(numbers)`, which gives those of b K + k = numbers (r,), (r, *feature).
         reference, fitness_output: f(x) and what makes scores of the model's output, from `reference_scores`.
-        features, neutral: what is ranked and removed, and what takes its place (`captum_wg.masking`).
+        features, neutrals: what is ranked and removed, and what takes its place (`captum_wg.masking`). Of several
+            neutrals, each with a search of its own, the result is the geometric mean over them.
         alpha, tolerance, max_iterations: see `bisect`.
         ranking: "signed" or "absolute".
-        n_best, which_only: the search only for the n_best baselines of each example, see `bisect`.
+        fitness: "deletion", "insertion", or "both": the geometric mean of the two.
+        n_best, which_only: the search only for the n_best baselines of each example, see `bisect`; a mean of several
+            searches needs all of them.
 
     Warns:
         UserWarning: for some example no baseline's removal ever reaches alpha f(x): its D_alpha are all P, so the
@@ -165,47 +176,60 @@ def d_alpha(
     n_rows = problem.rows()
     device = problem.inputs[0].device
     examples = torch.arange(problem.n_examples, device=device).repeat_interleave(n_baselines)
+    references = reference.repeat_interleave(n_baselines)
 
     places = torch.empty(len(examples), features.count, dtype=torch.int32, device=device)
     for part in torch.arange(len(examples), device=device).split(n_rows):
         scores = features.scores(given.rows(part), ranking, examples[part])
         places[part] = ranks(scores)
 
-    def score(rows: Tensor, removed: Tensor) -> Tensor:
+    def score(rows: Tensor, count: Tensor, neutral: tuple[Tensor, ...], way: str) -> Tensor:
         parts = []
-        for part, count in zip(rows.split(n_rows), removed.split(n_rows), strict=True):
+        for part, of_part in zip(rows.split(n_rows), count.split(n_rows), strict=True):
             of = examples[part]
+            first = places[part] < of_part.unsqueeze(1)
             masked = features.remove(
                 tuple(x[of] for x in problem.inputs),
                 tuple(v[of] if v.shape[0] > 1 else v for v in neutral),
-                places[part] < count.unsqueeze(1),
+                first if way == "deletion" else ~first,
                 of,
             )
             parts.append(_scores(problem, masked, of, fitness_output))
             bar.update(len(part))
-        return torch.cat(parts)
+        found = torch.cat(parts)
+        # The search is for a falling score: a rising one is mirrored at its target.
+        return found if way == "deletion" else 2 * alpha * references[rows].to(found) - found
 
     steps = min(max_iterations, math.ceil(math.log2(features.count + 1)))
-    with problem.progress(len(examples) * steps, "fitness") as bar:
-        answer, possible = bisect(
-            score,
-            reference.repeat_interleave(n_baselines),
-            features.counts[examples],
-            alpha,
-            tolerance,
-            max_iterations,
-            n_baselines,
-            n_best,
-            which_only,
-        )
-    hopeless = ~possible.view(-1, n_baselines).any(1)
-    if hopeless.any():
+    searches = [(neutral, way) for neutral in neutrals for way in FITNESSES[fitness]]
+    answers: list[Tensor] = []
+    reachable = torch.zeros(problem.n_examples, dtype=torch.bool, device=device)
+    with problem.progress(len(examples) * steps * len(searches), "fitness") as bar:
+        for neutral, way in searches:
+            answer, possible = bisect(
+                lambda rows, count, neutral=neutral, way=way: score(rows, count, neutral, way),  # type: ignore[misc]
+                references,
+                features.counts[examples],
+                alpha,
+                tolerance,
+                max_iterations,
+                n_baselines,
+                n_best if len(searches) == 1 else None,
+                which_only and len(searches) == 1,
+            )
+            answers.append(answer)
+            reachable |= possible.view(-1, n_baselines).any(1)
+    if not reachable.all():
         warn(
-            f"for examples {name_rows(hopeless)} not even removing every feature brings the output down to alpha = "
+            f"for examples {name_rows(~reachable)} not even removing every feature brings the output down to alpha = "
             f"{alpha} of f(x): D_alpha is P for all their baselines, which therefore weigh the same there (as in "
             "ExpectedGradients), and keep takes the first. Choose another neutral, alpha or fitness_output"
         )
-    return answer.view(-1, n_baselines)
+    if len(answers) == 1:
+        return answers[0].view(-1, n_baselines)
+    # Means are few and in float64, which not every device has.
+    logarithms = torch.stack(answers).cpu().double().log()
+    return logarithms.mean(0).exp().view(-1, n_baselines)
 
 
 def reference_scores(
@@ -244,6 +268,18 @@ def weights(fitness: Tensor, power: float = 1.0) -> Tensor:
     return raised / raised.sum(1, keepdim=True)
 
 
+def of_normalised_maps(weights: Tensor, norms: Tensor) -> Tensor:
+    """The weights (B, K) of maps that are proportional to w_k / ||map_k||_1, and sum to 1.
+
+    The average by them is that of the maps divided by their norms (B, K) up to one factor per example, which makes it
+    complete. A map that is 0 everywhere gets none; if all are, the weights stay as they are.
+    """
+    norms = norms.to(weights)
+    shares = torch.where(norms > 0, weights / norms.where(norms > 0, torch.ones_like(norms)), 0.0)
+    total = shares.sum(1, keepdim=True)
+    return torch.where(total > 0, shares / total.where(total > 0, torch.ones_like(total)), weights)
+
+
 def kept_baselines(fitness: Tensor, n_kept: int) -> Tensor:
     """The numbers (B, n_kept) of the baselines with the smallest D_alpha, in ascending order; ties go by position."""
     best = fitness.argsort(dim=1, stable=True)[:, :n_kept]
@@ -264,7 +300,14 @@ def check_keep(keep: object, n_baselines: int) -> int | None:
     )
 
 
-def check_settings(alpha: object, tolerance: object, max_iterations: object, power: object, ranking: object) -> None:
+def check_settings(
+    alpha: object,
+    tolerance: object,
+    max_iterations: object,
+    power: object,
+    ranking: object,
+    fitness: object,
+) -> None:
     """The arguments of D_alpha that can be judged without the data."""
     check_number(alpha, "alpha", 0.0, 1.0, open_interval=True)
     check_number(tolerance, "tolerance", 0.0)
@@ -273,6 +316,7 @@ def check_settings(alpha: object, tolerance: object, max_iterations: object, pow
         raise ValueError("power must be finite, got inf; keep=1 takes the best baseline alone")
     if ranking not in RANKINGS:
         raise ValueError(f"ranking must be one of {RANKINGS}, got {ranking!r}")
+    check_choice(fitness, "fitness", FITNESSES)
 
 
 def check_fitness_output(fitness_output: object) -> None:

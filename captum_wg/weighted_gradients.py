@@ -54,6 +54,9 @@ class WeightedGradients(GradientAttribution):
     B * K * ceil(log2(P + 1)) masked forwards at most, beside the B * K * n_steps gradients; fewer with keep, as the
     search leaves out baselines that can't be among the kept any more.
 
+    Beyond the paper: a fitness over several removals (neutral as a list), its insertion twin (fitness), and maps of
+    equal L1 norm (normalise_maps). Weights from one removal partly overfit it.
+
     Args:
         forward_func: the model, or any function of the inputs, that is explained.
         multiply_by_inputs: False leaves the factor x - x'_k out of the maps, which are then ranked and averaged so.
@@ -86,10 +89,12 @@ class WeightedGradients(GradientAttribution):
         power: float = 1.0,
         keep: int | float | None = None,
         screening_steps: int | None = None,
-        neutral: Neutral = "auto",
+        neutral: Neutral | list[Neutral] = "auto",
         ranking: str = "signed",
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         fitness_output: fit.FitnessOutput = "auto",
+        fitness: str = "deletion",
+        normalise_maps: bool = False,
         return_weights: bool = False,
         delta_tolerance: float = DELTA_TOLERANCE,
         max_steps: int = MAX_STEPS,
@@ -116,13 +121,21 @@ class WeightedGradients(GradientAttribution):
                 multiple of screening_steps; `captum_wg.quadrature.continuation`); n_steps="auto" goes on from them.
             neutral: what a removed feature is replaced by: "auto" (the image's corners for (B, C, H, W), else 0),
                 "corners", "mean", "blur", "black", a number, a Tensor that broadcasts to the input, or a callable of
-                the input; for a tuple of inputs possibly a tuple of these.
+                the input; for a tuple of inputs possibly a tuple of these. A list of these: one search with each, and
+                D_alpha is the geometric mean.
             ranking: the order of removal: "signed" (sum over channels) or "absolute" (sum of absolute values).
             feature_mask: integer group numbers (1 or B, *feature), as in Captum; D_alpha then counts groups. By default
                 features are pixels for (B, C, H, W), elements otherwise, of a tuple in one list.
             fitness_output: f of D_alpha out of the model's output: "auto" (the output itself if it is one column or
                 lies in [0, 1], its softmax otherwise), "softmax", "identity", or a callable. What is attributed is
                 forward_func as given in any case.
+            fitness: "deletion" (the paper); "insertion": the least number of features whose restoring, in the same
+                order, into the input with all removed brings f up to alpha f(x); "both": the geometric mean of the two,
+                for twice the masked forwards.
+            normalise_maps: divide each baseline's map by its L1 norm before it is weighted, so that no baseline counts
+                for more because its map is larger. One factor per example then restores completeness, so that
+                w_k is proportional to D_alpha^-power / ||IG_k||_1; power=0 needs no fitness. A map of zeros gets no
+                weight.
             return_weights: also return the weights, (B, K), 0 for baselines left out.
 
         Returns:
@@ -136,7 +149,7 @@ class WeightedGradients(GradientAttribution):
         Warns:
             UserWarning: no removal reaches alpha f(x) for some example, so its weights are equal.
         """
-        fit.check_settings(alpha, tolerance, max_iterations, power, ranking)
+        fit.check_settings(alpha, tolerance, max_iterations, power, ranking, fitness)
         automatic = is_automatic(n_steps, method, return_steps)
         delta_tolerance, max_steps = check_refinement(automatic, delta_tolerance, max_steps)
         own_points = automatic or method == ADAPTIVE
@@ -157,7 +170,7 @@ class WeightedGradients(GradientAttribution):
             fitness_output,
             neutral,
             feature_mask,
-            dict(alpha=alpha, tolerance=tolerance, max_iterations=max_iterations, ranking=ranking),
+            dict(alpha=alpha, tolerance=tolerance, max_iterations=max_iterations, ranking=ranking, fitness=fitness),
         )
 
         n_baselines = references.count
@@ -185,9 +198,10 @@ class WeightedGradients(GradientAttribution):
             del coarse
 
         equal = references.count == 1 or (power == 0 and (kept is not None or not fewer))
+        normalise = normalise_maps and references.count > 1
         delta: Tensor | None = None
         steps: Tensor | None = None
-        if equal and done is None:
+        if equal and done is None and not normalise:
             # Equal weights: nothing to fit, and no need to keep a map for each baseline.
             weights = torch.full((problem.n_examples, references.count), 1 / references.count, dtype=torch.float64)
             if automatic:
@@ -203,7 +217,7 @@ class WeightedGradients(GradientAttribution):
             if automatic:
                 begun = None if done is None or screening_steps is None else (screening_steps, done)
                 integrals, deltas, steps = self._refined(
-                    problem, references, delta_tolerance, max_steps, not equal, begun
+                    problem, references, delta_tolerance, max_steps, normalise or not equal, begun
                 )
             elif rule is None:
                 integrals = self._adaptive(problem, references, n_steps)  # type: ignore[arg-type]
@@ -222,6 +236,8 @@ class WeightedGradients(GradientAttribution):
                     chosen = fit.kept_baselines(distances, n_kept)  # type: ignore[arg-type]
                     weights = torch.zeros_like(weights).scatter_(1, chosen, weights.gather(1, chosen))
                     weights = weights / weights.sum(1, keepdim=True)
+            if normalise:
+                weights = fit.of_normalised_maps(weights, maps.norms().cpu())
             totals, product = maps.average(weights, return_convergence_delta and not automatic)
             if automatic:
                 delta = (weights * deltas).sum(1).to(product)
@@ -256,18 +272,19 @@ class WeightedGradients(GradientAttribution):
         alpha: float = 0.5,
         tolerance: float = 0.01,
         max_iterations: int = 100,
-        neutral: Neutral = "auto",
+        neutral: Neutral | list[Neutral] = "auto",
         ranking: str = "signed",
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         fitness_output: fit.FitnessOutput = "auto",
+        fitness: str = "deletion",
         delta_tolerance: float = DELTA_TOLERANCE,
         max_steps: int = MAX_STEPS,
     ) -> Tensor:
-        """D_alpha of each baseline for each example, (B, K) int64, in number of features from 1 to P; small is good.
+        """D_alpha of each baseline for each example, (B, K), in number of features from 1 to P; small is good.
 
-        Arguments as in `attribute`.
+        Arguments as in `attribute`. int64; float64 where it is the geometric mean of several searches.
         """
-        fit.check_settings(alpha, tolerance, max_iterations, 1.0, ranking)
+        fit.check_settings(alpha, tolerance, max_iterations, 1.0, ranking, fitness)
         automatic = is_automatic(n_steps, method, False)
         delta_tolerance, max_steps = check_refinement(automatic, delta_tolerance, max_steps)
         problem = self._problem(inputs, target, additional_forward_args, internal_batch_size, show_progress)
@@ -278,7 +295,7 @@ class WeightedGradients(GradientAttribution):
             fitness_output,
             neutral,
             feature_mask,
-            dict(alpha=alpha, tolerance=tolerance, max_iterations=max_iterations, ranking=ranking),
+            dict(alpha=alpha, tolerance=tolerance, max_iterations=max_iterations, ranking=ranking, fitness=fitness),
         )
         search.take_reference()
         if automatic:
@@ -443,6 +460,18 @@ class _Maps:
             f * (x[examples].to(f.dtype) - s.to(f.dtype)) for f, x, s in zip(found, self._inputs, starts, strict=True)
         )
 
+    def norms(self) -> Tensor:
+        """sum_i |map_k,i| over all elements of the inputs, (B, K)."""
+        found = self._integrals[0].new_zeros(self._integrals[0].shape[:2])
+        everyone = slice(0, len(found))
+        for k in range(self.count):
+            own = tuple(i[:, k] for i in self._integrals)
+            if self._multiply:
+                differences = self._references.differences(self._inputs, everyone, k, own[0].dtype)
+                own = tuple(i * d for i, d in zip(own, differences, strict=True))
+            found[:, k] = sum(m.flatten(1).abs().sum(1).to(found) for m in own)
+        return found
+
     def average(self, weights: Tensor, with_product: bool) -> tuple[tuple[Tensor, ...], Tensor]:
         """sum_k w_k map_k, (B, *feature) for each element; and sum_i of it if multiplied by x - x'_k, (B,)."""
         totals = tuple(torch.zeros_like(i[:, 0]) for i in self._integrals)
@@ -468,7 +497,7 @@ class _Search:
         self,
         problem: Problem,
         fitness_output: fit.FitnessOutput,
-        neutral: Neutral,
+        neutral: Neutral | list[Neutral],
         feature_mask: Tensor | tuple[Tensor, ...] | None,
         settings: dict[str, Any],
     ):
@@ -477,7 +506,10 @@ class _Search:
         self._fitness_output = fitness_output
         self._settings = settings
         self._features = Features(problem.inputs, mask)
-        self._neutral = neutral_values(problem.inputs, neutral)
+        each = neutral if isinstance(neutral, list) else [neutral]
+        if not each:
+            raise ValueError("neutral is an empty list; give at least one of them, such as neutral='auto'")
+        self._neutrals = [neutral_values(problem.inputs, one) for one in each]
         fit.check_fitness_output(fitness_output)
 
     def take_reference(self) -> None:
@@ -490,7 +522,7 @@ class _Search:
             maps,
             *self._reference,
             self._features,
-            self._neutral,
+            self._neutrals,
             n_best=n_best,
             which_only=which_only,
             **self._settings,

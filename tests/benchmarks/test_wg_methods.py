@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.wg_methods import CONTROLS, EG, WG, edges, kept, method
+from benchmarks.wg_methods import CONTROLS, EG, WG, Fitness, edges, kept, method
 from captum_wg import ExpectedGradients, WeightedGradients
 
 K = 4
@@ -38,12 +38,14 @@ def made(net, tiny_batch):
 
 def of(name, made):
     x, _, _, maps, distances = made
-    return method(name, K).map(x[0], maps, distances, np.random.default_rng(0))
+    return method(name, K, 5).map(x[0], maps, distances, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
     "name, options", [(EG, {"power": 0}), (WG, {}), (f"{WG}-power2", {"power": 2}), (kept(2), {"keep": 2}),
-                      (f"{WG}-power0.5-keep3", {"power": 0.5, "keep": 3}), ("BestSingle", {"keep": 1})]
+                      (f"{WG}-power0.5-keep3", {"power": 0.5, "keep": 3}), ("BestSingle", {"keep": 1}),
+                      (f"{EG}-normalised", {"power": 0, "normalise_maps": True}),
+                      (f"{WG}-keep3-normalised", {"keep": 3, "normalise_maps": True})]
 )  # fmt: skip
 def test_a_weighting_of_the_maps_is_the_method_itself(name, options, made, net):
     x, y, references, *_ = made
@@ -56,7 +58,7 @@ def test_shuffled_weights_are_the_same_weights(made):
     assert len(set(distances)) > 1
     shuffled = of("ShuffledWeights", made)
     weights = np.linalg.lstsq(maps.reshape(K, -1).T.astype(float), shuffled.ravel().astype(float), rcond=None)[0]
-    expected = method(WG, K).weights(distances)
+    expected = method(WG, K, 5).weights(distances)
     assert np.sort(weights) == pytest.approx(np.sort(expected), abs=1e-4)
     assert not np.allclose(weights, expected, atol=1e-3)
 
@@ -64,10 +66,10 @@ def test_shuffled_weights_are_the_same_weights(made):
 def test_weights_sum_to_one_and_keep_the_smallest_distances(made):
     distances = np.array([40, 10, 20, 10])
     for name in (EG, WG, kept(3), "BestSingle"):
-        assert method(name, K).weights(distances).sum() == pytest.approx(1)
-    assert method(kept(2), K).weights(distances).tolist() == pytest.approx([0, 0.5, 0, 0.5])
-    assert method(kept(1), K).weights(distances).tolist() == [0, 1, 0, 0]
-    assert method(f"{WG}-power2", K).weights(np.array([1, 2])).tolist() == pytest.approx([0.8, 0.2])
+        assert method(name, K, 5).weights(distances).sum() == pytest.approx(1)
+    assert method(kept(2), K, 5).weights(distances).tolist() == pytest.approx([0, 0.5, 0, 0.5])
+    assert method(kept(1), K, 5).weights(distances).tolist() == [0, 1, 0, 0]
+    assert method(f"{WG}-power2", K, 5).weights(np.array([1, 2])).tolist() == pytest.approx([0.8, 0.2])
 
 
 def test_controls_without_a_network(made):
@@ -82,20 +84,42 @@ def test_controls_without_a_network(made):
     assert torch.allclose(found[:, :, 3:5], torch.tensor(4.0))
 
 
+def test_words_change_what_they_name():
+    own = Fitness(alpha=0.4, neutrals=("mean",), ranking="absolute")
+    plain = method(WG, K, 5, own)
+    assert plain.fitness == own and plain.points == "steps5" and plain.needs_fitness
+    found = method(f"{WG}-alpha0.3-neutral=corners+zero-signed-both-random1-power2-keep3-normalised", K, 5, own)
+    assert found.fitness == Fitness(0.3, ("corners", "zero"), "signed", "both")
+    assert found.fitness.neutral == ["corners", 0.0]
+    assert (found.points, found.power, found.keep, found.normalised) == ("random1", 2.0, 3, True)
+    assert method(f"{WG}-insertion-steps7", K, 5, own).fitness == Fitness(0.4, ("mean",), "absolute", "insertion")
+    assert not method(EG, K, 5).needs_fitness and not method(f"{EG}-steps3-normalised", K, 5).needs_fitness
+    assert method("ShuffledWeights-both", K, 5).shuffled
+    names = {Fitness(a, n, r, k).name for a in (0.3, 0.5) for n in (("mean",), ("mean", "blur"))
+             for r in ("signed", "absolute") for k in ("deletion", "both")}  # fmt: skip
+    assert len(names) == 16
+
+
 @pytest.mark.parametrize("name", [EG, WG, kept(2), *CONTROLS])
 def test_names_are_those_of_the_methods(name):
-    assert method(name, K).name == name
+    assert method(name, K, 5).name == name
 
 
 @pytest.mark.parametrize(
     "name, message",
     [
         ("WG", "unknown method 'WG'; known are ExpectedGradients"),
-        (f"{WG}-keep", "unknown method"),
+        (f"{WG}-keep", "'keep' says nothing of WeightedGradients; known are stepsN"),
+        (f"{WG}-alpha1", "'alpha1' says nothing"),
+        (f"{WG}-steps0", "'steps0' says nothing"),
+        (f"{WG}-neutral=corners+pink", "'neutral=corners.pink' says nothing of WeightedGradients"),
+        (f"{WG}-", "'' says nothing"),
+        (f"{EG}-keep2", "'keep2' says nothing of ExpectedGradients; known are stepsN, randomN, normalised$"),
+        ("Random-keep2", "unknown method 'Random-keep2'"),
         (kept(5), "keeps 5 baselines, but there are 4"),
         (kept(0), "keeps 0 baselines"),
     ],
 )
 def test_names_that_mean_nothing(name, message):
     with pytest.raises(BenchmarkError, match=message):
-        method(name, K)
+        method(name, K, 5)

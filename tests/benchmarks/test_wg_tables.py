@@ -21,6 +21,7 @@ from benchmarks.networks import load_network
 from benchmarks.runner import Runner
 from benchmarks.store import open_store
 from benchmarks.wg_experiment import Chosen, Experiment
+from benchmarks.wg_methods import Fitness
 
 ROOT = Path(__file__).parents[2]
 MODEL, CLASSES = "shufflenet_v2_x0_5", 5
@@ -178,7 +179,7 @@ def test_a_worker_that_can_not_write_ends_the_run_and_leaves_nothing_half_writte
     done = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "could not be written" in done.stderr and "Nothing half-written is left" in done.stderr
-    assert not list(out.rglob("*.part")) and not list(out.glob("cells/*/maps/*"))
+    assert not list(out.rglob("*.part")) and not list(out.rglob("maps/*/*.parquet"))
     assert wg_tables.main(command(data, out, *SHORT)) == 0
     assert files(out) == files(serial)
 
@@ -230,8 +231,10 @@ def test_all_images_judges_and_masks(data, tmp_path, capsys):
         "DeletionAUC",
         "DeletionAUC-blur",
         "DeletionAUC-mean",
+        "DeletionAUC-noise",
         "InsertionAUC",
         "InsertionAUC-blur",
+        "InsertionAUC-noise",
         "OverlapAUC",
     }
     assert (first["n"] == 12).all() and len(first) == 6
@@ -273,7 +276,7 @@ def test_baselines_of_every_kind(kind, data):
 def test_an_image_that_changes_during_a_run_ends_it(data, tmp_path):
     experiment = wg_tables.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
     with pytest.raises(BenchmarkError, match=r"00\.png has changed since it was chosen"):
-        wg_experiment.maps(experiment, [Chosen(0, "00.png", 123, 0)])
+        wg_experiment.maps(experiment, [Chosen(0, "00.png", 123, 0)], "steps2")
 
 
 def test_an_image_without_a_map_has_a_reason_in_place_of_scores(data, tmp_path, monkeypatch):
@@ -286,11 +289,27 @@ def test_an_image_without_a_map_has_a_reason_in_place_of_scores(data, tmp_path, 
         raise ValueError("no\nmap")
 
     monkeypatch.setattr(wg_experiment, "baseline_maps", fail)
-    table = wg_experiment.maps(experiment, chosen)
+    table = wg_experiment.maps(experiment, chosen, "steps2")
     assert table["problem"].tolist() == ["ValueError: no map"]
     store.write(("maps", "x"), table)
-    scores = wg_experiment.scores(experiment, store, ("maps", "x"), chosen, "Random", "DeletionAUC")
-    assert scores["problem"].tolist() == ["ValueError: no map"] and scores["score"].isna().all()
+    fitness = wg_experiment.fitness(experiment, store, ("maps", "x"), chosen, Fitness())
+    assert fitness["problem"].tolist() == ["ValueError: no map"] and len(fitness["distances"][0]) == 0
+    store.write(("fitness", "x"), fitness)
+    for method, key in (("Random", None), ("WeightedGradients", ("fitness", "x"))):
+        scores = wg_experiment.scores(experiment, store, ("maps", "x"), key, chosen, method, "DeletionAUC")
+        assert scores["problem"].tolist() == ["ValueError: no map"] and scores["score"].isna().all()
+
+
+def test_an_image_without_a_fitness_keeps_the_methods_that_need_none(data, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ValueError("f(x) is 0")
+
+    monkeypatch.setattr(wg_experiment, "baseline_fitness", fail)
+    assert wg_tables.main(command(data, tmp_path, *SHORT, images=1)) == 0
+    scores = pd.read_csv(tmp_path / "scores.csv", keep_default_na=False)
+    problems = scores.groupby("method")["problem"].first()
+    assert problems["ExpectedGradients"] == "" and problems["WeightedGradients"] == "ValueError: f(x) is 0"
+    assert "no score for 1 images (ValueError: f(x) is 0)" in (tmp_path / "tables.md").read_text()
 
 
 def test_a_full_disk_is_no_fault_of_an_image(data, tmp_path, monkeypatch):
@@ -303,7 +322,7 @@ def test_a_full_disk_is_no_fault_of_an_image(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(wg_experiment, "baseline_maps", fail)
     with pytest.raises(OSError, match="gone"):
-        wg_experiment.maps(experiment, [Chosen(0, "00.png", crc, 0)])
+        wg_experiment.maps(experiment, [Chosen(0, "00.png", crc, 0)], "steps2")
 
 
 @pytest.mark.parametrize(

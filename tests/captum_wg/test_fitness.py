@@ -143,6 +143,82 @@ def test_d_alpha_by_absolute_values_and_another_neutral(make_net, draw):
     assert not torch.equal(found["absolute"], found["signed"])
 
 
+def insertion_one(score, x, heat, alpha=0.5, tolerance=0.01, neutral=0.0):
+    """The least number of elements of x, the highest of heat first, that an input of neutral values needs back."""
+    order = sorted(range(x.numel()), key=lambda i: (-heat[i].item(), i))
+    with torch.no_grad():
+        goal = alpha * score(x.unsqueeze(0)).item()
+        low, high, answer = 1, x.numel(), x.numel()
+        while low <= high:
+            middle = (low + high) // 2
+            built = torch.full_like(x, neutral)
+            built[order[:middle]] = x[order[:middle]]
+            reached = score(built.unsqueeze(0)).item()
+            if tolerance > 0 and abs(reached - goal) <= tolerance * goal / alpha:
+                return middle
+            if reached >= goal:
+                answer, high = middle, middle - 1
+            else:
+                low = middle + 1
+    return answer
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.01, 0.2])
+@pytest.mark.parametrize("alpha", [0.5, 0.8])
+def test_insertion_is_the_literal_search(make_net, draw, alpha, tolerance):
+    own = make_net(10)
+    # All classes are alike where every feature is removed.
+    net = lambda x: 30 * (own(x) - own(torch.full_like(x, -0.2)))  # noqa: E731
+    x, references = draw(4, 10), draw(3, 10, seed=1)
+    target = net(x).argmax(1).tolist()
+    kwargs = {"n_steps": 24, "method": "riemann_middle", "alpha": alpha, "tolerance": tolerance, "neutral": -0.2}
+    found = WeightedGradients(net).fitness(x, references, target, fitness="insertion", **kwargs)
+    assert found.dtype == torch.int64 and len(found.unique()) > 1
+    for b in range(4):
+        for k in range(3):
+            heat = integrated_gradients(lambda p, t=target[b]: net(p)[:, t], x[b], references[k])
+            score = lambda p, t=target[b]: net(p).softmax(1)[:, t]  # noqa: E731
+            assert found[b, k] == insertion_one(score, x[b], heat, alpha, tolerance, -0.2)
+
+
+def test_several_neutrals_and_both_ways_are_the_geometric_mean(make_net, draw):
+    net, x, references = sharp(make_net(60)), draw(2, 3, 5, 4), draw(3, 3, 5, 4, seed=1)
+    target = net(x).argmax(1).tolist()
+    neutrals = ["corners", 0.3, "blur", torch.ones(3, 1, 1)]
+    single = {
+        (way, i): fitness_of(net, x, references, target, n_steps=8, neutral=neutral, fitness=way).double()
+        for i, neutral in enumerate(neutrals)
+        for way in ("deletion", "insertion")
+    }
+    assert len({tuple(d.flatten().tolist()) for d in single.values()}) > 4
+    for way, ways in (("deletion", 1), ("insertion", 1), ("both", 2)):
+        found = fitness_of(net, x, references, target, n_steps=8, neutral=neutrals, fitness=way)
+        assert found.dtype == torch.float64
+        product = torch.ones(2, 3, dtype=torch.float64)
+        for (own, _), distances in single.items():
+            if way in (own, "both"):
+                product *= distances
+        torch.testing.assert_close(found, product ** (1 / (4 * ways)), rtol=1e-12, atol=0)
+
+
+def test_one_neutral_in_a_list_is_that_neutral(make_net, draw):
+    net, x, references = sharp(make_net(12)), draw(2, 12), draw(3, 12, seed=1)
+    alone, listed = (fitness_of(net, x, references, 0, n_steps=8, neutral=n) for n in ("mean", ["mean"]))
+    assert torch.equal(alone, listed) and alone.dtype == listed.dtype
+
+
+def test_the_warning_is_of_examples_that_no_search_can_tell_apart(draw):
+    """Only the removal by zeros, and any insertion, crosses the target."""
+    f = lambda x: (x**2).sum(1)  # noqa: E731
+    x, references = draw(3, 6), draw(2, 6, seed=1)
+    with pytest.warns(UserWarning, match=r"for examples 0, 1, 2 not even removing every feature"):
+        WeightedGradients(f).fitness(x, references, n_steps=4, neutral=[9.0, 8.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        WeightedGradients(f).fitness(x, references, n_steps=4, neutral=[9.0, 0.0])
+        WeightedGradients(f).fitness(x, references, n_steps=4, neutral=9.0, fitness="insertion")
+
+
 def test_without_a_tolerance_the_search_is_a_linear_scan_where_the_curve_falls(draw):
     """F = sum of softplus(c x): with non-negative inputs every removal lowers it."""
     scale = draw(12).abs()
@@ -310,6 +386,15 @@ def test_weights_fall_with_the_distance():
     assert found == pytest.approx([4 / 7, 2 / 7, 1 / 7])
 
 
+def test_weights_of_normalised_maps():
+    weights = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5]], dtype=torch.float64)
+    norms = torch.tensor([[2.0, 1.0, 4.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    found = fitness.of_normalised_maps(weights, norms)
+    expected = [[4 / 9, 4 / 9, 1 / 9], [0, 0.6, 0.4], [0.2, 0.3, 0.5]]
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
 @settings(deadline=None, max_examples=80)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.data())
 def test_kept_are_the_smallest_with_ties_by_position(row, data):
@@ -331,7 +416,14 @@ def test_keep_is_checked(keep):
         fitness.check_keep(keep, 10)
 
 
-GOOD = {"alpha": 0.5, "tolerance": 0.01, "max_iterations": 100, "power": 1.0, "ranking": "signed"}
+GOOD = {
+    "alpha": 0.5,
+    "tolerance": 0.01,
+    "max_iterations": 100,
+    "power": 1.0,
+    "ranking": "signed",
+    "fitness": "deletion",
+}
 
 
 @pytest.mark.parametrize(
@@ -343,6 +435,10 @@ GOOD = {"alpha": 0.5, "tolerance": 0.01, "max_iterations": 100, "power": 1.0, "r
         *[("power", v, "power must be a number") for v in (-1, math.nan, "2")],
         ("power", math.inf, "power must be finite, got inf; keep=1"),
         ("ranking", "abs", "ranking must be one of .'signed', 'absolute'., got 'abs'"),
+        *[
+            ("fitness", v, "fitness must be one of .'deletion', 'insertion', 'both'., got")
+            for v in ("Deletion", None, ["both"])
+        ],
     ],
 )
 def test_settings_are_checked(name, value, match):

@@ -103,6 +103,70 @@ def test_weighted_gradients_are_the_equations(given, settings, own):
         assert weights[weights > 0].unique().numel() > 1  # or nothing was tested
 
 
+@pytest.mark.parametrize("multiply", [True, False])
+@pytest.mark.parametrize(
+    "settings", [{}, {"power": 0.0}, {"power": 2.0}, {"keep": 3}, {"keep": 2, "power": 0.0}], ids=str
+)
+def test_normalised_maps_are_averaged_complete(given, settings, multiply):
+    """Maps divided by their L1 norm, weighted, and brought back to a sum by one factor per example."""
+    x, references = given
+    single = maps(rising, x, references, multiply=multiply)
+    norms = single.abs().sum(-1, keepdim=True)
+    _, weights = literal(rising, x, references, multiply=multiply, **{"power": 1.0, **settings})
+    shape = (weights.unsqueeze(-1) * single / norms).sum(1)
+    factor = 1 / (weights.unsqueeze(-1) / norms).sum(1)
+    found, delta, own = WeightedGradients(rising, multiply).attribute(
+        x, references, normalise_maps=True, return_weights=True, return_convergence_delta=True, **settings
+    )
+    torch.testing.assert_close(found, factor * shape)
+    torch.testing.assert_close(own.sum(1), torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(found, (own.unsqueeze(-1) * single).sum(1))
+    expected = rising(x) - torch.stack([own[:, k] * rising(r[None]) for k, r in enumerate(references)]).sum(0)
+    torch.testing.assert_close(delta, maps(rising, x, references).mul(own.unsqueeze(-1)).sum((1, 2)) - expected)
+    assert not torch.allclose(own, weights)
+
+
+@pytest.mark.parametrize("how", [{"n_steps": "auto"}, {"n_steps": 9, "method": "adaptive"}, {"n_steps": 9}], ids=str)
+def test_normalised_maps_of_any_points(given, how):
+    x, references = given
+    _, weights = WeightedGradients(rising).attribute(x, references, return_weights=True, normalise_maps=True, **how)
+    _, without = WeightedGradients(rising).attribute(x, references, return_weights=True, **how)
+    norms = maps(rising, x, references).abs().sum(-1)
+    expected = without / norms
+    torch.testing.assert_close(weights, expected / expected.sum(1, keepdim=True), rtol=0.05, atol=0.02)
+
+
+def test_normalised_maps_with_a_baseline_that_is_the_input_itself(draw):
+    x = positive(draw, 2, 8)
+    references = torch.stack([x, positive(draw, 2, 8, seed=1), positive(draw, 2, 8, seed=2)], 1)
+    found, weights = WeightedGradients(rising).attribute(
+        x, references, return_weights=True, normalise_maps=True, power=0
+    )
+    assert (weights[:, 0] == 0).all() and torch.isfinite(found).all() and (weights[:, 1:] > 0).all()
+    same, weights = WeightedGradients(rising).attribute(x, x.unsqueeze(1), return_weights=True, normalise_maps=True)
+    assert (weights == 1).all() and (same == 0).all()
+
+
+@pytest.mark.parametrize("fitness_name", ["insertion", "both"])
+def test_weights_follow_the_fitness_that_is_asked_for(given, fitness_name):
+    x, references = given
+    how = {"fitness": fitness_name, "neutral": [0.0, 0.05]}
+    method = WeightedGradients(rising)
+    found, weights = method.attribute(x, references, return_weights=True, keep=3, **how)
+    distances = method.fitness(x, references, **how)
+    kept = torch.zeros(3, 5, dtype=torch.bool).scatter_(1, fitness.kept_baselines(distances, 3), True)
+    expected = (1 / distances) * kept
+    torch.testing.assert_close(weights, expected / expected.sum(1, keepdim=True))
+    torch.testing.assert_close(found, (weights.unsqueeze(-1) * maps(rising, x, references)).sum(1))
+    _, plain = method.attribute(x, references, return_weights=True, keep=3)
+    assert not torch.allclose(weights, plain)
+
+
+def test_an_empty_list_of_neutrals(given):
+    with pytest.raises(ValueError, match="neutral is an empty list; give at least one"):
+        WeightedGradients(rising).attribute(*given, neutral=[])
+
+
 def test_without_the_product_maps_are_ranked_and_averaged_so(given):
     x, references = given
     expected, weights = literal(rising, x, references, multiply=False)
