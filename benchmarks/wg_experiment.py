@@ -19,7 +19,6 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,16 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-import captum_wg
-import quantus_ext
 from benchmarks import coco, pictures, wg_judges, wg_methods
 from benchmarks.errors import BenchmarkError
+from benchmarks.faults import one_line, raise_if_of_the_run
 from benchmarks.gpus import own_device
 from benchmarks.networks import Network, load_network
 from benchmarks.pictures import Pictures, Unreadable
 from benchmarks.randomness import seeded
 from benchmarks.store import Key, Store
-from captum_wg import ExpectedGradients
+from benchmarks.versions import versions
+from captum_wg import ExpectedGradients, GradientVariance
 from captum_wg import fitness as fit
 from captum_wg.baselines import compose, constant, gaussian, gaussian_blur, uniform
 from captum_wg.gradients import Problem, input_gradients
@@ -51,6 +50,8 @@ USED, REFERENCE, UNREADABLE, MISCLASSIFIED = "used", "a reference image", "unrea
 EMPTY_MASK, NO_MASK = "the mask is empty after the crop", "no mask"
 
 Baselines = Callable[[Tensor], Any]
+# The keys of a method's maps, of their D_alpha and of those it screens by, where it needs them.
+Sources = tuple[Key, Key | None, Key | None]
 Masks = Callable[[int, int], tuple[np.ndarray | None, str]]
 
 # Settings that say where things are or how they are computed, but not what.
@@ -222,7 +223,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "device": ready.device.type,
         "weights": ready.network.checksum(),
         "photographs": ready.pictures.checksum(),
-        "versions": _versions(),
+        "versions": versions(_SOURCES),
     }
 
 
@@ -254,8 +255,8 @@ def maps(experiment: Experiment, images: Sequence[Chosen], points: str) -> pd.Da
         try:
             found, problem = baseline_maps(ready, ready.input(image), image.label, points), ""
         except Exception as error:
-            _raise_if_not_the_images_fault(error)
-            found, problem = np.empty(0, np.float32), _one_line(error)
+            raise_if_of_the_run(error)
+            found, problem = np.empty(0, np.float32), one_line(error)
         rows.append(
             {
                 "name": image.name,
@@ -294,6 +295,29 @@ def baseline_maps(ready: Bench, x: Tensor, label: int, points: str, model: nn.Mo
     return found.cpu().numpy()
 
 
+def path_variance(ready: Bench, x: Tensor, label: int) -> np.ndarray:
+    """For each baseline (K,) the variance of its map taken from one uniformly random point, summed over all elements.
+
+    The variance of (x - x'_k) g along the path, estimated from n_steps random points.
+    """
+    experiment = ready.experiment
+    baselines = ready.baselines_of(x)
+    own = baselines[0] if baselines.ndim == 5 else baselines
+    spread = GradientVariance(ready.network.model).attribute(
+        x.expand_as(own),
+        own[:, None],
+        target=label,
+        n_samples=experiment.n_steps,
+        sampler="segments",
+        radius=float("inf"),
+        generator=experiment.seed,
+        internal_batch_size=experiment.batch,
+    )
+    # The measure divides by the number of points.
+    unbiased = experiment.n_steps / max(1, experiment.n_steps - 1)
+    return ((x - own).square() * spread).double().sum((1, 2, 3)).cpu().numpy() * unbiased
+
+
 def fitness(
     experiment: Experiment, store: Store, maps_key: Key, images: Sequence[Chosen], by: wg_methods.Fitness
 ) -> pd.DataFrame:
@@ -307,10 +331,10 @@ def fitness(
         x, problem, distances = ready.input(image), row["problem"], np.empty(0)
         if not problem:
             try:
-                distances = baseline_fitness(ready, x, image.label, _stored_maps(row), by)
+                distances = baseline_fitness(ready, x, image.label, stored_maps(row), by)
             except Exception as error:
-                _raise_if_not_the_images_fault(error)
-                problem = _one_line(error)
+                raise_if_of_the_run(error)
+                problem = one_line(error)
         rows.append(
             {
                 "name": image.name,
@@ -349,18 +373,14 @@ def baseline_fitness(
 def scores(
     experiment: Experiment,
     store: Store,
-    maps_key: Key,
-    fitness_key: Key | None,
+    sources: Sources,
     images: Sequence[Chosen],
     method: str,
     judge: str,
 ) -> pd.DataFrame:
-    """The score of a method's map by a judge for each image: name, score, problem; NaN where there is a problem.
-
-    fitness_key: None for a method that needs no fitness.
-    """
+    """The score of a method's map by a judge for each image: name, score, problem; NaN where there is a problem."""
     ready = bench(experiment)
-    made_of = stored_rows(store, maps_key, fitness_key)
+    made_of = stored_rows(store, sources)
     judged_by = wg_judges.available(experiment.levels, experiment.ranking, experiment.batch, ready.network.classes)[
         judge
     ]
@@ -384,31 +404,43 @@ def scores(
                         explanation(ready, method, image.name),
                     )
             except Exception as error:
-                _raise_if_not_the_images_fault(error)
-                problem = _one_line(error)
+                raise_if_of_the_run(error)
+                problem = one_line(error)
         rows.append({"name": image.name, "score": score, "problem": problem})
     return pd.DataFrame(rows).astype({"name": str, "score": float, "problem": str})
 
 
-def stored_rows(store: Store, maps_key: Key, fitness_key: Key | None) -> list[dict[str, Any]]:
-    """What methods are made of, for each image of a chunk: name, maps, shape, distances, problem."""
+def sources(method: wg_methods.Method, chunk: str) -> Sources:
+    """Where that is which a method is made of, for a chunk of images."""
+    fitness = tuple(
+        ("fitness", points, method.fitness.name, chunk) if needed else None
+        for points, needed in ((method.points, method.needs_fitness), (method.screening, bool(method.screening)))
+    )
+    return ("maps", method.points, chunk), *fitness
+
+
+def stored_rows(store: Store, sources: Sources) -> list[dict[str, Any]]:
+    """What a method is made of, for each image of a chunk: name, maps, shape, distances, screening, problem."""
+    maps_key, *fitness_keys = sources
     made_of = store.read(maps_key)
-    if fitness_key is None:
-        made_of["distances"] = [np.empty(0)] * len(made_of)
-    else:
-        fitted = store.read(fitness_key)
-        made_of["distances"], made_of["problem"] = fitted["distances"], fitted["problem"]
+    for column, key in zip(("distances", "screening"), fitness_keys, strict=True):
+        if key is None:
+            made_of[column] = [None] * len(made_of)
+        else:
+            fitted = store.read(key)
+            made_of[column] = fitted["distances"]
+            made_of["problem"] = made_of["problem"].where(made_of["problem"] != "", fitted["problem"])
     return made_of.to_dict("records")
 
 
 def method_map(experiment: Experiment, method: str, x: Tensor, row: Mapping[str, Any]) -> np.ndarray:
     """A method's map (C, H, W) of an image x, from its row of `stored_rows`."""
-    return experiment.method(method).map(
-        x, _stored_maps(row), np.asarray(row["distances"]), _generator(experiment, method, row["name"])
-    )
+    generator = _generator(experiment, method, row["name"])
+    return experiment.method(method).map(x, stored_maps(row), row["distances"], generator, row["screening"])
 
 
-def _stored_maps(row: Mapping[str, Any]) -> np.ndarray:
+def stored_maps(row: Mapping[str, Any]) -> np.ndarray:
+    """The maps (K, C, H, W) of a row of `stored_rows`."""
     return np.frombuffer(row["maps"], np.float32).reshape(row["shape"])
 
 
@@ -424,13 +456,16 @@ def explanation(ready: Bench, method: str, name: str) -> Callable[..., np.ndarra
         made = []
         for x, label in zip(inputs, targets, strict=True):
             tensor = torch.as_tensor(x, dtype=torch.float32)
-            found, distances = np.empty(0), np.empty(0)
+            found, distances, screening = np.empty(0), np.empty(0), None
             if not by.control:  # of which no network is asked
                 row = tensor[None].to(ready.device)
                 found = baseline_maps(ready, row, int(label), by.points, model)
                 if by.needs_fitness:
                     distances = baseline_fitness(ready, row, int(label), found, by.fitness, model)
-            made.append(by.map(tensor, found, distances, generator))
+                if by.screening:
+                    coarse = baseline_maps(ready, row, int(label), by.screening, model)
+                    screening = baseline_fitness(ready, row, int(label), coarse, by.fitness, model)
+            made.append(by.map(tensor, found, distances, generator, screening))
         return np.stack(made)
 
     return explain
@@ -538,29 +573,3 @@ def _generated(experiment: Experiment, network: Network) -> Baselines:
     if k < 3:
         raise BenchmarkError(f"--baselines published is white, black and noise: at least 3 are needed, got {k}")
     return compose(constant(white, black), uniform(k - 2, black, white, generator=seed))
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("torch", "torchvision", "captum", "quantus", "numpy", "scipy", "pillow", "captum-wg"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    digest = hashlib.sha256()
-    folders = (Path(str(module.__file__)).parent for module in (captum_wg, quantus_ext))
-    here = Path(__file__).parent
-    for path in [*(path for folder in folders for path in sorted(folder.glob("*.py"))), *(here / n for n in _SOURCES)]:
-        digest.update(path.read_bytes())
-    # The version number does not change with every change of the code.
-    found["source"] = digest.hexdigest()[:16]
-    return found
-
-
-def _raise_if_not_the_images_fault(error: Exception) -> None:
-    if isinstance(error, BenchmarkError | OSError | MemoryError | torch.OutOfMemoryError | ImportError):
-        raise error
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"[:500]

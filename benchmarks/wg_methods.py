@@ -19,12 +19,15 @@ The weightings take words, joined by "-", that say how they differ from the expe
     neutral=corners+blur           D by other removals; of several their geometric mean
     deletion, insertion, both      D by removing, by restoring, or the geometric mean of both
     steps5, random1                maps of 5 quadrature points, or of one random point (the published code), a path
+    pool20                         of the first 20 baselines alone
+    screened3                      with keep: the kept are chosen by maps of 3 points
 
 so that WeightedGradients-both-neutral=corners+blur-normalised is one of them.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -78,6 +81,8 @@ class Method:
         points: of its maps: "stepsN" or "randomN".
         fitness: what its weights follow from.
         power, keep: of a weighting: the exponent of 1/D, and how many baselines are kept (None: all).
+        pool: how many baselines there are to choose from, the first ones.
+        screening: of the maps by which the kept are chosen; "": the full maps.
         normalised: whether the maps are divided by their L1 norms.
         shuffled: whether the weights change places at random.
         control: "", or the name of a map that no network is asked for.
@@ -88,6 +93,8 @@ class Method:
     fitness: Fitness
     power: float = 1.0
     keep: int | None = None
+    pool: int | None = None
+    screening: str = ""
     normalised: bool = False
     shuffled: bool = False
     control: str = ""
@@ -96,7 +103,14 @@ class Method:
     def needs_fitness(self) -> bool:
         return not self.control and (self.power > 0 or self.keep is not None)
 
-    def map(self, x: Tensor, maps: np.ndarray, distances: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    def map(
+        self,
+        x: Tensor,
+        maps: np.ndarray,
+        distances: np.ndarray,
+        generator: np.random.Generator,
+        screening: np.ndarray | None = None,
+    ) -> np.ndarray:
         """The map (C, H, W), float32, of one image.
 
         Args:
@@ -104,12 +118,14 @@ class Method:
             maps: the map of each baseline (K, C, H, W).
             distances: the D_alpha (K,) of each; of no meaning to a method that needs no fitness.
             generator: of the methods that draw.
+            screening: the D_alpha (K,) of the maps by which the kept are chosen.
         """
         if self.control == "Random":
             return generator.random(x.shape, dtype=np.float32)
         if self.control == "EdgeDetector":
             return edges(x).numpy()
-        weights = self.weights(distances) if self.needs_fitness else np.full(len(maps), 1 / len(maps))
+        maps = maps[: self.pool]
+        weights = self.weights(distances, screening) if self.needs_fitness else np.full(len(maps), 1 / len(maps))
         if self.shuffled:
             weights = generator.permutation(weights)
         if self.normalised:
@@ -120,15 +136,32 @@ class Method:
             total += weight * own
         return total.astype(np.float32)
 
-    def weights(self, distances: np.ndarray) -> np.ndarray:
-        """The weights (K,), float64, before any shuffling and norms; they sum to 1."""
-        d = torch.from_numpy(np.array(distances))[None]
+    def weights(self, distances: np.ndarray, screening: np.ndarray | None = None) -> np.ndarray:
+        """The weights of the pool, float64, before any shuffling and norms; they sum to 1."""
+        d = torch.from_numpy(np.array(distances[: self.pool]))[None]
         weights = fit.weights(d, self.power)
         if self.keep is not None and self.keep < d.shape[1]:
-            kept = fit.kept_baselines(d, self.keep)
+            by = d if screening is None else torch.from_numpy(np.array(screening[: self.pool]))[None]
+            kept = fit.kept_baselines(by, self.keep)
             weights = torch.zeros_like(weights).scatter_(1, kept, weights.gather(1, kept))
             weights = weights / weights.sum(1, keepdim=True)
         return weights[0].numpy()
+
+    def evaluations(self, n_baselines: int, n_features: int) -> tuple[int, int]:
+        """The gradients, and the most forwards of the fitness, that `WeightedGradients` takes for one image."""
+        pool, points = self.pool or n_baselines, _number(self.points)
+        if self.control:
+            return 0, 0
+        searches = len(self.fitness.neutrals) * len(fit.FITNESSES[self.fitness.kind])
+        per_map = searches * math.ceil(math.log2(n_features + 1))
+        kept = min(self.keep or pool, pool)
+        if not self.screening:
+            return pool * points, (pool * per_map if self.needs_fitness else 0)
+        return pool * _number(self.screening) + kept * points, (pool + kept * (kept > 1)) * per_map
+
+
+def _number(points: str) -> int:
+    return int(points.lstrip("abcdefghijklmnopqrstuvwxyz"))
 
 
 def method(name: str, n_baselines: int, n_steps: int, fitness: Fitness | None = None) -> Method:
@@ -154,8 +187,13 @@ def method(name: str, n_baselines: int, n_steps: int, fitness: Fitness | None = 
         raise BenchmarkError(f"unknown method {name!r}; known are {EG}, {WG} and the controls {', '.join(CONTROLS)}")
     for word in words:
         found = _changed(found, word, base)
-    if found.keep is not None and not 1 <= found.keep <= n_baselines:
-        raise BenchmarkError(f"{name} keeps {found.keep} baselines, but there are {n_baselines}")
+    pool = n_baselines if found.pool is None else found.pool
+    if not 1 <= pool <= n_baselines:
+        raise BenchmarkError(f"{name} chooses from {pool} baselines, but there are {n_baselines}")
+    if found.keep is not None and not 1 <= found.keep <= pool:
+        raise BenchmarkError(f"{name} keeps {found.keep} baselines, but there are {pool}")
+    if found.screening and found.keep is None:
+        raise BenchmarkError(f"{name}: screening chooses which baselines to keep; add keepN")
     return found
 
 
@@ -167,11 +205,15 @@ def _changed(method: Method, word: str, base: str) -> Method:
         return replace(method, points=f"{key}{int(value)}")
     if word == "normalised":
         return replace(method, normalised=True)
+    if key == "pool" and whole:
+        return replace(method, pool=int(value))
     if base != EG:
         if key == "power" and number:
             return replace(method, power=float(value))
         if key == "keep" and whole:
             return replace(method, keep=int(value))
+        if key == "screened" and whole and int(value) > 0:
+            return replace(method, screening=f"steps{int(value)}")
         if key == "alpha" and number and 0 < float(value) < 1:
             return replace(method, fitness=replace(own, alpha=float(value)))
         if word in RANKINGS:
@@ -180,11 +222,10 @@ def _changed(method: Method, word: str, base: str) -> Method:
             return replace(method, fitness=replace(own, kind=word))
         if key == "neutral" and all(one in NEUTRALS for one in value.split("+")):
             return replace(method, fitness=replace(own, neutrals=tuple(value.split("+"))))
-    known = "stepsN, randomN, normalised"
+    known = "stepsN, randomN, poolN, normalised"
     if base != EG:
-        known += (
-            f", powerP, keepN, alphaA, {', '.join((*RANKINGS, *fit.FITNESSES))}, neutral=A+B (of {', '.join(NEUTRALS)})"
-        )
+        kinds = ", ".join((*RANKINGS, *fit.FITNESSES))
+        known += f", powerP, keepN, screenedN, alphaA, {kinds}, neutral=A+B (of {', '.join(NEUTRALS)})"
     raise BenchmarkError(f"{method.name}: {word!r} says nothing of {base}; known are {known}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks import wg_experiment, wg_methods
+from benchmarks import wg_ablations, wg_experiment, wg_methods, wg_run
 from benchmarks.store import write_atomically
 from benchmarks.wg_experiment import Chosen
 from benchmarks.wg_judges import FITTED, Judge
@@ -24,13 +23,16 @@ from benchmarks.wg_statistics import comparison_table, mean_interval
 from captum_wg import visualization
 
 if TYPE_CHECKING:
-    from benchmarks.wg_tables import Part
-
-# Settings that say how a run is carried out: the tables do not depend on them, and don't name them.
-_HOW = ("out", "jobs", "backend", "address", "chunk")
+    from benchmarks.wg_run import Part
 
 
-def write(settings: argparse.Namespace, parts: Sequence[Part], judges: Sequence[Judge], keep: int) -> str:
+def write(
+    settings: argparse.Namespace,
+    parts: Sequence[Part],
+    judges: Sequence[Judge],
+    keep: int,
+    ablations: Sequence[wg_ablations.Row] = (),
+) -> str:
     """Write all files into --out; returns the tables as text.
 
     Raises:
@@ -42,6 +44,7 @@ def write(settings: argparse.Namespace, parts: Sequence[Part], judges: Sequence[
     first = comparison_table(scores, [(EG, WG), *((EG, name) for name in settings.controls)], directions, settings.seed)
     second = comparison_table(scores, [(WG, kept(keep))], directions, settings.seed)
     curves = removal_curves(scores, judges, settings.n_baselines, settings.seed)
+    third = wg_ablations.table(scores, ablations, directions, settings.seed) if ablations else None
     data = _data(parts[0])
     blocks = [
         f"# Expected and weighted gradients: {data}",
@@ -52,27 +55,18 @@ def write(settings: argparse.Namespace, parts: Sequence[Part], judges: Sequence[
         comparison_text(second, directions),
         "## Figure 2: the least fit baselines removed",
         curves_text(curves),
+        *_ablations(third),
         "Notes:\n\n" + "\n".join(f"- {note}" for note in notes(settings, parts, judges, scores)),
     ]
     text = "\n\n".join(blocks) + "\n"
-    for name, table in (("table1", first), ("table2", second), ("figure2", curves), ("scores", scores)):
+    tables = {"table1": first, "table2": second, "figure2": curves, "scores": scores}
+    for name, table in (tables if third is None else {**tables, "table3": third}).items():
         stamped = table.assign(data=data, seed=settings.seed)
         write_atomically(folder / f"{name}.csv", stamped.to_csv(index=False).encode())
     _save(draw_curves(curves), folder / "figure2.png")
     _save(draw_maps(settings, parts, keep), folder / "figure1.png")
     write_atomically(folder / "tables.md", text.encode())
     return text
-
-
-def command(settings: argparse.Namespace) -> str:
-    """The command that gives the same tables, with whatever --out and workers."""
-    words = ["python", "-m", "benchmarks.wg_tables"]
-    for name, value in vars(settings).items():
-        if name in _HOW or value is None or (value == [] and name != "controls"):
-            continue
-        values = value if isinstance(value, list) else [value]
-        words += [f"--{name.replace('_', '-')}", *map(str, values)]
-    return shlex.join(words)
 
 
 def heading(settings: argparse.Namespace, parts: Sequence[Part]) -> str:
@@ -90,7 +84,7 @@ def heading(settings: argparse.Namespace, parts: Sequence[Part]) -> str:
     return (
         ". ".join(lines) + f". {settings.n_baselines} baselines ({settings.baselines}) x {settings.n_steps} steps, "
         f"alpha {settings.alpha:g}, neutral {settings.neutral}, {settings.ranking} ranking, {settings.levels} levels, "
-        f"seed {settings.seed}.\n\n    {command(settings)}"
+        f"seed {settings.seed}.\n\n    {wg_run.command(settings, 'wg_tables')}"
     )
 
 
@@ -123,6 +117,12 @@ def comparison_text(table: pd.DataFrame, directions: dict[str, bool]) -> str:
         }
     )
     return text.to_markdown(index=False, disable_numparse=True)
+
+
+def _ablations(table: pd.DataFrame | None) -> list[str]:
+    if table is None:
+        return []
+    return ["## Table 3: one setting at a time", wg_ablations.MEANING, wg_ablations.text(table)]
 
 
 def removal_curves(scores: pd.DataFrame, judges: Sequence[Judge], n_baselines: int, seed: int) -> pd.DataFrame:
@@ -252,7 +252,8 @@ def _data(part: Part) -> str:
 def _made_of(part: Part, method: str, image: Chosen) -> dict[str, Any]:
     for name, images in part.chunks:
         if image in images:
-            return wg_experiment.stored_rows(part.store, *part.keys(method, name))[images.index(image)]
+            sources = wg_experiment.sources(part.experiment.method(method), name)
+            return wg_experiment.stored_rows(part.store, sources)[images.index(image)]
     raise ValueError(f"{image.name} is in no chunk")
 
 

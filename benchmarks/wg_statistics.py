@@ -106,11 +106,12 @@ def _row(wide: pd.DataFrame, reference: str, method: str, higher: bool, seed: in
         "low": low,
         "high": high,
         "t_p": found.p,
-        "wilcoxon_p": _wilcoxon(a, b),
+        "wilcoxon_p": wilcoxon(a, b),
     }
 
 
-def _wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
+def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
+    """The two-sided p-value of Wilcoxon's signed ranks of b - a; NaN if all are equal."""
     if not np.any(a != b):
         return float("nan")
     with warnings.catch_warnings():

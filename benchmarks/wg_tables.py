@@ -12,198 +12,16 @@ does only what is new.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import math
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from benchmarks import wg_experiment, wg_judges, wg_methods, wg_report
+from benchmarks import wg_ablations, wg_judges, wg_methods, wg_report, wg_run
 from benchmarks.command_line import integer_from
 from benchmarks.errors import BenchmarkError
-from benchmarks.gpus import EACH
-from benchmarks.runner import BACKENDS, Cell, Engine, Runner
-from benchmarks.store import Key, Store, open_store
-from benchmarks.wg_experiment import Chosen, Experiment
 from benchmarks.wg_judges import Judge
 
-# Photographs looked at in one cell. Part of the cells' names, so a change of it makes them anew.
-PREDICTIONS = 64
 # Figure 2 of the paper removes up to this many baselines.
 REMOVED = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Selection:
-    """The images that count, in their order, and what became of all that were tried.
-
-    Attributes:
-        statuses: how many photographs of each status; see `wg_experiment`.
-        unreadable: why, for each that could not be decoded.
-    """
-
-    images: tuple[Chosen, ...]
-    statuses: dict[str, int]
-    unreadable: tuple[str, ...]
-
-    @property
-    def tried(self) -> int:
-        return sum(self.statuses.values())
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """One model's results: its scores, image by image, and what the report shows besides.
-
-    Attributes:
-        chunks: the images of a cell, by the last part of its key.
-        scores: the columns model, method, judge, image, score, problem.
-        fitness: what D_alpha was taken of (the maps' points) and how.
-    """
-
-    experiment: Experiment
-    store: Store
-    selection: Selection
-    chunks: tuple[tuple[str, tuple[Chosen, ...]], ...]
-    scores: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
-    fitness: tuple[tuple[str, wg_methods.Fitness], ...] = ()
-
-    def keys(self, name: str, images: str) -> tuple[Key, Key | None]:
-        """Where the maps and the D_alpha of a method are, for a chunk of images; no D_alpha if it needs none."""
-        method = self.experiment.method(name)
-        fitness = ("fitness", method.points, method.fitness.name, images) if method.needs_fitness else None
-        return ("maps", method.points, images), fitness
-
-    def hopeless(self) -> int:
-        """Images for which no baseline's removal reaches alpha f(x) by some way of taking D_alpha, so that all its
-        weights are equal."""
-        found: set[str] = set()
-        for points, by in self.fitness:
-            for images, _ in self.chunks:
-                for row in self.store.read(("fitness", points, by.name, images)).itertuples():
-                    distances = np.asarray(row.distances)
-                    if len(distances) > 1 and np.all(distances == row.features):
-                        found.add(str(row.name))
-        return len(found)
-
-
-def select(experiment: Experiment, store: Store, runner: Runner, count: int | None) -> Selection:
-    """The first `count` images that count, or all (None), in the order that the seed gives.
-
-    Raises:
-        BenchmarkError: none does.
-    """
-    places = wg_experiment.order(experiment)
-    parts: list[pd.DataFrame] = []
-    start = used = 0
-    while start < len(places) and (count is None or used < count):
-        # As many as are likely to do, so that all workers have something to look at.
-        rate = max(0.1, used / start) if start else 0.7
-        wanted = len(places) - start if count is None else math.ceil((count - used) / rate)
-        stop = min(len(places), start + PREDICTIONS * math.ceil(wanted / PREDICTIONS))
-        cells = [
-            Cell(
-                ("predictions", f"{first:07d}-{min(first + PREDICTIONS, len(places)):07d}"),
-                wg_experiment.predictions,
-                (experiment, tuple(places[first : first + PREDICTIONS])),
-            )
-            for first in range(start, stop, PREDICTIONS)
-        ]
-        runner.run(store, cells, f"{experiment.model}: predictions")
-        parts.append(store.read_all([cell.key for cell in cells]))
-        used += int((parts[-1]["status"] == wg_experiment.USED).sum())
-        start = stop
-    looked_at = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"status": []})
-    counts = (looked_at["status"] == wg_experiment.USED).cumsum()
-    if not used:
-        found = ", ".join(f"{n} {status}" for status, n in _short_statuses(looked_at["status"]).items())
-        raise BenchmarkError(
-            f"no image of {len(looked_at)} counts for {experiment.model} ({found}); check that the labels and the "
-            f"weights belong to these data"
-        )
-    if count is not None and used > count:
-        looked_at = looked_at[: int(np.searchsorted(counts, count)) + 1]
-    chosen = looked_at[looked_at["status"] == wg_experiment.USED]
-    return Selection(
-        tuple(
-            Chosen(int(row.position), str(row.name_), int(row.crc), int(row.predicted))
-            for row in chosen.rename(columns={"name": "name_"}).itertuples()
-        ),
-        _short_statuses(looked_at["status"]),
-        tuple(text for text in looked_at["status"] if text.startswith(wg_experiment.UNREADABLE)),
-    )
-
-
-def evaluate(
-    experiment: Experiment,
-    store: Store,
-    runner: Runner,
-    *,
-    images: int | None,
-    chunk: int,
-    judged: Sequence[tuple[str, str]],
-) -> Part:
-    """All results of one model: the images, their maps, and each method's scores by each judge.
-
-    Args:
-        images: how many, None: all that count.
-        chunk: how many in a cell.
-        judged: (method, judge).
-    """
-    selection = select(experiment, store, runner, images)
-    chunks = tuple(
-        (f"{i:06d}-{min(i + chunk, len(selection.images)):06d}", selection.images[i : i + chunk])
-        for i in range(0, len(selection.images), chunk)
-    )
-    part = Part(experiment, store, selection, chunks)
-    methods = [experiment.method(name) for name in dict.fromkeys(name for name, _ in judged)]
-    points = dict.fromkeys(method.points for method in methods)
-    label = experiment.model
-    runner.run(
-        store,
-        [
-            Cell(("maps", name, images), wg_experiment.maps, (experiment, chosen, name))
-            for name in points
-            for images, chosen in chunks
-        ],
-        f"{label}: maps",
-    )
-    fitness = dict.fromkeys((m.points, m.fitness) for m in methods if m.needs_fitness)
-    runner.run(
-        store,
-        [
-            Cell(
-                ("fitness", name, by.name, images),
-                wg_experiment.fitness,
-                (experiment, store, ("maps", name, images), chosen, by),
-            )
-            for name, by in fitness
-            for images, chosen in chunks
-        ],
-        f"{label}: fitness",
-    )
-    cells = [
-        Cell(
-            ("scores", method, judge, images),
-            wg_experiment.scores,
-            (experiment, store, *part.keys(method, images), chosen, method, judge),
-        )
-        for method, judge in judged
-        for images, chosen in chunks
-    ]
-    runner.run(store, cells, f"{label}: scores")
-    tables = []
-    for cell in cells:
-        _, method, judge, _ = cell.key
-        tables.append(store.read(cell.key).assign(model=label, method=method, judge=judge))
-    scores = pd.concat(tables, ignore_index=True).rename(columns={"name": "image"})
-    columns = ["model", "judge", "method", "image", "score", "problem"]
-    return dataclasses.replace(part, scores=scores[columns], fitness=tuple(fitness))
 
 
 def judged_methods(
@@ -219,32 +37,13 @@ def judged_methods(
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's settings."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.wg_tables",
-        description="Expected against weighted gradients: tables 1 and 2 and figures 1 and 2 of Duc et al. (2025).",
+    parser = wg_run.options(
+        "python -m benchmarks.wg_tables",
+        "Expected against weighted gradients: tables 1 and 2 and figures 1 and 2 of Duc et al. (2025).",
+        out="results/wg",
     )
-    default = Experiment("", "cifar10", "")
     add = parser.add_argument
-    add("--data", choices=wg_experiment.DATA, required=True, help="what the photographs are")
-    add("--root", required=True, help="their folder: train/ and test/, class folders or files, images/ of COCO")
-    add("--labels", help="imagenet: csv with the columns file and class_index, instead of class folders")
-    add("--instances", help="coco: the annotations (ROOT/instances.json)")
-    add("--images-dir", help="coco: the photographs (ROOT/images)")
-    add("--masks", help="folder of masks (NAME.png for a photograph NAME.jpg), for the overlap")
-    add("--models", nargs="+", required=True, metavar="NAME", help="torchvision's names, efficientnet_lite0, ...")
-    add("--weights", nargs="+", default=[], metavar="NAME=FILE", help="state_dicts instead of the default weights")
-    add("--resize", type=integer_from(1), help="shorter side, other than the weights ask for")
-    add("--crop", type=integer_from(1), help="side of the central square, other than the weights ask for")
-    add("--images", type=integer_from(0), default=100, help="correctly classified images; 0: all (%(default)s)")
-    add("--baselines", choices=wg_experiment.BASELINES, default=default.baselines, help="(%(default)s)")
-    add("--references", help="folder of reference images (training images, or photographs of the data themselves)")
-    add("--n-baselines", type=integer_from(2), default=default.n_baselines, help="(%(default)s)")
-    add("--n-steps", type=integer_from(1), default=default.n_steps, help="points on each path (%(default)s)")
     add("--keep", type=integer_from(1), help="baselines that filtered WG keeps (half of them)")
-    add("--alpha", type=_share, default=default.alpha, help="of D_alpha (%(default)s)")
-    add("--neutral", choices=wg_methods.NEUTRALS, default=default.neutral, help="of D_alpha (%(default)s)")
-    add("--ranking", choices=("signed", "absolute"), default=default.ranking, help="of pixels (%(default)s)")
-    add("--levels", type=integer_from(1), default=default.levels, help="of the judges' curves (%(default)s)")
     add(
         "--judges",
         nargs="+",
@@ -258,15 +57,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=list(wg_methods.CONTROLS),
         help="rows beside EG and WG, also WeightedGradients-power2, -keep3",
     )
-    add("--seed", type=integer_from(0), default=default.seed, help="of everything that is drawn (%(default)s)")
     add("--maps", type=integer_from(1), default=1, help="images of figure 1 for each model (%(default)s)")
-    add("--out", type=Path, default=Path("results/wg"), help="folder of tables and results (%(default)s)")
-    add("--jobs", type=integer_from(1), help="workers (1; of a cluster that is started: one for each core)")
-    add("--backend", choices=BACKENDS, default="local", help="processes here, a dask or a ray cluster (%(default)s)")
-    add("--address", help="of a running cluster, such as tcp://host:8786 (dask) or auto (ray)")
-    add("--device", default=default.device, help=f"cpu, cuda, cuda:0 or {EACH}, a GPU for each worker (%(default)s)")
-    add("--batch", type=integer_from(1), default=default.batch, help="images in one forward (%(default)s)")
-    add("--chunk", type=integer_from(1), default=8, help="images in one cell (%(default)s)")
+    add("--ablations", action="store_true", help="table 3: other powers, rankings, keeps, removals, alphas, steps, ...")
     return parser.parse_args(arguments)
 
 
@@ -290,70 +82,26 @@ def tables(settings: argparse.Namespace) -> None:
     keep = settings.keep or max(1, round(settings.n_baselines / 2))
     if keep > settings.n_baselines:
         raise BenchmarkError(f"--keep {keep} is more than the {settings.n_baselines} baselines")
+    rows = (
+        wg_ablations.rows(settings.n_baselines, settings.n_steps, settings.alpha, settings.neutral)
+        if settings.ablations
+        else []
+    )
     judged = judged_methods(judges, settings.n_baselines, keep, settings.controls)
+    judged += [pair for pair in wg_ablations.judged(rows, judges) if pair not in judged] if rows else []
     for name, _ in judged:
         # A wrong name is found before any work.
         wg_methods.method(name, settings.n_baselines, settings.n_steps)
-    try:
-        engine = Engine(settings.backend, settings.jobs, settings.address, gpus=settings.device.startswith("cuda"))
-    except ValueError as error:
-        raise BenchmarkError(str(error)) from error
-
-    parts = []
-    with Runner(engine) as runner:
-        for experiment in experiments(settings):
-            store = open_store(settings.out / "cells" / experiment.model, wg_experiment.describe(experiment))
-            part = evaluate(
-                experiment, store, runner, images=settings.images or None, chunk=settings.chunk, judged=judged
-            )
-            for text in part.selection.unreadable:
-                print(f"skipped, {text}", file=sys.stderr)
-            parts.append(part)
-    print(wg_report.write(settings, parts, judges, keep))
-
-
-def experiments(settings: argparse.Namespace) -> list[Experiment]:
-    """One for each model.
-
-    Raises:
-        BenchmarkError: weights for a model that is not asked for, a model named twice.
-    """
-    weights: dict[str, str] = {}
-    for text in settings.weights:
-        name, equals, file = text.partition("=")
-        if not equals and len(settings.models) == 1:
-            name, file = settings.models[0], text
-        if name not in settings.models or not file:
-            raise BenchmarkError(
-                f"--weights {text}: give NAME=FILE with a NAME of --models ({', '.join(settings.models)})"
-            )
-        weights[name] = file
-    if len(set(settings.models)) < len(settings.models):
-        raise BenchmarkError(f"--models names a model twice: {', '.join(settings.models)}")
-    given: dict[str, Any] = {
-        field.name: getattr(settings, field.name)
-        for field in dataclasses.fields(Experiment)
-        if field.name not in ("model", "weights")
-    }
-    for name in ("root", "labels", "instances", "images_dir", "masks", "references"):
-        given[name] = _full(given[name])
-    return [Experiment(model, weights=_full(weights.get(model)), **given) for model in settings.models]
-
-
-def _short_statuses(statuses: pd.Series) -> dict[str, int]:
-    return dict(Counter(status.partition(":")[0] for status in statuses))
-
-
-def _full(path: str | None) -> str | None:
-    # Workers may have another working directory.
-    return None if path is None else str(Path(path).absolute())
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {value}")
-    return value
+    parts = wg_run.run(
+        settings,
+        lambda experiment, store, runner: wg_run.evaluate(
+            experiment, store, runner, images=settings.images or None, chunk=settings.chunk, judged=judged
+        ),
+    )
+    for part in parts:
+        for text in part.selection.unreadable:
+            print(f"skipped, {text}", file=sys.stderr)
+    print(wg_report.write(settings, parts, judges, keep, rows))
 
 
 if __name__ == "__main__":

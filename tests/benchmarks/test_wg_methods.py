@@ -21,6 +21,21 @@ class Sharp(nn.Module):
         return 100 * self.model(x)
 
 
+class Counted(nn.Module):
+    """Counts the rows of the wrapped model's forwards, apart those that are differentiated."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.gradients, self.forwards = model, 0, 0
+
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            self.gradients += len(x)
+        else:
+            self.forwards += len(x)
+        return self.model(x)
+
+
 @pytest.fixture
 def net(tiny_model):
     return Sharp(tiny_model)
@@ -51,6 +66,40 @@ def test_a_weighting_of_the_maps_is_the_method_itself(name, options, made, net):
     x, y, references, *_ = made
     whole = WeightedGradients(net).attribute(x, references[None], target=y, n_steps=5, **options)[0].numpy()
     assert np.abs(of(name, made) - whole).max() <= 1e-6 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("power", [0, 1])
+def test_screening_in_a_pool_is_the_methods_own(made, net, power):
+    x, y, references, maps, distances = made
+    coarse = WeightedGradients(net).fitness(x, references[None], target=y, n_steps=1)[0].numpy()
+    name = f"{WG}-pool3-screened1-keep2-power{power}"
+    whole = (
+        WeightedGradients(net)
+        .attribute(x, references[None, :3], target=y, n_steps=5, keep=2, screening_steps=1, power=power)[0]
+        .numpy()
+    )
+    found = method(name, K, 5).map(x[0], maps, distances, np.random.default_rng(0), coarse)
+    assert np.abs(found - whole).max() <= 1e-6 * np.abs(whole).max()
+
+
+def test_evaluations_are_counted_as_they_are_taken(made, net):
+    x, y, references, *_ = made
+    counted = Counted(net)
+    for name, options in (
+        (EG, {"power": 0}),
+        (WG, {"tolerance": 0}),
+        (f"{WG}-pool3-keep1", {"keep": 1, "tolerance": 0}),
+        (f"{WG}-pool3-screened2-keep2", {"keep": 2, "screening_steps": 2, "tolerance": 0}),
+        (f"{WG}-both-neutral=corners+zero", {"fitness": "both", "neutral": ["corners", 0.0], "tolerance": 0}),
+    ):
+        by = method(name, K, 5)
+        counted.gradients = counted.forwards = 0
+        WeightedGradients(counted).attribute(x, references[None, : by.pool], target=y, n_steps=5, **options)
+        gradients, forwards = by.evaluations(K, 32 * 32)
+        assert counted.gradients == gradients
+        # f(x) besides, and a search may end early.
+        assert 0.3 * forwards <= counted.forwards - (forwards > 0) <= forwards
+    assert method("Random", K, 5).evaluations(K, 1024) == (0, 0)
 
 
 def test_shuffled_weights_are_the_same_weights(made):
@@ -114,7 +163,10 @@ def test_names_are_those_of_the_methods(name):
         (f"{WG}-steps0", "'steps0' says nothing"),
         (f"{WG}-neutral=corners+pink", "'neutral=corners.pink' says nothing of WeightedGradients"),
         (f"{WG}-", "'' says nothing"),
-        (f"{EG}-keep2", "'keep2' says nothing of ExpectedGradients; known are stepsN, randomN, normalised$"),
+        (f"{EG}-keep2", "'keep2' says nothing of ExpectedGradients; known are stepsN, randomN, poolN, normalised$"),
+        (f"{WG}-pool5", "chooses from 5 baselines, but there are 4"),
+        (f"{WG}-pool2-keep3", "keeps 3 baselines, but there are 2"),
+        (f"{WG}-screened3", "screening chooses which baselines to keep; add keepN"),
         ("Random-keep2", "unknown method 'Random-keep2'"),
         (kept(5), "keeps 5 baselines, but there are 4"),
         (kept(0), "keeps 0 baselines"),

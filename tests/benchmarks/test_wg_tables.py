@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torchvision.models import get_model
 
-from benchmarks import wg_experiment, wg_tables
+from benchmarks import wg_ablations, wg_experiment, wg_run, wg_tables
 from benchmarks.errors import BenchmarkError
 from benchmarks.networks import load_network
 from benchmarks.runner import Runner
@@ -237,14 +237,14 @@ def test_all_images_judges_and_masks(data, tmp_path, capsys):
         "InsertionAUC-noise",
         "OverlapAUC",
     }
-    assert (first["n"] == 12).all() and len(first) == 6
+    assert (first["n"] == 12).all() and len(first) == 8
 
 
 def test_reference_images_are_not_explained(data, tmp_path):
     out = tmp_path / "out"
     assert wg_tables.main(command(data, out, *SHORT, images=0)) == 0
     explained = set(pd.read_csv(out / "scores.csv")["image"])
-    experiment = wg_tables.experiments(wg_tables.parse(command(data, out, *SHORT)))[0]
+    experiment = wg_run.experiments(wg_tables.parse(command(data, out, *SHORT)))[0]
     ready = wg_experiment.bench(experiment)
     references = {ready.pictures.names[i] for i in ready.reference_positions}
     assert len(references) == 3 and not references & explained
@@ -274,16 +274,16 @@ def test_baselines_of_every_kind(kind, data):
 
 
 def test_an_image_that_changes_during_a_run_ends_it(data, tmp_path):
-    experiment = wg_tables.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
+    experiment = wg_run.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
     with pytest.raises(BenchmarkError, match=r"00\.png has changed since it was chosen"):
         wg_experiment.maps(experiment, [Chosen(0, "00.png", 123, 0)], "steps2")
 
 
 def test_an_image_without_a_map_has_a_reason_in_place_of_scores(data, tmp_path, monkeypatch):
-    experiment = wg_tables.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
+    experiment = wg_run.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
     store = open_store(tmp_path, wg_experiment.describe(experiment))
     with Runner(progress=False) as runner:
-        chosen = wg_tables.select(experiment, store, runner, 1).images
+        chosen = wg_run.select(experiment, store, runner, 1).images
 
     def fail(*arguments):
         raise ValueError("no\nmap")
@@ -296,7 +296,8 @@ def test_an_image_without_a_map_has_a_reason_in_place_of_scores(data, tmp_path, 
     assert fitness["problem"].tolist() == ["ValueError: no map"] and len(fitness["distances"][0]) == 0
     store.write(("fitness", "x"), fitness)
     for method, key in (("Random", None), ("WeightedGradients", ("fitness", "x"))):
-        scores = wg_experiment.scores(experiment, store, ("maps", "x"), key, chosen, method, "DeletionAUC")
+        sources = (("maps", "x"), key, None)
+        scores = wg_experiment.scores(experiment, store, sources, chosen, method, "DeletionAUC")
         assert scores["problem"].tolist() == ["ValueError: no map"] and scores["score"].isna().all()
 
 
@@ -313,7 +314,7 @@ def test_an_image_without_a_fitness_keeps_the_methods_that_need_none(data, tmp_p
 
 
 def test_a_full_disk_is_no_fault_of_an_image(data, tmp_path, monkeypatch):
-    experiment = wg_tables.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
+    experiment = wg_run.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
     ready = wg_experiment.bench(experiment)
     _, crc = ready.pictures.read(0)
 
@@ -385,6 +386,33 @@ def test_several_models_in_one_table(data, tmp_path):
         assert row.n == 2 and row.mean == pytest.approx(of_model.mean())
     text = (tmp_path / "out" / "tables.md").read_text()
     assert all(f"{model} on ImageNet folder, 14 photographs: n = 2" in text for model in (MODEL, "squeezenet1_1"))
+
+
+def test_ablations_are_a_row_for_each_setting(data, tmp_path):
+    out = tmp_path / "out"
+    more = ("--ablations", "--judges", "InsertionAUC", "DeletionAUC", "--controls")
+    assert wg_tables.main(command(data, out, *more, images=2, **{"n-baselines": 3, "n-steps": 5, "levels": 4})) == 0
+    table = pd.read_csv(out / "table3.csv")
+    counts = table["judge"].value_counts()
+    assert counts["InsertionAUC"] == counts["DeletionAUC"] == len(wg_ablations.rows(3, 5))
+    absolute = table[table["judge"] == wg_ablations.ABSOLUTE]
+    assert absolute["method"].tolist() == ["WeightedGradients", "WeightedGradients-absolute"]
+    settings = table.groupby("setting")["method"].agg(set)
+    assert settings["keep"] == {"WeightedGradients-keep1"}
+    assert settings["points"] == {f"WeightedGradients-{p}" for p in ("random1", "steps20", "steps50")}
+    assert settings["removal"] == {"WeightedGradients-neutral=mean", "WeightedGradients-neutral=blur"}
+    of_points = table[table["setting"] == "points"]
+    ends = [column.str.partition("-")[2].tolist() for column in (of_points["reference"], of_points["method"])]
+    assert ends[0] == ends[1]
+    scores = pd.read_csv(out / "scores.csv").pivot_table("score", ["judge", "image"], "method")
+    row = table[(table["method"] == "WeightedGradients-power4") & (table["judge"] == "InsertionAUC")].iloc[0]
+    means = scores.loc["InsertionAUC"].mean()
+    assert row["improvement"] == pytest.approx(means["WeightedGradients-power4"] / means["ExpectedGradients"] - 1)
+    text = (out / "tables.md").read_text()
+    assert "## Table 3: one setting at a time" in text and "--ablations" in text
+    lines = [line for line in text.split("## Table 3")[1].splitlines() if line.startswith("| shuffle")]
+    assert len(lines) == len(wg_ablations.rows(3, 5))
+    assert [cell.strip() for cell in lines[0].split("|")[2:4]] == ["as published", "WeightedGradients"]
 
 
 def test_sanity_checks_and_other_weightings_as_rows(data, tmp_path):

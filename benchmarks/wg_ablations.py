@@ -1,0 +1,92 @@
+"""Table 3: what each setting of weighted gradients does, one at a time, against expected gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.wg_judges import Judge
+from benchmarks.wg_methods import EG, WG
+from benchmarks.wg_statistics import comparison_table
+
+# The judges that rank by magnitude, beside which the rows of "ranking" are shown.
+ABSOLUTE = "DeletionAUC-absolute"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, what it is compared with, and the setting that it shows."""
+
+    setting: str
+    reference: str
+    method: str
+
+
+def rows(n_baselines: int, n_steps: int, alpha: float = 0.5, neutral: str = "corners") -> list[Row]:
+    """All rows for an experiment's own settings, which stand in the row of WG itself."""
+    found = [Row("as published", EG, WG)]
+
+    def add(setting: str, *words: str) -> None:
+        found.extend(Row(setting, EG, f"{WG}-{word}") for word in words)
+
+    add("power", "power2", "power4")
+    add("ranking", "absolute")
+    add("keep", *(f"keep{k}" for k in (1, 3, 5, 7) if k < n_baselines))
+    add("removal", *(f"neutral={name}" for name in ("corners", "mean", "blur") if name != neutral))
+    add("alpha", *(f"alpha{value:g}" for value in (0.3, 0.5, 0.7) if value != alpha))
+    for points in ("random1", "steps5", "steps20", "steps50"):
+        if points != f"steps{n_steps}":
+            found.append(Row("points", f"{EG}-{points}", f"{WG}-{points}"))
+    # Beyond the paper: against overfitting one removal.
+    found.append(Row("norm", EG, f"{EG}-normalised"))
+    add("norm", "normalised")
+    add("fitness", "insertion", "both", "neutral=corners+mean+blur", "both-neutral=corners+blur")
+    add("all of it", "both-neutral=corners+blur-normalised", "both-neutral=corners+blur-normalised-keep5")
+    return [row for row in found if not ("keep5" in row.method and n_baselines <= 5)]
+
+
+def judged(rows: Sequence[Row], judges: Sequence[Judge]) -> list[tuple[str, str]]:
+    """(method, judge) of the table, without repetition."""
+    pairs = [(name, judge.name) for judge in judges for row in rows for name in (row.reference, row.method)]
+    of_ranking = [name for row in rows if row.setting == "ranking" for name in (row.reference, row.method)]
+    pairs += [(name, ABSOLUTE) for name in (*of_ranking, WG)]
+    return list(dict.fromkeys(pairs))
+
+
+def table(scores: pd.DataFrame, rows: Sequence[Row], directions: dict[str, bool], seed: int) -> pd.DataFrame:
+    """The comparisons as in table 1, with the setting that each row shows."""
+    pairs = list(dict.fromkeys((row.reference, row.method) for row in rows))
+    found = comparison_table(scores, pairs, {**directions, ABSOLUTE: False}, seed)
+    settings = {(row.reference, row.method): row.setting for row in rows}
+    names = [settings[pair] for pair in zip(found["reference"], found["method"], strict=True)]
+    found.insert(1, "setting", names)
+    return found
+
+
+def text(table: pd.DataFrame) -> str:
+    """A line for each model and row, a column for each judge: the improvement and its corrected p."""
+    keys = ["model", "setting", "method", "reference"]
+    cells = table.assign(
+        cell=[
+            "-" if np.isnan(change) else f"{change + 0.0:+.1%}{_stars(p)}"
+            for change, p in zip(table["improvement"], table["t_holm"], strict=True)
+        ],
+        # A pivot sorts by its index, so the order is kept in it.
+        order=table.groupby(keys, sort=False).ngroup(),
+    )
+    judges = list(table["judge"].drop_duplicates())
+    wide = cells.pivot(index=["order", *keys], columns="judge", values="cell")[judges].fillna("")
+    return wide.reset_index().drop(columns="order").to_markdown(index=False, disable_numparse=True)
+
+
+def _stars(p: float) -> str:
+    return "" if np.isnan(p) else "**" if p < 0.01 else "*" if p < 0.05 else ""
+
+
+MEANING = (
+    "Improvement on the row's reference, positive where better by that judge (paired t-test, Holm's correction over "
+    "the whole table: * p < 0.05, ** p < 0.01)."
+)

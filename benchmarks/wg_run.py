@@ -1,0 +1,297 @@
+"""What the weighted-gradients commands have in common: their options, the images that count, and working off cells."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import shlex
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import wg_experiment, wg_methods
+from benchmarks.command_line import add_workers, engine, integer_from
+from benchmarks.errors import BenchmarkError
+from benchmarks.runner import Cell, Runner
+from benchmarks.store import Store, open_store
+from benchmarks.wg_experiment import Chosen, Experiment
+
+# Photographs looked at in one cell. Part of the cells' names, so a change of it makes them anew.
+PREDICTIONS = 64
+# Settings that say how a run is carried out: the tables do not depend on them, and don't name them.
+_HOW = ("out", "jobs", "backend", "address", "chunk")
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The images that count, in their order, and what became of all that were tried.
+
+    Attributes:
+        statuses: how many photographs of each status; see `wg_experiment`.
+        unreadable: why, for each that could not be decoded.
+    """
+
+    images: tuple[Chosen, ...]
+    statuses: dict[str, int]
+    unreadable: tuple[str, ...]
+
+    @property
+    def tried(self) -> int:
+        return sum(self.statuses.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One model's results: its scores, image by image, and what the report shows besides.
+
+    Attributes:
+        chunks: the images of a cell, by the last part of its key.
+        scores: the columns model, method, judge, image, score, problem.
+        fitness: what D_alpha was taken of (the maps' points) and how.
+    """
+
+    experiment: Experiment
+    store: Store
+    selection: Selection
+    chunks: tuple[tuple[str, tuple[Chosen, ...]], ...]
+    scores: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    fitness: tuple[tuple[str, wg_methods.Fitness], ...] = ()
+
+    def hopeless(self) -> int:
+        """Images for which no baseline's removal reaches alpha f(x) by some way of taking D_alpha, so that all its
+        weights are equal."""
+        found: set[str] = set()
+        for points, by in self.fitness:
+            for images, _ in self.chunks:
+                for row in self.store.read(("fitness", points, by.name, images)).itertuples():
+                    distances = np.asarray(row.distances)
+                    if len(distances) > 1 and np.all(distances == row.features):
+                        found.add(str(row.name))
+        return len(found)
+
+
+def select(experiment: Experiment, store: Store, runner: Runner, count: int | None) -> Selection:
+    """The first `count` images that count, or all (None), in the order that the seed gives.
+
+    Raises:
+        BenchmarkError: none does.
+    """
+    places = wg_experiment.order(experiment)
+    parts: list[pd.DataFrame] = []
+    start = used = 0
+    while start < len(places) and (count is None or used < count):
+        # As many as are likely to do, so that all workers have something to look at.
+        rate = max(0.1, used / start) if start else 0.7
+        wanted = len(places) - start if count is None else math.ceil((count - used) / rate)
+        stop = min(len(places), start + PREDICTIONS * math.ceil(wanted / PREDICTIONS))
+        cells = [
+            Cell(
+                ("predictions", f"{first:07d}-{min(first + PREDICTIONS, len(places)):07d}"),
+                wg_experiment.predictions,
+                (experiment, tuple(places[first : first + PREDICTIONS])),
+            )
+            for first in range(start, stop, PREDICTIONS)
+        ]
+        runner.run(store, cells, f"{experiment.model}: predictions")
+        parts.append(store.read_all([cell.key for cell in cells]))
+        used += int((parts[-1]["status"] == wg_experiment.USED).sum())
+        start = stop
+    looked_at = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"status": []})
+    counts = (looked_at["status"] == wg_experiment.USED).cumsum()
+    if not used:
+        found = ", ".join(f"{n} {status}" for status, n in _short_statuses(looked_at["status"]).items())
+        raise BenchmarkError(
+            f"no image of {len(looked_at)} counts for {experiment.model} ({found}); check that the labels and the "
+            f"weights belong to these data"
+        )
+    if count is not None and used > count:
+        looked_at = looked_at[: int(np.searchsorted(counts, count)) + 1]
+    chosen = looked_at[looked_at["status"] == wg_experiment.USED]
+    return Selection(
+        tuple(
+            Chosen(int(row.position), str(row.name_), int(row.crc), int(row.predicted))
+            for row in chosen.rename(columns={"name": "name_"}).itertuples()
+        ),
+        _short_statuses(looked_at["status"]),
+        tuple(text for text in looked_at["status"] if text.startswith(wg_experiment.UNREADABLE)),
+    )
+
+
+def evaluate(
+    experiment: Experiment,
+    store: Store,
+    runner: Runner,
+    *,
+    images: int | None,
+    chunk: int,
+    judged: Sequence[tuple[str, str]],
+    methods: Sequence[str] = (),
+) -> Part:
+    """All results of one model: the images, their maps, and each method's scores by each judge.
+
+    Args:
+        images: how many, None: all that count.
+        chunk: how many in a cell.
+        judged: (method, judge).
+        methods: besides those, to be made but not judged.
+    """
+    selection = select(experiment, store, runner, images)
+    chunks = tuple(
+        (f"{i:06d}-{min(i + chunk, len(selection.images)):06d}", selection.images[i : i + chunk])
+        for i in range(0, len(selection.images), chunk)
+    )
+    part = Part(experiment, store, selection, chunks)
+    made = [experiment.method(name) for name in dict.fromkeys((*(name for name, _ in judged), *methods))]
+    points = dict.fromkeys(p for method in made for p in (method.points, method.screening) if p)
+    label = experiment.model
+    runner.run(
+        store,
+        [
+            Cell(("maps", name, images), wg_experiment.maps, (experiment, chosen, name))
+            for name in points
+            for images, chosen in chunks
+        ],
+        f"{label}: maps",
+    )
+    fitness = dict.fromkeys((p, m.fitness) for m in made if m.needs_fitness for p in (m.points, m.screening) if p)
+    runner.run(
+        store,
+        [
+            Cell(
+                ("fitness", name, by.name, images),
+                wg_experiment.fitness,
+                (experiment, store, ("maps", name, images), chosen, by),
+            )
+            for name, by in fitness
+            for images, chosen in chunks
+        ],
+        f"{label}: fitness",
+    )
+    cells = [
+        Cell(
+            ("scores", method, judge, images),
+            wg_experiment.scores,
+            (experiment, store, wg_experiment.sources(experiment.method(method), images), chosen, method, judge),
+        )
+        for method, judge in judged
+        for images, chosen in chunks
+    ]
+    runner.run(store, cells, f"{label}: scores")
+    tables = []
+    for cell in cells:
+        _, method, judge, _ = cell.key
+        tables.append(store.read(cell.key).assign(model=label, method=method, judge=judge))
+    columns = ["model", "judge", "method", "image", "score", "problem"]
+    scores = pd.concat(tables, ignore_index=True).rename(columns={"name": "image"})[columns] if tables else part.scores
+    return dataclasses.replace(part, scores=scores, fitness=tuple(fitness))
+
+
+def options(prog: str, description: str, out: str, **defaults: Any) -> argparse.ArgumentParser:
+    """A parser of everything that decides an `Experiment`, of --images, and of where the work is done.
+
+    Args:
+        out: the default of --out.
+        defaults: other than `Experiment`'s.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    default = Experiment("", "cifar10", "", **defaults)
+    add = parser.add_argument
+    add("--data", choices=wg_experiment.DATA, required=True, help="what the photographs are")
+    add("--root", required=True, help="their folder: train/ and test/, class folders or files, images/ of COCO")
+    add("--labels", help="imagenet: csv with the columns file and class_index, instead of class folders")
+    add("--instances", help="coco: the annotations (ROOT/instances.json)")
+    add("--images-dir", help="coco: the photographs (ROOT/images)")
+    add("--masks", help="folder of masks (NAME.png for a photograph NAME.jpg), for the overlap")
+    add("--models", nargs="+", required=True, metavar="NAME", help="torchvision's names, efficientnet_lite0, ...")
+    add("--weights", nargs="+", default=[], metavar="NAME=FILE", help="state_dicts instead of the default weights")
+    add("--resize", type=integer_from(1), help="shorter side, other than the weights ask for")
+    add("--crop", type=integer_from(1), help="side of the central square, other than the weights ask for")
+    add("--images", type=integer_from(0), default=100, help="correctly classified images; 0: all (%(default)s)")
+    add("--baselines", choices=wg_experiment.BASELINES, default=default.baselines, help="(%(default)s)")
+    add("--references", help="folder of reference images (training images, or photographs of the data themselves)")
+    add("--n-baselines", type=integer_from(2), default=default.n_baselines, help="(%(default)s)")
+    add("--n-steps", type=integer_from(1), default=default.n_steps, help="points on each path (%(default)s)")
+    add("--alpha", type=_share, default=default.alpha, help="of D_alpha (%(default)s)")
+    add("--neutral", choices=wg_methods.NEUTRALS, default=default.neutral, help="of D_alpha (%(default)s)")
+    add("--ranking", choices=("signed", "absolute"), default=default.ranking, help="of pixels (%(default)s)")
+    add("--levels", type=integer_from(1), default=default.levels, help="of the judges' curves (%(default)s)")
+    add("--seed", type=integer_from(0), default=default.seed, help="of everything that is drawn (%(default)s)")
+    add("--out", type=Path, default=Path(out), help="folder of tables and results (%(default)s)")
+    add_workers(parser, jobs="1")
+    add("--batch", type=integer_from(1), default=default.batch, help="images in one forward (%(default)s)")
+    add("--chunk", type=integer_from(1), default=8, help="images in one cell (%(default)s)")
+    return parser
+
+
+def run(
+    settings: argparse.Namespace, work: Callable[[Experiment, Store, Runner], Any], cells: str = "cells"
+) -> list[Any]:
+    """What `work` gives for each model's experiment, its store and a runner; the stores are in --out/`cells`."""
+    workers = engine(settings)
+    found = []
+    with Runner(workers) as runner:
+        for experiment in experiments(settings):
+            store = open_store(settings.out / cells / experiment.model, wg_experiment.describe(experiment))
+            found.append(work(experiment, store, runner))
+    return found
+
+
+def command(settings: argparse.Namespace, module: str) -> str:
+    """The command that gives the same tables, with whatever --out and workers."""
+    words = ["python", "-m", f"benchmarks.{module}"]
+    for name, value in vars(settings).items():
+        # An empty list of controls says something, that of other options nothing.
+        if name in _HOW or value is None or value is False or (value == [] and name != "controls"):
+            continue
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
+
+
+def experiments(settings: argparse.Namespace) -> list[Experiment]:
+    """One for each model.
+
+    Raises:
+        BenchmarkError: weights for a model that is not asked for, a model named twice.
+    """
+    weights: dict[str, str] = {}
+    for text in settings.weights:
+        name, equals, file = text.partition("=")
+        if not equals and len(settings.models) == 1:
+            name, file = settings.models[0], text
+        if name not in settings.models or not file:
+            raise BenchmarkError(
+                f"--weights {text}: give NAME=FILE with a NAME of --models ({', '.join(settings.models)})"
+            )
+        weights[name] = file
+    if len(set(settings.models)) < len(settings.models):
+        raise BenchmarkError(f"--models names a model twice: {', '.join(settings.models)}")
+    given: dict[str, Any] = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(Experiment)
+        if field.name not in ("model", "weights")
+    }
+    for name in ("root", "labels", "instances", "images_dir", "masks", "references"):
+        given[name] = _full(given[name])
+    return [Experiment(model, weights=_full(weights.get(model)), **given) for model in settings.models]
+
+
+def _short_statuses(statuses: pd.Series) -> dict[str, int]:
+    return dict(Counter(status.partition(":")[0] for status in statuses))
+
+
+def _full(path: str | None) -> str | None:
+    # Workers may have another working directory.
+    return None if path is None else str(Path(path).absolute())
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {value}")
+    return value

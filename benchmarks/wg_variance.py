@@ -1,0 +1,216 @@
+"""The variance claim of weighted gradients (Duc et al. 2025, section 5.4): is a map by WG steadier than one by EG?
+
+    python -m benchmarks.wg_variance --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE
+
+redraws the set of baselines and explains each image with each set. It prints and writes to --out (variance.md,
+variance.csv): how far the maps of an image lie apart over the sets, EG against WG; and for each baseline whether its
+D_alpha goes with a small variance, which the claim rests on, in the two senses that the text allows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from benchmarks import wg_experiment, wg_run
+from benchmarks.command_line import integer_from
+from benchmarks.errors import BenchmarkError
+from benchmarks.runner import Cell, Runner
+from benchmarks.store import Store, write_atomically
+from benchmarks.wg_experiment import Experiment
+from benchmarks.wg_methods import EG, WG
+from benchmarks.wg_statistics import holm, mean_interval, wilcoxon
+
+METHODS = (WG, f"{WG}-power2", "ShuffledWeights", f"{EG}-normalised", f"{WG}-normalised")
+
+DEVIATION = "deviation"
+# How a baseline's own variance can be meant, and what a positive correlation with D_alpha says.
+SENSES = {
+    "distance": "squared distance of the baseline's map to the mean of all baselines' maps",
+    "noise": "variance of the map from one random point on the path (the published code's)",
+}
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's settings."""
+    parser = wg_run.options(
+        "python -m benchmarks.wg_variance",
+        "The deviation of maps over redrawn sets of baselines, expected against weighted gradients.",
+        out="results/wg_variance",
+        n_baselines=10,
+    )
+    parser.add_argument("--sets", type=integer_from(2), default=4, help="draws of --n-baselines each (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if the table is written, 2 if the settings can't be used."""
+    settings = parse(arguments)
+    try:
+        variance(settings)
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def variance(settings: argparse.Namespace) -> None:
+    """Compute what is missing, write the table and print it."""
+    size = settings.n_baselines
+    # One experiment with all sets' baselines: the first K are the first set, and so on.
+    whole = argparse.Namespace(**{**vars(settings), "n_baselines": size * settings.sets})
+
+    def work(experiment: Experiment, store: Store, runner: Runner) -> tuple[pd.DataFrame, str]:
+        part = wg_run.evaluate(
+            experiment, store, runner, images=settings.images or None, chunk=settings.chunk, judged=[], methods=(WG,)
+        )
+        cells = [
+            Cell(
+                ("variance", f"sets-of-{size}", images),
+                deviations,
+                (experiment, store, wg_experiment.sources(experiment.method(WG), images), chosen, size),
+            )
+            for images, chosen in part.chunks
+        ]
+        runner.run(store, cells, f"{experiment.model}: variance")
+        found = store.read_all([cell.key for cell in cells]).assign(model=experiment.model)
+        data = wg_experiment.bench(experiment).pictures.name
+        return found, f"{experiment.model} on {data}: n = {len(part.selection.images)} of {part.selection.tried} tried"
+
+    parts = wg_run.run(whole, work)
+    scores = pd.concat([found for found, _ in parts], ignore_index=True)
+    over_sets, related = comparison(scores, settings.seed), correlations(scores, settings.seed)
+    text = "\n\n".join(
+        [
+            "# Do the weights make the map steadier?",
+            ". ".join(line for _, line in parts) + f". {settings.sets} sets of {size} baselines x {settings.n_steps} "
+            f"steps, seed {settings.seed}.\n\n    {wg_run.command(settings, 'wg_variance')}",
+            "## The deviation of the map over redrawn sets of baselines",
+            "Of an image's maps over the sets: the square root of the variance summed over all elements, relative to "
+            "the norm of their mean. Change against EG (negative: steadier), bootstrap interval and paired tests over "
+            "the images, Holm's correction over the table.",
+            over_sets.to_markdown(index=False, floatfmt=".3g"),
+            "## Is D_alpha related to the variance of a baseline's map?",
+            "Spearman's correlation over the baselines of an image, its mean over the images (positive: the fit ones "
+            "vary less, as the claim assumes), and Wilcoxon's test of its being 0. "
+            + "; ".join(f"{name}: {meaning}" for name, meaning in SENSES.items())
+            + ".",
+            related.to_markdown(index=False, floatfmt=".3g"),
+        ]
+    )
+    write_atomically(settings.out / "variance.csv", scores.to_csv(index=False).encode())
+    write_atomically(settings.out / "variance.md", (text + "\n").encode())
+    print(text)
+
+
+def deviations(
+    experiment: Experiment,
+    store: Store,
+    sources: wg_experiment.Sources,
+    images: Sequence[wg_experiment.Chosen],
+    size: int,
+) -> pd.DataFrame:
+    """For each image the deviation of each method over the sets, and both correlations: name, what, value, problem."""
+    ready = wg_experiment.bench(experiment)
+    rows: list[dict[str, Any]] = []
+    for image, row in zip(images, wg_experiment.stored_rows(store, sources), strict=True):
+        if row["problem"]:
+            rows.append({"name": image.name, "what": "", "value": float("nan"), "problem": row["problem"]})
+            continue
+        x = ready.input(image)
+        maps, distances = wg_experiment.stored_maps(row), np.asarray(row["distances"])
+        found = {name: over_sets(experiment, name, x[0].cpu(), maps, distances, size) for name in (EG, *METHODS)}
+        noise = wg_experiment.path_variance(ready, x, image.label)
+        apart = np.square(maps - maps.mean(0), dtype=np.float64).sum((1, 2, 3))
+        # Relative to the map's own size, or large maps would be variable ones.
+        norms = np.square(maps, dtype=np.float64).sum((1, 2, 3))
+        found["distance"], found["noise"] = correlation(distances, apart), correlation(distances, noise)
+        found["distance, relative"] = correlation(distances, apart / norms)
+        found["noise, relative"] = correlation(distances, noise / norms)
+        rows += [{"name": image.name, "what": what, "value": v, "problem": ""} for what, v in found.items()]
+    return pd.DataFrame(rows).astype({"name": str, "what": str, "value": float, "problem": str})
+
+
+def over_sets(experiment: Experiment, name: str, x: Any, maps: np.ndarray, distances: np.ndarray, size: int) -> float:
+    """sqrt(sum of the elements' variances over the sets) / norm of the mean map, of a method by its name."""
+    method, generator = experiment.method(name), np.random.default_rng(experiment.seed)
+    sets = [slice(i, i + size) for i in range(0, len(maps), size)]
+    found = np.stack([method.map(x, maps[part], distances[part], generator) for part in sets]).astype(np.float64)
+    return float(np.sqrt(found.var(0, ddof=1).sum()) / np.linalg.norm(found.mean(0)))
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's, NaN if one of them is constant."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(stats.spearmanr(a, b).statistic)
+
+
+def comparison(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Each method's deviation against EG's, for each model."""
+    rows = []
+    for model, part in scores.groupby("model", sort=False):
+        wide = part[part["what"] != ""].pivot(index="name", columns="what", values="value")
+        for name in METHODS:
+            both = wide[[EG, name]].dropna().to_numpy()
+            ratio = both[:, 1] / both[:, 0] - 1
+            low, high = mean_interval(ratio, seed)
+            rows.append(
+                {
+                    "model": model,
+                    "method": name,
+                    "n": len(both),
+                    "EG": both[:, 0].mean(),
+                    "method's": both[:, 1].mean(),
+                    "mean change": _percent(ratio.mean()),
+                    "95 % interval": f"{_percent(low)} ... {_percent(high)}",
+                    "p (t)": _test(lambda d: stats.ttest_1samp(d, 0).pvalue, both[:, 1] - both[:, 0]),
+                    "p (Wilcoxon)": wilcoxon(both[:, 0], both[:, 1]),
+                }
+            )
+    return _corrected(rows)
+
+
+def correlations(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The mean correlation of D_alpha with each sense of variance, for each model."""
+    rows = []
+    for model, part in scores.groupby("model", sort=False):
+        for sense in (f"{name}{more}" for name in SENSES for more in ("", ", relative")):
+            values = part[part["what"] == sense]["value"].dropna().to_numpy()
+            low, high = mean_interval(values, seed)
+            rows.append(
+                {
+                    "model": model,
+                    "variance": sense,
+                    "n": len(values),
+                    "mean correlation": values.mean() if len(values) else float("nan"),
+                    "95 % interval": f"{low:+.2f} ... {high:+.2f}",
+                    "images above 0": _percent((values > 0).mean()) if len(values) else "-",
+                    "p (Wilcoxon)": wilcoxon(np.zeros(len(values)), values),
+                }
+            )
+    return _corrected(rows)
+
+
+def _corrected(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    table["Holm"] = holm(table["p (Wilcoxon)"].to_numpy(dtype=float))
+    return table
+
+
+def _test(test: Callable[[np.ndarray], float], differences: np.ndarray) -> float:
+    return float(test(differences)) if len(differences) > 1 and np.ptp(differences) > 0 else float("nan")
+
+
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:+.1%}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
