@@ -131,6 +131,7 @@ def evaluate(
     chunk: int,
     judged: Sequence[tuple[str, str]],
     methods: Sequence[str] = (),
+    which: slice = slice(None),
 ) -> Part:
     """All results of one model: the images, their maps, and each method's scores by each judge.
 
@@ -139,11 +140,13 @@ def evaluate(
         chunk: how many in a cell.
         judged: (method, judge).
         methods: besides those, to be made but not judged.
+        which: of these images, such as a half.
     """
     selection = select(experiment, store, runner, images)
+    first, last, _ = which.indices(len(selection.images))
     chunks = tuple(
-        (f"{i:06d}-{min(i + chunk, len(selection.images)):06d}", selection.images[i : i + chunk])
-        for i in range(0, len(selection.images), chunk)
+        (f"{i:06d}-{min(i + chunk, last):06d}", selection.images[i : min(i + chunk, last)])
+        for i in range(first, last, chunk)
     )
     part = Part(experiment, store, selection, chunks)
     made = [experiment.method(name) for name in dict.fromkeys((*(name for name, _ in judged), *methods))]

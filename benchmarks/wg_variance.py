@@ -85,7 +85,10 @@ def variance(settings: argparse.Namespace) -> None:
 
     parts = wg_run.run(whole, work)
     scores = pd.concat([found for found, _ in parts], ignore_index=True)
-    over_sets, related = comparison(scores, settings.seed), correlations(scores, settings.seed)
+    failed = scores[scores["problem"] != ""]
+    if len(failed) == len(scores):
+        raise BenchmarkError(f"no image could be explained: {failed['problem'].iloc[0]}")
+    table, related = comparison(scores, settings.seed), correlations(scores, settings.seed)
     text = "\n\n".join(
         [
             "# Do the weights make the map steadier?",
@@ -95,13 +98,17 @@ def variance(settings: argparse.Namespace) -> None:
             "Of an image's maps over the sets: the square root of the variance summed over all elements, relative to "
             "the norm of their mean. Change against EG (negative: steadier), bootstrap interval and paired tests over "
             "the images, Holm's correction over the table.",
-            over_sets.to_markdown(index=False, floatfmt=".3g"),
+            table.to_markdown(index=False, floatfmt=".3g"),
             "## Is D_alpha related to the variance of a baseline's map?",
             "Spearman's correlation over the baselines of an image, its mean over the images (positive: the fit ones "
             "vary less, as the claim assumes), and Wilcoxon's test of its being 0. "
             + "; ".join(f"{name}: {meaning}" for name, meaning in SENSES.items())
             + ".",
             related.to_markdown(index=False, floatfmt=".3g"),
+            *(
+                f"{model}: {len(rows)} images left out ({problem})."
+                for (model, problem), rows in failed.groupby(["model", "problem"])
+            ),
         ]
     )
     write_atomically(settings.out / "variance.csv", scores.to_csv(index=False).encode())

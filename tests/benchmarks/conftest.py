@@ -1,7 +1,15 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
+from torchvision.models import get_model
+
+from benchmarks.networks import load_network
+
+# The network of `data`.
+MODEL, CLASSES = "shufflenet_v2_x0_5", 5
 
 
 @pytest.fixture
@@ -31,3 +39,49 @@ def tiny_batch(tiny_model):
 @pytest.fixture
 def references():
     return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A folder of noise photographs, labelled by what a tiny network says of them, one truncated, one mislabelled."""
+    folder = tmp_path_factory.mktemp("data")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = get_model(MODEL, weights=None, num_classes=CLASSES)
+        # Batch statistics of noise, and sharp outputs, so that the class depends on the image.
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        model.train()(torch.nn.functional.interpolate(torch.randn(64, 3, 5, 5), (32, 32)))
+    state = model.state_dict()
+    state["fc.weight"] *= 5
+    torch.save(state, folder / "tiny.pt")
+    network = load_network(MODEL, folder / "tiny.pt", resize=36, crop=32)
+    generator = np.random.default_rng(0)
+    rows = []
+    for i in range(14):
+        small = generator.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        picture = Image.fromarray(small).resize((48, 40), Image.Resampling.NEAREST)
+        picture.save(folder / f"{i:02d}.png")
+        with torch.no_grad():
+            label = int(network.model(network.preparation.image(picture)[None]).argmax())
+        mask = np.zeros((40, 48), np.uint8)
+        mask[10:30, 12:30] = 255
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(folder / "masks" / f"{i:02d}.png")
+        rows.append((f"{i:02d}.png", label))
+    assert len({label for _, label in rows}) > 1
+    rows[3] = (rows[3][0], (rows[3][1] + 1) % CLASSES)
+    content = (folder / "05.png").read_bytes()
+    (folder / "05.png").write_bytes(content[: len(content) // 2])
+    pd.DataFrame(rows, columns=["file", "class_index"]).to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def folder(data):
+    """The words of a weighted-gradients command that say where `data` and its network are."""
+    return [
+        *("--data", "imagenet", "--root", str(data), "--labels", str(data / "labels.csv")),
+        *("--models", MODEL, "--weights", str(data / "tiny.pt"), "--resize", "36", "--crop", "32"),
+    ]

@@ -1,0 +1,269 @@
+"""The best weighting for a given cost: searched on one half of the images, judged on the other.
+
+    python -m benchmarks.wg_search --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE
+
+tries pools, screening steps, keeps, powers, fitnesses and norms that cost at most --budget gradients for an image (by
+default what expected gradients takes for 10 baselines x 50 steps). On the first half of the images it chooses the best
+for each goal; on the second half these are judged, also by judges that chose nothing, against the expected gradients
+that the budget allows. Prints and writes to --out search.md, search.csv (all candidates on the first half), recipes.csv
+(the chosen ones on the second) and search.png (quality over cost).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import itertools
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmarks import wg_experiment, wg_judges, wg_run
+from benchmarks.command_line import integer_from
+from benchmarks.errors import BenchmarkError
+from benchmarks.runner import Runner
+from benchmarks.store import Store, write_atomically
+from benchmarks.wg_experiment import Experiment
+from benchmarks.wg_judges import FITTED
+from benchmarks.wg_methods import EG, WG, kept
+from benchmarks.wg_report import comparison_text
+from benchmarks.wg_statistics import comparison_table
+
+# Those that choose; the others only see what was chosen.
+CHOOSING = (FITTED, "DeletionAUC-noise", "InsertionAUC-noise")
+JUDGING = (
+    FITTED,
+    "DeletionAUC-noise",
+    "InsertionAUC-noise",
+    "DeletionAUC-blur",
+    "DeletionAUC-mean",
+    "InsertionAUC",
+    "InsertionAUC-blur",
+)
+BOTH = "both-neutral=corners+blur"
+POOLS, KEEPS = (5, 10, 20, 30, 60, 100), (1, 3, 5, 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """One model's search.
+
+    Attributes:
+        reference: expected gradients with as many baselines as the budget allows.
+        candidates: each method's cost and its improvement by each choosing judge, on the first half.
+        chosen: the method for each goal.
+        judged: the chosen methods' comparison with the reference on the second half.
+    """
+
+    line: str
+    reference: str
+    candidates: pd.DataFrame
+    chosen: dict[str, str]
+    judged: pd.DataFrame
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's settings."""
+    parser = wg_run.options(
+        "python -m benchmarks.wg_search",
+        "The best weighted gradients for the cost of expected gradients with 10 baselines x 50 steps.",
+        out="results/wg_search",
+        n_baselines=30,
+        n_steps=20,
+    )
+    add = parser.add_argument
+    add("--budget", type=integer_from(1), default=500, help="gradients for an image (%(default)s)")
+    add("--forward-cost", type=float, default=0.45, help="of a forward, in gradients (%(default)s)")
+    add("--screening-steps", type=integer_from(1), nargs="+", default=[1, 3], help="to try (1 3)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if the tables are written, 2 if the settings can't be used."""
+    settings = parse(arguments)
+    try:
+        search(settings)
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def candidates(n_baselines: int, screening_steps: Sequence[int]) -> list[str]:
+    """Every method to try, whatever it costs; expected gradients first."""
+    pools = sorted({*(pool for pool in POOLS if pool < n_baselines), n_baselines})
+    found = [f"{EG}-pool{pool}{norm}" for norm in ("", "-normalised") for pool in pools]
+    for pool, norm in itertools.product(pools, ("", "-normalised")):
+        found += [f"{WG}-pool{pool}-{words}{norm}" for words in ("power1", "power2", BOTH)]
+        for keep in (keep for keep in KEEPS if keep < pool):
+            found.append(f"{kept(keep)}-pool{pool}{norm}")
+            found.append(f"{kept(keep)}-pool{pool}-{BOTH}{norm}")
+            found += [f"{kept(keep)}-pool{pool}-screened{n}{norm}" for n in screening_steps]
+    return found
+
+
+def search(settings: argparse.Namespace) -> None:
+    """Compute what is missing, choose on one half, judge on the other, write and print."""
+    judges = wg_judges.available(settings.levels, settings.ranking, settings.batch)
+    directions = {name: judges[name].higher_is_better for name in JUDGING}
+    found = wg_run.run(settings, lambda *things: search_one(settings, directions, *things))
+    text = "\n\n".join(
+        [
+            "# The best weighting for a given cost",
+            ". ".join(one.line for one in found)
+            + f". At most {settings.budget} gradients an image, a forward counting as {settings.forward_cost:g} of "
+            "one and of a search's forwards the most that there may be. "
+            f"{settings.n_steps} steps, {settings.levels} levels, seed {settings.seed}.\n\n"
+            f"    {wg_run.command(settings, 'wg_search')}",
+            *(block for one in found for block in _blocks(one, directions)),
+        ]
+    )
+    for name, tables in (
+        ("search", [one.candidates for one in found]),
+        ("recipes", [one.judged for one in found]),
+    ):
+        write_atomically(settings.out / f"{name}.csv", pd.concat(tables).to_csv(index=False).encode())
+    picture = io.BytesIO()
+    draw(found).savefig(picture, format="png", bbox_inches="tight", metadata={"Software": None})
+    write_atomically(settings.out / "search.png", picture.getvalue())
+    write_atomically(settings.out / "search.md", (text + "\n").encode())
+    print(text)
+
+
+def search_one(
+    settings: argparse.Namespace, directions: dict[str, bool], experiment: Experiment, store: Store, runner: Runner
+) -> Found:
+    """The search for one model.
+
+    Raises:
+        BenchmarkError: fewer than two images, or not even the smallest candidate is within the budget.
+    """
+    selection = wg_run.select(experiment, store, runner, settings.images or None)
+    if len(selection.images) < 2:
+        raise BenchmarkError("two halves need at least two images; raise --images")
+    n_features = int(wg_experiment.bench(experiment).input(selection.images[0])[0, 0].numel())
+    prices = {
+        name: price(experiment, name, n_features, settings.forward_cost)
+        for name in candidates(settings.n_baselines, settings.screening_steps)
+    }
+    within = [name for name in prices if prices[name] <= settings.budget]
+    plain = [name for name in within if name.startswith(EG) and "normalised" not in name]
+    if not plain:
+        raise BenchmarkError(f"--budget {settings.budget} does not even pay for {min(prices, key=prices.__getitem__)}")
+    reference = max(plain, key=prices.__getitem__)
+    half = (len(selection.images) + 1) // 2
+
+    def scores(which: slice, methods: Sequence[str], by: Sequence[str]) -> pd.DataFrame:
+        judged = [(name, judge) for name in methods for judge in by]
+        return wg_run.evaluate(
+            experiment,
+            store,
+            runner,
+            images=settings.images or None,
+            chunk=settings.chunk,
+            judged=judged,
+            which=which,
+        ).scores
+
+    first = comparison_table(
+        scores(slice(0, half), within, CHOOSING),
+        [(reference, name) for name in within if name != reference],
+        {name: directions[name] for name in CHOOSING},
+        settings.seed,
+    )
+    table = first.pivot(index="method", columns="judge", values="improvement")[list(CHOOSING)].reset_index()
+    table.insert(1, "cost", table["method"].map(prices))
+    chosen = choose(table)
+    rows = list(dict.fromkeys(chosen.values()))
+    second = comparison_table(
+        scores(slice(half, None), [reference, *rows], JUDGING),
+        [(reference, name) for name in rows],
+        directions,
+        settings.seed,
+    )
+    data = wg_experiment.bench(experiment).pictures.name
+    line = (
+        f"{experiment.model} on {data}: chosen on the first {half} images, judged on the other "
+        f"{len(selection.images) - half} (of {selection.tried} tried)"
+    )
+    return Found(line, reference, table.assign(model=experiment.model), chosen, second)
+
+
+def price(experiment: Experiment, name: str, n_features: int, forward_cost: float) -> float:
+    """What a method takes for one image, in gradients."""
+    gradients, forwards = experiment.method(name).evaluations(experiment.n_baselines, n_features)
+    return gradients + forward_cost * forwards
+
+
+def choose(table: pd.DataFrame) -> dict[str, str]:
+    """The method for each goal, from the improvements (a column for each choosing judge).
+
+    "fitted": the best by the fitted judge. "all-round": the best mean improvement over the choosing judges, of the
+    methods that are worse by none of them, if there are any.
+    """
+    values = table.set_index("method")[list(CHOOSING)]
+    better = values[(values > 0).all(axis=1)]
+    all_round = better if len(better) else values
+    return {"fitted": str(values[FITTED].idxmax()), "all-round": str(all_round.mean(axis=1).idxmax())}
+
+
+def draw(found: Sequence[Found]) -> Figure:
+    """The candidates' improvement over their cost, a panel for each choosing judge, the chosen ones marked."""
+    figure = Figure(figsize=(4 * len(CHOOSING), 3.2 * len(found)), layout="constrained")
+    for axes, one in zip(figure.subplots(len(found), len(CHOOSING), squeeze=False), found, strict=True):
+        table = one.candidates
+        kinds = np.where(
+            table["method"].str.startswith(EG),
+            EG,
+            np.where(
+                table["method"].str.contains("screened"),
+                "WG, screened",
+                np.where(table["method"].str.contains("keep"), "WG, keep", WG),
+            ),
+        )
+        for axis, judge in zip(axes, CHOOSING, strict=True):
+            for kind in dict.fromkeys(kinds):
+                part = table[kinds == kind]
+                axis.scatter(part["cost"], 100 * part[judge], s=14, label=kind)
+            for name in one.chosen.values():
+                row = table[table["method"] == name].iloc[0]
+                axis.scatter(row["cost"], 100 * row[judge], s=70, facecolors="none", edgecolors="black")
+            axis.axhline(0, color="grey", linewidth=1)
+            axis.set_title(judge, fontsize=9)
+            axis.set_xlabel("gradients an image", fontsize=8)
+            axis.set_ylabel(f"improvement on {one.reference.replace(EG, 'EG')}, %", fontsize=8)
+        axes[0].legend(fontsize=7)
+    return figure
+
+
+def _blocks(one: Found, directions: dict[str, bool]) -> list[str]:
+    best = one.candidates.sort_values(FITTED, ascending=False).head(8)
+    mean = one.candidates.assign(mean=one.candidates[list(CHOOSING)].mean(axis=1))
+    return [
+        f"## {one.line}",
+        f"Improvements on {one.reference}. Chosen: "
+        + "; ".join(f"{name} ({goal})" for goal, name in one.chosen.items())
+        + ".",
+        "The best by the fitted judge, on the first half:",
+        _percents(best).to_markdown(index=False, disable_numparse=True),
+        "The best on the mean of the choosing judges, on the first half:",
+        _percents(mean.sort_values("mean", ascending=False).head(8)).to_markdown(index=False, disable_numparse=True),
+        f"The chosen ones on the second half ({', '.join(JUDGING[len(CHOOSING) :])} chose nothing):",
+        comparison_text(one.judged, directions),
+    ]
+
+
+def _percents(table: pd.DataFrame) -> pd.DataFrame:
+    shown = table[["method", "cost", *CHOOSING]].copy()
+    shown["cost"] = shown["cost"].map("{:.0f}".format)
+    for judge in CHOOSING:
+        shown[judge] = shown[judge].map("{:+.1%}".format)
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())
