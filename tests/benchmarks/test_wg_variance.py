@@ -8,7 +8,6 @@ from benchmarks.wg_experiment import Experiment
 from benchmarks.wg_methods import EG, WG
 from captum_wg import ExpectedGradients
 
-
 MODEL = "shufflenet_v2_x0_5"
 
 
