@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 
 from benchmarks.errors import BenchmarkError
@@ -20,6 +21,14 @@ def integer_from(least: int) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def positive(text: str) -> float:
+    """A `type` of argparse: a finite number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {value}")
+    return value
 
 
 def add_workers(parser: argparse.ArgumentParser, jobs: str) -> None:

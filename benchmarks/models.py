@@ -83,7 +83,10 @@ def trained(name: str, images: Images, weights: str | Path | None, cache: str | 
     if weights is not None:
         return load_checkpoint(weights, images.classes)
     if name != "digits":
-        raise BenchmarkError(f"--data {name} needs --weights: the state_dict of a network trained on it")
+        raise BenchmarkError(
+            f"--data {name} needs --weights: the state_dict of a network trained on it; "
+            "python -m benchmarks.train_cifar10 makes one"
+        )
     return digits_model(images.train, cache)
 
 
@@ -133,8 +136,7 @@ def train_network(model: nn.Module, train: Dataset, seed: int, epochs: int = 4, 
         generator = torch.Generator().manual_seed(seed)
         batches = DataLoader(train, batch_size=batch_size, shuffle=True, generator=generator, drop_last=True)
         model.train()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs * len(batches))
+        optimizer, schedule = one_cycle(model, 0.1, epochs * len(batches))
         for epoch in range(epochs):
             total = 0.0
             for x, y in batches:
@@ -151,6 +153,14 @@ def train_network(model: nn.Module, train: Dataset, seed: int, epochs: int = 4, 
                 flush=True,
             )
     return model.eval()
+
+
+def one_cycle(
+    model: nn.Module, lr: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """SGD with Nesterov momentum and weight decay, its rate rising to `lr` and falling again within the steps."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps)
 
 
 def accuracy(model: nn.Module, test: Dataset, device: torch.device | str = "cpu", batch_size: int = 64) -> float:

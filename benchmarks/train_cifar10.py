@@ -1,0 +1,361 @@
+"""Trains the ResNet-18 for CIFAR-10 that the tables explain, and writes its state_dict.
+
+    python -m benchmarks.train_cifar10 --root DIR --out FILE
+
+The images come from DIR as in `benchmarks.data.cifar10`. The state of an unfinished training is kept in FILE.partial:
+after an interruption, however hard, the same command goes on from there. On a CPU, with the same number of threads, it
+then ends with the same weights, bit for bit, as without the interruption: order and augmentation of the images depend
+on nothing but the seed and the step. (On a GPU cuDNN need not repeat itself.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import hashlib
+import io
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from benchmarks.command_line import integer_from, positive
+from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD
+from benchmarks.errors import BenchmarkError
+from benchmarks.gpus import own_device
+from benchmarks.models import one_cycle, resnet18_32
+from benchmarks.pictures import Pictures, Unreadable, cifar10_pictures
+from benchmarks.randomness import seeded
+from benchmarks.store import differences, write_atomically
+
+# Part of the checkpoint: raise it whenever the training below changes.
+TRAINING_VERSION = 1
+SIDE, PADDING = 32, 4
+PRECISIONS = ("auto", "bfloat16", "float32")
+# Test images in one forward.
+EVALUATED = 256
+# Skipped images that are named one by one.
+NAMED = 10
+# What numpy's generators are seeded with beside the seed, so that no two draws share a stream.
+ORDER, CROPS, SUBSET = 2, 3, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Images in memory: pixels (N, 3, 32, 32) uint8 and classes (N,) int64; and why others were left out."""
+
+    pixels: Tensor
+    labels: Tensor
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def checksum(self) -> str:
+        """Of all pixels and classes."""
+        digest = hashlib.sha256(self.pixels.cpu().numpy().data)
+        digest.update(self.labels.cpu().numpy().data)
+        return digest.hexdigest()[:16]
+
+    def to(self, device: torch.device) -> Decoded:
+        return Decoded(self.pixels.to(device), self.labels.to(device), self.skipped)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast the network is to learn, from which beginning, in which precision."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    seed: int
+    precision: str
+
+
+def decode(pictures: Pictures, part: str, count: int | None, seed: int) -> Decoded:
+    """The images of a part ("train" or "test"), or `count` of them drawn by the seed.
+
+    Raises:
+        BenchmarkError: fewer than `count`, or none that can be used.
+    """
+    places = np.arange(len(pictures))
+    if count is not None:
+        if count > len(pictures):
+            raise BenchmarkError(f"--{part}-images {count} is more than the {len(pictures)} that there are")
+        places = np.sort(np.random.default_rng([seed, SUBSET]).permutation(len(pictures))[:count])
+    pixels, labels, skipped = [], [], []
+    for place in tqdm(places.tolist(), desc=f"{part} images", unit="image", leave=False):
+        try:
+            picture, _ = pictures.read(place)
+        except Unreadable as error:
+            skipped.append(str(error))
+            continue
+        if picture.size != (SIDE, SIDE):
+            width, height = picture.size
+            skipped.append(f"{pictures.names[place]}: {width} x {height} pixels instead of {SIDE} x {SIDE}")
+            continue
+        pixels.append(np.asarray(picture))
+        labels.append(pictures.labels[place])  # type: ignore[index]
+    if not pixels:
+        raise BenchmarkError(f"none of the {len(places)} {part} images can be used; the first: {skipped[0]}")
+    stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+    return Decoded(stacked, torch.tensor(labels), tuple(skipped))
+
+
+def augment(pixels: Tensor, random: np.random.Generator) -> Tensor:
+    """Each image (B, C, H, W) moved by up to 4 pixels either way, black where it came from, and mirrored or not."""
+    count, channels, height, width = pixels.shape
+    top, left = random.integers(0, 2 * PADDING + 1, (2, count, 1))
+    rows, columns = top + np.arange(height), left + np.arange(width)
+    mirrored = random.integers(0, 2, count) == 1
+    columns[mirrored] = columns[mirrored, ::-1]
+    padded = nn.functional.pad(pixels, (PADDING,) * 4)
+    image, channel = torch.arange(count).view(-1, 1, 1, 1), torch.arange(channels).view(1, -1, 1, 1)
+    places = (image, channel, torch.from_numpy(rows)[:, None, :, None], torch.from_numpy(columns)[:, None, None, :])
+    return padded[tuple(place.to(pixels.device) for place in places)]
+
+
+def network_input(pixels: Tensor) -> Tensor:
+    """Pixels as the tables normalise them, channels last."""
+    mean, std = (torch.tensor(v, device=pixels.device).view(-1, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
+    return ((pixels / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def choose_precision(asked: str, device: torch.device) -> tuple[str, str]:
+    """The precision of --precision, and why it is this one."""
+    if asked != "auto":
+        return asked, "as asked for"
+    if device.type == "cuda":
+        native = torch.cuda.get_device_properties(device).major >= 8
+        name = torch.cuda.get_device_name(device)
+        return ("bfloat16", f"{name} computes in it") if native else ("float32", f"{name} emulates bfloat16")
+    if device.type != "cpu":
+        return "float32", f"nothing is known of bfloat16 on {device.type}"
+    # Autocast works on every CPU, but without these instructions several times slower than float32.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    instructions = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
+    found = [
+        name for name, older in instructions.items() if capabilities.get(name) or getattr(torch.cpu, older, bool)()
+    ]
+    if found:
+        return "bfloat16", f"this CPU has {' and '.join(found)}"
+    return "float32", f"this CPU has neither {' nor '.join(instructions)} and would emulate bfloat16, slowly"
+
+
+def train(model: nn.Module, images: Decoded, test: Decoded, plan: Plan, checkpoint: Path, seconds: float) -> float:
+    """Train the network, from the checkpoint if there is one; returns its accuracy on the test images in float32.
+
+    Args:
+        model, images, test: on the same device.
+        checkpoint: the file that keeps the unfinished training; it is not written any more when that is done.
+        seconds: between two checkpoints.
+
+    Raises:
+        BenchmarkError: the checkpoint is of another training; the loss is no number any more.
+    """
+    device = images.pixels.device
+    per_epoch = len(images) // plan.batch_size
+    steps = plan.epochs * per_epoch
+    settings = {
+        **vars(plan),
+        "device": device.type,
+        "images": len(images),
+        "images' checksum": images.checksum(),
+        "version": TRAINING_VERSION,
+    }
+    model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer, schedule = one_cycle(model, plan.lr, steps)
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    done, total = 0, 0.0
+    if (state := _read_checkpoint(checkpoint, settings)) is not None:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        done, total = state["done"], state["total"]
+        print(f"going on after step {done} of {steps}, from {checkpoint}", flush=True)
+    if device.type == "cpu":
+        print(f"{torch.get_num_threads()} threads: bit-identical weights take as many after an interruption")
+
+    saved = time.perf_counter()
+    trained, busy = 0, 0.0
+    result = math.nan
+    with tqdm(total=steps, initial=done, unit="step") as bar:
+        while done < steps:
+            started = time.perf_counter()
+            loss = _step(model, images, plan, done, per_epoch, optimizer)
+            schedule.step()
+            if not math.isfinite(loss):
+                raise BenchmarkError(
+                    f"the loss is {loss} at step {done + 1}; delete {checkpoint} if it is there, "
+                    f"and give a smaller --lr"
+                )
+            done, total = done + 1, total + loss
+            trained, busy = trained + plan.batch_size, busy + time.perf_counter() - started
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.update()
+            if done % per_epoch == 0:
+                # The last time as the tables will use the network.
+                precision = plan.precision if done < steps else "float32"
+                result = accuracy(model, test, precision)
+                bar.write(
+                    f"epoch {done // per_epoch} of {plan.epochs}: loss {total / per_epoch:.3f}, {trained / busy:.0f} "
+                    f"images/s, accuracy {result:.2%} on {len(test)} test images"
+                )
+                total, trained, busy = 0.0, 0, 0.0
+            if done < steps and time.perf_counter() - saved >= seconds:
+                states = {name: part.state_dict() for name, part in parts.items()}
+                _write(checkpoint, {**states, "settings": settings, "done": done, "total": total})
+                saved = time.perf_counter()
+    return result
+
+
+def _step(
+    model: nn.Module, images: Decoded, plan: Plan, number: int, per_epoch: int, optimizer: torch.optim.Optimizer
+) -> float:
+    epoch, place = divmod(number, per_epoch)
+    order = np.random.default_rng([plan.seed, ORDER, epoch]).permutation(len(images))
+    chosen = torch.from_numpy(order[place * plan.batch_size : (place + 1) * plan.batch_size]).to(images.labels.device)
+    pixels = augment(images.pixels[chosen], np.random.default_rng([plan.seed, CROPS, number]))
+    with _autocast(pixels.device, plan.precision):
+        output = model(network_input(pixels))
+    loss = nn.functional.cross_entropy(output.float(), images.labels[chosen])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Decoded, precision: str) -> float:
+    """The share of images that the model classifies correctly; the model stays in training mode."""
+    model.eval()
+    correct = 0
+    for start in range(0, len(images), EVALUATED):
+        with _autocast(images.pixels.device, precision):
+            output = model(network_input(images.pixels[start : start + EVALUATED]))
+        correct += int((output.argmax(1) == images.labels[start : start + EVALUATED]).sum())
+    model.train()
+    return correct / len(images)
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        stored = state["settings"]
+    except Exception as error:  # torch.load fails in many ways on a file that is none of its own
+        raise BenchmarkError(
+            f"{path} could not be read as an unfinished training ({error}); delete it, or give another --out"
+        ) from error
+    if difference := differences(stored, settings):
+        raise BenchmarkError(
+            f"{path} is an unfinished training of other settings: {difference}; delete it, or give another --out"
+        )
+    return state
+
+
+def _write(path: Path, state: Mapping[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's settings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_cifar10",
+        description="Train a ResNet-18 for 32x32 images on CIFAR-10. After an interruption the same command goes on.",
+    )
+    add = parser.add_argument
+    add("--root", type=Path, required=True, help="folder of train/ and test/, or of torchvision's form (downloaded)")
+    add("--out", type=Path, required=True, help="file for the state_dict; FILE.partial keeps an unfinished training")
+    add("--epochs", type=integer_from(1), default=8, help="(%(default)s)")
+    add("--batch-size", type=integer_from(1), default=128, help="images in one step (%(default)s)")
+    add("--lr", type=positive, default=0.1, help="largest learning rate of the one cycle (%(default)s)")
+    add("--precision", choices=PRECISIONS, default="auto", help="auto: bfloat16 where the hardware computes in it")
+    add("--seed", type=integer_from(0), default=0, help="of everything that is drawn (%(default)s)")
+    add("--device", default="cpu", help="where to train, such as cpu or cuda (%(default)s)")
+    add("--train-images", type=integer_from(1), help="train on that many, drawn by the seed, for a quick look (all)")
+    add("--test-images", type=integer_from(1), help="measure the accuracy on that many, drawn by the seed (all)")
+    add("--checkpoint-seconds", type=integer_from(0), default=60, help="between two checkpoints (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if the weights are written, 2 if the settings can't be used."""
+    settings = parse(arguments)
+    try:
+        run(settings)
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(settings: argparse.Namespace) -> None:
+    """Read the images, train, and write the weights."""
+    _check_out(settings.out)
+    device = own_device(settings.device)
+    precision, why = choose_precision(settings.precision, device)
+    print(f"precision {precision}: {why}", flush=True)
+
+    pictures = cifar10_pictures(settings.root)
+    counts = {"train": settings.train_images, "test": settings.test_images}
+    images, test = (
+        decode(part, name, counts[name], settings.seed).to(device)
+        for name, part in zip(("train", "test"), pictures, strict=True)
+    )
+    for name, part in (("train", images), ("test", test)):
+        for text in part.skipped[:NAMED]:
+            print(f"skipped, {text}", file=sys.stderr)
+        if part.skipped:
+            print(f"skipped {len(part.skipped)} of {len(part) + len(part.skipped)} {name} images", file=sys.stderr)
+    if settings.batch_size > len(images):
+        raise BenchmarkError(
+            f"--batch-size {settings.batch_size} is more than the {len(images)} training images; give a smaller one"
+        )
+
+    with seeded("initial weights", settings.seed):
+        model = resnet18_32(len(set(pictures[0].labels or ())))
+    plan = Plan(settings.epochs, settings.batch_size, settings.lr, settings.seed, precision)
+    checkpoint = settings.out.with_name(settings.out.name + ".partial")
+    result = train(model, images, test, plan, checkpoint, settings.checkpoint_seconds)
+    state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    _write(settings.out, state)
+    checkpoint.unlink(missing_ok=True)
+    for path in (checkpoint, settings.out):
+        # What a process left that was killed while it wrote; the name is tempfile's.
+        for left in path.parent.glob(glob.escape(path.name) + "????????.part"):
+            left.unlink(missing_ok=True)
+    print(f"written to {settings.out}: {pictures[1].name}, accuracy {result:.2%} on {len(test)} test images")
+
+
+def _check_out(path: Path) -> None:
+    if path.is_dir():
+        raise BenchmarkError(f"--out {path} is a folder; give a file in it")
+    if path.exists():
+        raise BenchmarkError(f"--out {path} exists; delete it to train anew, or give another --out")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise BenchmarkError(f"--out {path} can't be written to: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
