@@ -184,7 +184,7 @@ class WeightedGradients(GradientAttribution):
         if fewer and screening is not None:
             coarse = self._integrals(problem, references, screening, "screening")
             distances = search.d_alpha(self._maps(problem, references, coarse), n_kept, which_only=True)
-            kept = fit.kept_baselines(distances, n_kept)  # type: ignore[arg-type]
+            kept = fit.kept_baselines(distances, n_kept).to(problem.inputs[0].device)  # type: ignore[arg-type]
             if return_convergence_delta and not automatic and references.shared:
                 # Before each example has its own: K forwards do for all of them.
                 at_baselines = outputs_at_baselines(problem, references).gather(1, kept)
@@ -282,7 +282,7 @@ class WeightedGradients(GradientAttribution):
     ) -> Tensor:
         """D_alpha of each baseline for each example, (B, K), in number of features from 1 to P; small is good.
 
-        Arguments as in `attribute`. int64; float64 where it is the geometric mean of several searches.
+        Arguments as in `attribute`. int64; floating point where it is the geometric mean of several searches.
         """
         fit.check_settings(alpha, tolerance, max_iterations, 1.0, ranking, fitness)
         automatic = is_automatic(n_steps, method, False)
@@ -304,7 +304,10 @@ class WeightedGradients(GradientAttribution):
             integrals = self._adaptive(problem, references, n_steps)  # type: ignore[arg-type]
         else:
             integrals = self._integrals(problem, references, nodes_and_weights(method, n_steps))  # type: ignore[arg-type]
-        return search.d_alpha(self._maps(problem, references, integrals))
+        distances = search.d_alpha(self._maps(problem, references, integrals))
+        if distances.is_floating_point():
+            distances = distances.to(accumulation_dtype(*(x.dtype for x in problem.inputs)))
+        return distances.to(problem.inputs[0].device)
 
     @log_usage()
     def compute_convergence_delta(

@@ -39,6 +39,19 @@ METHODS = {
     "weighted gradients": lambda f, x, r, y, **k: WeightedGradients(f).attribute(
         x, r, y, alpha=0.95, keep=3, return_weights=True, return_convergence_delta=True, **k
     ),
+    "several fitnesses": lambda f, x, r, y, **k: WeightedGradients(f).attribute(
+        x,
+        r,
+        y,
+        alpha=0.95,
+        keep=3,
+        screening_steps=3,
+        neutral=["corners", 0.0],
+        fitness="both",
+        normalise_maps=True,
+        return_weights=True,
+        **k,
+    ),
     "measures": lambda f, x, r, y, **k: tuple(
         GeneralizedAttribution(f).attribute(x, r, y, n_samples=30, generator=3, **k).values()
     ),
