@@ -17,7 +17,6 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,15 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-import captum_wg
-import quantus_ext
 from benchmarks import coco, pictures, wg_judges, wg_methods
 from benchmarks.errors import BenchmarkError
+from benchmarks.faults import one_line, raise_if_of_the_run
 from benchmarks.gpus import own_device
 from benchmarks.networks import Network, load_network
 from benchmarks.pictures import Pictures, Unreadable
 from benchmarks.randomness import seeded
 from benchmarks.store import Key, Store
+from benchmarks.versions import versions
 from captum_wg import ExpectedGradients, WeightedGradients
 from captum_wg.baselines import compose, constant, gaussian, gaussian_blur, uniform
 
@@ -209,7 +208,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "device": ready.device.type,
         "weights": ready.network.checksum(),
         "photographs": ready.pictures.checksum(),
-        "versions": _versions(),
+        "versions": versions(_SOURCES),
     }
 
 
@@ -244,8 +243,8 @@ def maps(experiment: Experiment, images: Sequence[Chosen]) -> pd.DataFrame:
                 found, distances = baseline_maps(ready, x, image.label)
             problem = ""
         except Exception as error:
-            _raise_if_not_the_images_fault(error)
-            found, distances, problem = np.empty(0, np.float32), np.empty(0, np.int64), _one_line(error)
+            raise_if_of_the_run(error)
+            found, distances, problem = np.empty(0, np.float32), np.empty(0, np.int64), one_line(error)
         rows.append(
             {
                 "name": image.name,
@@ -307,8 +306,8 @@ def scores(
                         explanation(ready, method, image.name),
                     )
             except Exception as error:
-                _raise_if_not_the_images_fault(error)
-                problem = _one_line(error)
+                raise_if_of_the_run(error)
+                problem = one_line(error)
         rows.append({"name": image.name, "score": score, "problem": problem})
     return pd.DataFrame(rows).astype({"name": str, "score": float, "problem": str})
 
@@ -445,29 +444,3 @@ def _generated(experiment: Experiment, network: Network) -> Baselines:
     if k < 3:
         raise BenchmarkError(f"--baselines published is white, black and noise: at least 3 are needed, got {k}")
     return compose(constant(white, black), uniform(k - 2, black, white, generator=seed))
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("torch", "torchvision", "captum", "quantus", "numpy", "scipy", "pillow", "captum-wg"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    digest = hashlib.sha256()
-    folders = (Path(str(module.__file__)).parent for module in (captum_wg, quantus_ext))
-    here = Path(__file__).parent
-    for path in [*(path for folder in folders for path in sorted(folder.glob("*.py"))), *(here / n for n in _SOURCES)]:
-        digest.update(path.read_bytes())
-    # The version number does not change with every change of the code.
-    found["source"] = digest.hexdigest()[:16]
-    return found
-
-
-def _raise_if_not_the_images_fault(error: Exception) -> None:
-    if isinstance(error, BenchmarkError | OSError | MemoryError | torch.OutOfMemoryError | ImportError):
-        raise error
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"[:500]

@@ -24,10 +24,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import wg_experiment, wg_judges, wg_methods, wg_report
-from benchmarks.command_line import integer_from
+from benchmarks.command_line import add_workers, engine, integer_from
 from benchmarks.errors import BenchmarkError
-from benchmarks.gpus import EACH
-from benchmarks.runner import BACKENDS, Cell, Engine, Runner
+from benchmarks.runner import Cell, Runner
 from benchmarks.store import Key, Store, open_store
 from benchmarks.wg_experiment import Chosen, Experiment
 from benchmarks.wg_judges import Judge
@@ -225,10 +224,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seed", type=integer_from(0), default=default.seed, help="of everything that is drawn (%(default)s)")
     add("--maps", type=integer_from(1), default=1, help="images of figure 1 for each model (%(default)s)")
     add("--out", type=Path, default=Path("results/wg"), help="folder of tables and results (%(default)s)")
-    add("--jobs", type=integer_from(1), help="workers (1; of a cluster that is started: one for each core)")
-    add("--backend", choices=BACKENDS, default="local", help="processes here, a dask or a ray cluster (%(default)s)")
-    add("--address", help="of a running cluster, such as tcp://host:8786 (dask) or auto (ray)")
-    add("--device", default=default.device, help=f"cpu, cuda, cuda:0 or {EACH}, a GPU for each worker (%(default)s)")
+    add_workers(parser, jobs="1")
     add("--batch", type=integer_from(1), default=default.batch, help="images in one forward (%(default)s)")
     add("--chunk", type=integer_from(1), default=8, help="images in one cell (%(default)s)")
     return parser.parse_args(arguments)
@@ -257,13 +253,10 @@ def tables(settings: argparse.Namespace) -> None:
     judged = judged_methods(judges, settings.n_baselines, keep, settings.controls)
     for name, _ in judged:
         wg_methods.method(name, settings.n_baselines)  # a wrong name is found before any work
-    try:
-        engine = Engine(settings.backend, settings.jobs, settings.address, gpus=settings.device.startswith("cuda"))
-    except ValueError as error:
-        raise BenchmarkError(str(error)) from error
+    workers = engine(settings)
 
     parts = []
-    with Runner(engine) as runner:
+    with Runner(workers) as runner:
         for experiment in experiments(settings):
             store = open_store(settings.out / "cells" / experiment.model, wg_experiment.describe(experiment))
             part = evaluate(
