@@ -55,6 +55,14 @@ def test_a_row_without_maps_has_its_reason_in_place_of_scores(monkeypatch, tmp_p
     assert scores["reason"].tolist() == ["ValueError: no map"] * 2 and scores["score"].isna().all()
 
 
+def test_a_judge_that_refuses_maps_has_its_reason_in_place_of_scores(monkeypatch, tmp_path, tiny_model, tiny_batch):
+    use(monkeypatch, tiny_model, tiny_batch, lambda model, inputs, targets, device=None: np.zeros_like(inputs))
+    store = open_store(tmp_path, {})
+    store.write(("maps",), attribution_experiment.maps(EXPERIMENT, "row", (0, 1)))
+    scores = attribution_experiment.scores(EXPERIMENT, store, ("maps",), (0, 1), ["row"], ["Sparseness-1ch"])
+    assert scores["reason"].str.startswith("AssertionError: ").all() and scores["score"].isna().all()
+
+
 @pytest.mark.parametrize("error", [OSError("no space left"), MemoryError("too large")])
 def test_a_full_disk_or_memory_is_no_result(error, monkeypatch, tmp_path, tiny_model, tiny_batch):
     def fail(model, inputs, targets, device=None):

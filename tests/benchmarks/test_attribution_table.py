@@ -302,8 +302,9 @@ def test_rows_of_one_source_are_explained_once(tmp_path, bench, monkeypatch, ref
     # One column of one row explained all that the others need.
     compute(bench, tmp_path / "one", names[:1], ["MaxSensitivity"], robustness_images=1)
     before = cells(tmp_path / "one")
-    compute(bench, tmp_path / "one", names, columns[1:], robustness_images=1)
+    results = compute(bench, tmp_path / "one", names, columns[1:], robustness_images=1)
     assert cells(tmp_path / "one") == before
+    assert len(results.scores) == 4 * 2 and results.scores["score"].notna().all()
 
 
 def test_slow_rows_are_explained_first(tmp_path, bench, monkeypatch):
