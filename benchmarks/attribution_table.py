@@ -1,9 +1,11 @@
-"""The attribution table: methods by metrics, each cell through an unchanged `quantus.evaluate`.
+"""The attribution table: methods by metrics, each score through an unchanged `quantus.evaluate`.
 
     python -m benchmarks.attribution_table
     python -m benchmarks.attribution_table --data cifar10 --root DIR --weights FILE --images 64
 
-prints it and writes table.md, table.csv, paired.csv, scores.csv (one row per method, metric and image) and maps.png.
+prints it and writes table.md, table.csv, paired.csv, scores.csv (one row per method, metric and image) and maps.png to
+--out, and there keeps every result, so that the same command goes on after an interruption and a later one with more
+images, methods or metrics does only what is new.
 """
 
 from __future__ import annotations
@@ -11,103 +13,168 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
-import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+import pandas as pd
+from torch import nn
 
-from benchmarks import data, judges, methods, models, report
-from benchmarks.cells import Cell, Explanations, Store, describe, run_cell
-from benchmarks.command_line import integer_from
+from benchmarks import attribution_experiment, data, judges, methods, models, report
+from benchmarks.attribution_experiment import BLOCK, Experiment
+from benchmarks.command_line import add_workers, engine, integer_from, positive
 from benchmarks.errors import BenchmarkError
+from benchmarks.evaluation import part
+from benchmarks.gpus import EACH, own_device
 from benchmarks.judges import Judge
 from benchmarks.methods import Method
+from benchmarks.runner import Cell, Runner, one_thread
+from benchmarks.store import Key, Store, open_store
 
-# The share of the typical distance between an image and a reference that is called local.
-LOCAL_SHARE = 0.1
+# The first and the last image of a block, as a slice of the selection.
+Block = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that was computed: cells, seconds per image and maps by method, and what the methods warned of."""
+    """All that the report shows.
 
-    cells: list[Cell]
+    Attributes:
+        scores: the columns method, judge, image (its position), score, reason (why there is none, or ""), in the order
+            of rows, columns and images.
+        left_out: why a (method, judge) was not computed.
+        seconds: per image, by method.
+        maps: of the images of the first block, by method.
+        warnings: by message, the methods that gave it and the blocks in which they did.
+    """
+
+    scores: pd.DataFrame
+    left_out: dict[tuple[str, str], str]
     seconds: dict[str, float]
     maps: dict[str, np.ndarray]
-    warnings: dict[str, list[str]]
+    warnings: dict[str, tuple[list[str], list[Block]]]
 
 
-def run(
-    model: nn.Module,
+def compute(
+    experiment: Experiment,
+    store: Store,
+    runner: Runner,
     rows: Sequence[Method],
     columns: Sequence[Judge],
-    inputs: np.ndarray,
-    targets: np.ndarray,
+    positions: Sequence[int],
     *,
     robustness_images: int,
     ablation_robustness: bool = False,
-    seed: int = 0,
-    device: str = "cpu",
-    progress: bool = True,
-    after_row: Callable[[Results], object] = lambda results: None,
 ) -> Results:
-    """Work off the cells of rows by columns, row by row; the robustness columns use the first images only.
+    """The maps of each row and its scores in each column, of the test images at these positions.
 
-    after_row is called with all results so far whenever a row is finished.
+    Args:
+        robustness_images: how many of them, the first ones, are for the robustness columns.
+        ablation_robustness: also the robustness columns of the ablation rows.
     """
-    results = Results([], {}, {}, {})
-    with tqdm(total=len(rows) * (len(columns) + 1), unit="cell", disable=not progress) as bar:
-        source = ""
-        store: Store = {}
-        for method in rows:
-            if method.source != source:
-                source, store = method.source, {}
-            explanations = Explanations(method, model, seed, device, store)
-            bar.set_description(f"{method.name}: maps")
-            failure = _explain(explanations, inputs, targets, results)
-            bar.update()
-            for judge in columns:
-                bar.set_description(f"{method.name}: {judge.name}")
-                count = robustness_images if judge.robustness else len(inputs)
-                if reason := failure or _left_out(method, judge, count, ablation_robustness):
-                    cell = Cell(method.name, judge.name, reason=reason)
-                else:
-                    cell = run_cell(explanations, judge, inputs[:count], targets[:count], seed)
-                results.cells.append(cell)
-                bar.update()
-            results.warnings[method.name] = explanations.warnings
-            after_row(results)
-    return results
+    positions = tuple(positions)
+    blocks = _blocks(len(positions))
+    # What takes longest comes first, so that no worker is left with it at the end.
+    sources = dict.fromkeys(row.source for row in sorted(rows, key=lambda row: not row.ablation))
+    runner.run(
+        store,
+        [
+            Cell(_maps_key(source, block), attribution_experiment.maps, (experiment, source, positions[slice(*block)]))
+            for source in sources
+            for block in blocks
+        ],
+        "maps",
+    )
+
+    left_out = {
+        (row.name, judge.name): reason
+        for row in rows
+        for judge in columns
+        if (reason := _left_out(row, judge, robustness_images, ablation_robustness))
+    }
+    explained_again = dict.fromkeys(
+        row.source for row in rows for judge in columns if judge.robustness and (row.name, judge.name) not in left_out
+    )
+    cells = [
+        Cell(
+            ("robustness", source, _name(first)),
+            attribution_experiment.robustness,
+            (experiment, store, _maps_key(source, block), positions[slice(*first)], source),
+        )
+        for source in explained_again
+        # The first images of the blocks.
+        for block, first in zip(blocks, _blocks(robustness_images), strict=False)
+    ]
+    cells += [
+        Cell(
+            ("scores", row.name, judge.name, _name(block)),
+            attribution_experiment.scores,
+            (experiment, store, _maps_key(row.source, block), positions[slice(*block)], (row.name,), (judge.name,)),
+        )
+        for judge in columns
+        if not judge.robustness
+        for row in rows
+        for block in blocks
+    ]
+    runner.run(store, cells, "scores")
+
+    scores = _in_order([store.read(cell.key) for cell in cells], rows, columns)
+    return Results(scores, left_out, *_of_maps(store, rows, blocks))
 
 
-def _explain(explanations: Explanations, inputs: np.ndarray, targets: np.ndarray, results: Results) -> str | None:
-    name = explanations.method.name
-    try:
-        results.seconds[name] = explanations.seconds_per_image(inputs, targets)
-        results.maps[name] = explanations.maps(inputs, targets)
-    except Exception as error:  # the row's cells say why; the other rows go on
-        return describe(error)
-    return None
+def _blocks(count: int) -> list[Block]:
+    return [(first, min(first + BLOCK, count)) for first in range(0, count, BLOCK)]
 
 
-def _left_out(method: Method, judge: Judge, count: int, ablation_robustness: bool) -> str | None:
+def _name(block: Block) -> str:
+    return "{:06d}-{:06d}".format(*block)
+
+
+def _maps_key(source: str, block: Block) -> Key:
+    return "maps", source, _name(block)
+
+
+def _left_out(row: Method, judge: Judge, count: int, ablation_robustness: bool) -> str | None:
     if not judge.robustness:
         return None
     if count == 0:
         return "left out: --robustness-images 0"
-    if method.ablation and not ablation_robustness:
+    if row.ablation and not ablation_robustness:
         return "left out: one forward per input element and map (--ablation-robustness computes it)"
     return None
 
 
-def local_radius(inputs: Tensor, references: Tensor) -> float:
-    """A tenth of the median distance between an input and a reference, to three digits."""
-    distances = torch.cdist(inputs.flatten(1), references.flatten(1))
-    return float(f"{LOCAL_SHARE * distances.median().item():.3g}")
+def _in_order(tables: Sequence[pd.DataFrame], rows: Sequence[Method], columns: Sequence[Judge]) -> pd.DataFrame:
+    """The scores of rows and columns, whatever else the cells hold."""
+    empty = pd.DataFrame(columns=["method", "judge", "image", "score", "reason"])
+    scores = pd.concat(tables, ignore_index=True) if tables else empty
+    of_method = {row.name: i for i, row in enumerate(rows)}
+    of_judge = {judge.name: i for i, judge in enumerate(columns)}
+    scores = scores[scores["method"].isin(of_method) & scores["judge"].isin(of_judge)]
+    order = np.lexsort((scores["judge"].map(of_judge), scores["method"].map(of_method)))
+    return scores.iloc[order].reset_index(drop=True)
+
+
+def _of_maps(
+    store: Store, rows: Sequence[Method], blocks: Sequence[Block]
+) -> tuple[dict[str, float], dict[str, np.ndarray], dict[str, tuple[list[str], list[Block]]]]:
+    """The seconds, maps and warnings of `Results`."""
+    seconds: dict[str, float] = {}
+    maps: dict[str, np.ndarray] = {}
+    warnings: dict[str, tuple[list[str], list[Block]]] = {}
+    for row in rows:
+        tables = [store.read(_maps_key(row.source, block)) for block in blocks]
+        seconds[row.name] = float(pd.concat(tables)["seconds"].mean())
+        if not tables[0]["reason"][0]:
+            maps[row.name] = part(row, attribution_experiment.stored_maps(tables[0]))
+        for block, table in zip(blocks, tables, strict=True):
+            for message in table["warnings"][0]:
+                names, where = warnings.setdefault(message, ([], []))
+                names += [row.name] * (row.name not in names)
+                where += [block] * (block not in where)
+    return seconds, maps, warnings
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -129,13 +196,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--baselines", type=at_least(1), default=10, help="reference images, drawn from the training ones (%(default)s)"
     )
     add("--n-steps", type=at_least(1), default=10, help="points per reference image (%(default)s)")
-    add("--radius", type=_positive, help="local radius in normalised units (a tenth of the median distance)")
+    add("--radius", type=positive, help="local radius in normalised units (a tenth of the median distance)")
     add("--fresh-draws", action="store_true", help="local measures draw new points for each explanation")
     add("--ablation-robustness", action="store_true", help="also the sensitivity columns of the ablation rows (slow)")
     add("--seed", type=at_least(0), default=0, help="of images, references and all random draws (%(default)s)")
-    add("--device", default="cpu", help="where the network runs, such as cpu or cuda (%(default)s)")
-    add("--out", type=Path, default=Path("results"), help="folder to write to (%(default)s)")
+    add("--out", type=Path, default=Path("results"), help="folder of the table and of all results (%(default)s)")
     add("--cache", type=Path, help=f"folder of the trained digits network ({models.default_cache()})")
+    add_workers(parser, jobs="one for each core, with a GPU 1")
     return parser.parse_args(arguments)
 
 
@@ -150,9 +217,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def table(settings: argparse.Namespace) -> int:
-    """Compute the table, print it and write its files."""
+    """Compute what is missing of the table, print it and write its files."""
     started = time.perf_counter()
-    device = _device(settings.device)
+    workers = engine(settings, jobs=joblib.cpu_count() if settings.device == "cpu" else 1)
+    if settings.device != EACH:  # of which this process must take none from the workers
+        own_device(settings.device)
     columns = judges.choose(judges.available(), settings.metrics)
     images = data.load(settings.data, settings.root)
     references = data.sample_references(images.train, settings.baselines, settings.seed)
@@ -160,15 +229,23 @@ def table(settings: argparse.Namespace) -> int:
     methods.choose(methods.available(methods.MethodSettings(references)), settings.methods)
     _writable(settings.out)
 
-    model = models.ready(_model(settings, images), device)
-    selection = data.select_correct(model, images.test, settings.images, settings.seed, device)
-    radius = settings.radius or local_radius(selection.x, references)
-    rows = methods.choose(
-        methods.available(
-            methods.MethodSettings(references, settings.n_steps, radius, settings.seed, settings.fresh_draws)
-        ),
-        settings.methods,
+    model, weights = _model(settings, images)
+    experiment = Experiment(
+        data=settings.data,
+        # Workers may have another working directory.
+        root=None if settings.root is None else str(settings.root.absolute()),
+        weights=str(weights.absolute()),
+        radius=settings.radius or attribution_experiment.local_radius(images.test, references, settings.seed),
+        baselines=settings.baselines,
+        n_steps=settings.n_steps,
+        seed=settings.seed,
+        fresh_draws=settings.fresh_draws,
+        device=settings.device,
     )
+    store = open_store(settings.out / "cells", attribution_experiment.describe(experiment, images, references, model))
+    with one_thread():
+        selection = data.select_correct(model, images.test, settings.images, settings.seed)
+    rows = methods.choose(attribution_experiment.available(experiment, references), settings.methods)
     facts = report.Facts(
         data=images.name,
         images=settings.images,
@@ -177,47 +254,43 @@ def table(settings: argparse.Namespace) -> int:
         seed=settings.seed,
         baselines=settings.baselines,
         n_steps=settings.n_steps,
-        radius=radius,
+        radius=experiment.radius,
         radius_chosen=settings.radius is None,
         fresh_draws=settings.fresh_draws,
-        device=settings.device,
+        device=settings.device.partition(":")[0],
         shape=tuple(selection.x.shape[1:]),
     )
     print(report.heading(facts), flush=True)
-    results = run(
-        model,
-        rows,
-        columns,
-        selection.x.numpy(),
-        selection.y.numpy(),
-        robustness_images=facts.robustness_images,
-        ablation_robustness=settings.ablation_robustness,
-        seed=settings.seed,
-        device=settings.device,
-        # A run that is interrupted leaves the scores of its finished rows.
-        after_row=lambda sofar: report.write_scores(settings.out, report.long_scores(sofar.cells, selection, facts)),
-    )
-    scores = report.long_scores(results.cells, selection, facts)
+    with Runner(workers) as runner:
+        results = compute(
+            experiment,
+            store,
+            runner,
+            rows,
+            columns,
+            selection.positions,
+            robustness_images=facts.robustness_images,
+            ablation_robustness=settings.ablation_robustness,
+        )
+    scores = report.long_scores(results.scores, selection, facts)
     written = report.write(settings.out, facts, rows, columns, results, scores, images.pixels(selection.x))
     print(written.text)
     print(f"\n{time.perf_counter() - started:.0f} s; written to {settings.out}: {', '.join(written.files)}")
     return 0 if len(scores) else 1
 
 
-def _model(settings: argparse.Namespace, images: data.Images) -> nn.Module:
-    model = models.trained(settings.data, images, settings.weights, settings.cache)
-    if settings.weights is None:
-        print(f"digits network: accuracy {models.accuracy(model, images.test):.1%} on {len(images.test)} test images")
-    return model
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BenchmarkError(f"--device {name} can't be used here: {' '.join(str(error).split())[:200]}") from error
-    return device
+def _model(settings: argparse.Namespace, images: data.Images) -> tuple[nn.Module, Path]:
+    """The network and the file that workers read it from; a training happens here, once."""
+    model = models.ready(models.trained(settings.data, images, settings.weights, settings.cache), "cpu")
+    if settings.weights is not None:
+        return model, settings.weights
+    print(f"digits network: accuracy {models.accuracy(model, images.test):.1%} on {len(images.test)} test images")
+    file = models.digits_file(settings.cache)
+    if not file.is_file():
+        raise BenchmarkError(
+            f"--cache {file.parent} can't be written to, but the workers read the trained network there; give another"
+        )
+    return model, file
 
 
 def _writable(folder: Path) -> None:
@@ -225,13 +298,6 @@ def _writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BenchmarkError(f"--out {folder} can't be written to: {error}") from error
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {value}")
-    return value
 
 
 if __name__ == "__main__":

@@ -140,18 +140,23 @@ def _torchvision_cifar10(root: Path, train: bool, transform: Callable) -> datase
         ) from error
 
 
+def order(test: Dataset, seed: int) -> np.ndarray:
+    """The places of all test images in the random order in which they are taken."""
+    return np.random.default_rng(seed).permutation(len(test))  # type: ignore[arg-type]
+
+
 def select_correct(
     model: nn.Module, test: Dataset, count: int, seed: int, device: torch.device | str = "cpu", batch_size: int = 64
 ) -> Selection:
     """The first `count` correctly classified test images in a random order given by the seed."""
-    order = np.random.default_rng(seed).permutation(len(test))  # type: ignore[arg-type]
+    places = order(test, seed)
     chosen: list[tuple[Tensor, int, int]] = []
     tried = 0
-    for start in range(0, len(order), batch_size):
-        x, y = stack(test, order[start : start + batch_size])
+    for start in range(0, len(places), batch_size):
+        x, y = stack(test, places[start : start + batch_size])
         with torch.no_grad():
             correct = model(x.to(device)).argmax(1).cpu() == y
-        for i, position in enumerate(order[start : start + batch_size]):
+        for i, position in enumerate(places[start : start + batch_size]):
             tried += 1
             if correct[i]:
                 chosen.append((x[i], int(y[i]), int(position)))
@@ -160,7 +165,7 @@ def select_correct(
                 return Selection(torch.stack(images), torch.tensor(labels), tuple(positions), tried)
     raise BenchmarkError(
         f"{count} correctly classified test images asked for, but the model gets only {len(chosen)} of "
-        f"{len(order)} right; ask for fewer (--images), or check that the weights belong to this data"
+        f"{len(places)} right; ask for fewer (--images), or check that the weights belong to this data"
     )
 
 

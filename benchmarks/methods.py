@@ -69,7 +69,7 @@ class Method:
         channels: the form its maps are usually judged in: 1 (summed over the channels) or 3.
         ablation: one forward per input element and map, too slow to explain again and again.
         draws: NO_DRAWS, SAME_DRAWS or NEW_DRAWS.
-        source: what is computed, if rows share it: `explain` is the same for all rows of a source.
+        source: the name of what is computed, if rows share it: `explain` is the same for all rows of a source.
         part: (i, n) if `explain` gives the maps of n rows (N, n * C, H, W), of which this one is the i-th.
     """
 
@@ -190,7 +190,7 @@ def _local_measures(label: str, group: str, settings: MethodSettings, sampler: s
             group,
             explain,
             draws=NEW_DRAWS if settings.fresh_draws else SAME_DRAWS,
-            source=f"local measures {label}",
+            source=f"LocalMeasures-{label}",
             part=(i, len(MEASURES)),
         )
         for i, measure in enumerate(MEASURES)

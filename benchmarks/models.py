@@ -4,6 +4,7 @@ and EfficientNet-Lite0."""
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import sys
@@ -111,7 +112,7 @@ def efficientnet_lite0() -> nn.Module:
 
 def digits_model(train: Dataset, cache: str | Path | None = None, seed: int = 0) -> nn.Module:
     """The network trained on the digits: read from the cache, or trained (about a minute on 2 cores) and put there."""
-    path = Path(cache or default_cache()) / f"digits_resnet18_v{TRAINING_VERSION}_seed{seed}.pt"
+    path = digits_file(cache, seed)
     if path.is_file():
         try:
             return load_checkpoint(path)
@@ -123,6 +124,11 @@ def digits_model(train: Dataset, cache: str | Path | None = None, seed: int = 0)
     except OSError as error:
         warnings.warn(f"the trained network could not be cached in {path.parent}: {error}", stacklevel=2)
     return model
+
+
+def digits_file(cache: str | Path | None = None, seed: int = 0) -> Path:
+    """Where `digits_model` keeps the trained network."""
+    return Path(cache or default_cache()) / f"digits_resnet18_v{TRAINING_VERSION}_seed{seed}.pt"
 
 
 def train_network(model: nn.Module, train: Dataset, seed: int, epochs: int = 4, batch_size: int = 32) -> nn.Module:
@@ -177,6 +183,15 @@ def accuracy(model: nn.Module, test: Dataset, device: torch.device | str = "cpu"
 def ready(model: nn.Module, device: torch.device | str) -> nn.Module:
     """The model as it is measured: in evaluation mode, without parameter gradients, on its device."""
     return model.eval().requires_grad_(False).to(device)
+
+
+def checksum(model: nn.Module) -> str:
+    """Of all weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def default_cache() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,19 +14,20 @@ import pandas as pd
 from torch import Tensor
 
 from benchmarks import methods
-from benchmarks.cells import Cell, describe
+from benchmarks.attribution_experiment import BLOCK
 from benchmarks.data import Selection
+from benchmarks.faults import one_line
 from benchmarks.judges import Judge
 from benchmarks.methods import Method
 from benchmarks.statistics import compare
+from benchmarks.store import write_atomically
 from captum_wg import visualization
 
 if TYPE_CHECKING:
-    from benchmarks.attribution_table import Results
+    from benchmarks.attribution_table import Block, Results
 
 PAIRS = (("ExpectedGradients", "WeightedGradients"), ("ExpectedGradients", "WeightedGradients-half"))
 PAIRED_JUDGES = ("DeletionAUC", "DeletionAUC-blur", "InsertionAUC")
-MAPS_SHOWN = 8
 SECONDS = "s/image"
 
 
@@ -64,7 +66,7 @@ class Written:
 def heading(facts: Facts) -> str:
     """One paragraph: the data, how many images, the seed, and what this project's rows are computed with."""
     origin = f"{facts.radius:g}" + (
-        ", a tenth of the median distance between image and reference" * facts.radius_chosen
+        ", a tenth of the median distance between test image and reference" * facts.radius_chosen
     )
     return (
         f"{facts.data}: n = {facts.images} correctly classified test images (of {facts.tried} tried), "
@@ -74,24 +76,13 @@ def heading(facts: Facts) -> str:
     )
 
 
-def long_scores(cells: Sequence[Cell], selection: Selection, facts: Facts) -> pd.DataFrame:
-    """One row per method, judge and image: the form from which any statistic follows."""
-    rows = [
-        {
-            "data": facts.data,
-            "seed": facts.seed,
-            "method": cell.method,
-            "judge": cell.judge,
-            "image": selection.positions[i],
-            "label": int(selection.y[i]),
-            "score": score,
-        }
-        for cell in cells
-        if cell.scores is not None
-        for i, score in enumerate(cell.scores.tolist())
-    ]
+def long_scores(scores: pd.DataFrame, selection: Selection, facts: Facts) -> pd.DataFrame:
+    """One row per method, judge and image with a score: the form from which any statistic follows."""
+    there = scores[scores["reason"] == ""]
+    labels = dict(zip(selection.positions, selection.y.tolist(), strict=True))
+    long = there.assign(data=facts.data, seed=facts.seed, label=there["image"].map(labels))
     columns = ["data", "seed", "method", "judge", "image", "label", "score"]
-    return pd.DataFrame(rows, columns=columns).astype({"score": float})  # also when there are none
+    return long[columns].reset_index(drop=True).astype({"score": float})  # also when there are none
 
 
 def summary(scores: pd.DataFrame, rows: Sequence[Method], columns: Sequence[Judge], results: Results) -> pd.DataFrame:
@@ -131,33 +122,43 @@ def _mean_and_deviation(mean: float, deviation: float) -> str:
     return f"{mean:.3f}" if math.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
 
 
-def failures(cells: Sequence[Cell]) -> tuple[dict[tuple[str, str], str], list[str]]:
-    """The mark of each cell without scores, or with scores for some images only, and the notes they point to."""
+def missing(results: Results) -> tuple[dict[tuple[str, str], str], dict[tuple[str, str], list[str]]]:
+    """Why a (method, judge) has no finite score at all, and of others why some images have none and how many."""
+    without, partly = dict(results.left_out), {}
+    for key, of_cell in results.scores.groupby(["method", "judge"], sort=False):
+        finite = np.isfinite(of_cell["score"])
+        reasons = of_cell["reason"][~finite].replace("", "the metric gave no finite number").value_counts(sort=False)
+        if not finite.any():
+            without[key] = "; ".join(reasons.index)
+        elif len(reasons):
+            partly[key] = [f"{count} images without a score are left out: {why}" for why, count in reasons.items()]
+    return without, partly
+
+
+def failures(
+    without: dict[tuple[str, str], str], rows: Sequence[Method], columns: Sequence[Judge]
+) -> tuple[dict[tuple[str, str], str], list[str]]:
+    """The mark of each cell of the table without scores, and the notes they point to."""
     marks: dict[tuple[str, str], str] = {}
-    notes: list[str] = []
-    reasons: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if reason := _missing(cell):
-            reasons.setdefault(reason, []).append(cell)
+    lines: list[str] = []
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for method in rows:
+        for judge in columns:
+            if reason := without.get((method.name, judge.name)):
+                reasons.setdefault(reason, {}).setdefault(method.name, []).append(judge.name)
     for number, (reason, where) in enumerate(reasons.items(), start=1):
-        for cell in where:
-            marks[cell.method, cell.judge] = f"[{number}]"
-        by_method: dict[str, list[str]] = {}
-        for cell in where:
-            by_method.setdefault(cell.method, []).append(cell.judge)
-        places = "; ".join(f"{method} ({', '.join(judges)})" for method, judges in by_method.items())
-        notes.append(f"[{number}] {places}: {reason}")
-    return marks, notes
-
-
-def _missing(cell: Cell) -> str | None:
-    if cell.scores is None:
-        return cell.reason
-    return None if np.isfinite(cell.scores).any() else "the metric gave no finite number for any image"
+        marks.update({(method, judge): f"[{number}]" for method, judges in where.items() for judge in judges})
+        places = "; ".join(f"{method} ({', '.join(judges)})" for method, judges in where.items())
+        lines.append(f"[{number}] {places}: {reason}")
+    return marks, lines
 
 
 def notes(
-    facts: Facts, rows: Sequence[Method], columns: Sequence[Judge], cells: Sequence[Cell], warned: dict[str, list[str]]
+    facts: Facts,
+    rows: Sequence[Method],
+    columns: Sequence[Judge],
+    partly: dict[tuple[str, str], list[str]],
+    warned: dict[str, tuple[list[str], list[Block]]],
 ) -> list[str]:
     """What must be known to read the figures; only of what the table holds."""
     groups = {method.group for method in rows}
@@ -165,10 +166,13 @@ def notes(
     channels, height, width = facts.shape
     lines = [
         "Each cell is the mean ± standard deviation over the images (↑ higher is better, ↓ lower is better), from "
-        f"one call of `quantus.evaluate`; {SECONDS} is the time of explaining all images together, divided by n."
+        f"calls of `quantus.evaluate` on blocks of {BLOCK} images (the last may be smaller); {SECONDS} is the time of "
+        "explaining a block on one thread, divided by its images."
     ]
     if "captum" in groups:
         lines.append("IntegratedGradients ... Deconvolution: `quantus.explain` with its defaults.")
+    if any(method.name == "FeaturePermutation" for method in rows):
+        lines.append("FeaturePermutation exchanges values between the images of a block.")
     if any(method.group == "ours" and method.part != (0, 1) for method in rows):
         lines.append('Rows ending in -local and -inf: sampler "segments" within the local radius and without a limit.')
     if any(method.name == "WeightedGradients-half" for method in rows):
@@ -219,13 +223,12 @@ def notes(
         f"All random draws follow from seed {facts.seed}: images, references, samplers, and for each column the "
         "metric's own, which are the same for every row."
     )
-    for name, messages in warned.items():
-        if any(row.name == name and row.group in ("ours", "published") for row in rows):
-            lines.extend(f"{name} warned: {message}" for message in messages)
-    partial = [c for c in cells if c.scores is not None and _missing(c) is None and not np.isfinite(c.scores).all()]
-    for cell in partial:
-        count = int((~np.isfinite(cell.scores)).sum())  # type: ignore[arg-type]
-        lines.append(f"{cell.method}, {cell.judge}: {count} images without a finite score are left out.")
+    shown = {method.name for method in rows if method.group in ("ours", "published")}
+    for message, (names, blocks) in warned.items():
+        if warners := [name for name in names if name in shown]:
+            where = ", ".join(f"{first + 1} to {last}" for first, last in blocks)
+            lines.append(f"{', '.join(warners)} warned{f' of images {where}' * (facts.images > BLOCK)}: {message}")
+    lines.extend(f"{method}, {judge}: {text}." for (method, judge), texts in partly.items() for text in texts)
     return lines
 
 
@@ -288,40 +291,38 @@ def write(
     """Write all files into the folder; the text is that of table.md after its heading, in blocks of a few columns."""
     table = summary(scores, rows, columns, results)
     comparison = compare(scores, PAIRS, PAIRED_JUDGES, facts.seed)
-    marks, reasons = failures(results.cells)
+    without, partly = missing(results)
+    marks, reasons = failures(without, rows, columns)
     text = readable(table, columns, marks)
-    lines = notes(facts, rows, columns, results.cells, results.warnings)
+    lines = notes(facts, rows, columns, partly, results.warnings)
     try:
         picture = draw(folder / "maps.png", results.maps, pictures)
     except Exception as error:  # the figures matter more than their picture
         picture = None
-        lines.append(f"maps.png could not be drawn: {describe(error)}")
+        lines.append(f"maps.png could not be drawn: {one_line(error)}")
 
-    full = pd.concat([table.assign(**_columns_of(facts)), _reasons(results.cells, rows)], axis=1)
-    full.to_csv(folder / "table.csv", index=False)
-    write_scores(folder, scores)
-    comparison.to_csv(folder / "paired.csv", index=False)
+    full = pd.concat([table.assign(**_columns_of(facts)), _reasons(without, rows, columns)], axis=1)
+    for name, content in (("table", full), ("scores", scores), ("paired", comparison)):
+        write_atomically(folder / f"{name}.csv", content.to_csv(index=False).encode())
 
     parts = _parts(comparison, [*reasons, *lines])
     document = [f"# Attribution table: {facts.data}", heading(facts), text.to_markdown(index=False), *parts]
-    (folder / "table.md").write_text("\n\n".join(document) + "\n", encoding="utf-8")
+    write_atomically(folder / "table.md", ("\n\n".join(document) + "\n").encode())
     screen = [block.to_markdown(index=False) for block in _blocks(text)]
     files = ["table.md", "table.csv", "paired.csv", "scores.csv", *([picture] if picture else [])]
     return Written("\n\n".join(["", *screen, *parts]), files)
 
 
-def write_scores(folder: Path, scores: pd.DataFrame) -> None:
-    """Write scores.csv."""
-    scores.to_csv(folder / "scores.csv", index=False)
-
-
 def draw(path: Path, maps: dict[str, np.ndarray], pictures: Tensor) -> str | None:
-    """A grid of the first images by all methods, the maps with all their channels."""
+    """A grid of the images of the first block by all methods, the maps with all their channels."""
     if not maps:
         return None
-    shown = {name.replace("-", "\n", 1): values[:MAPS_SHOWN] for name, values in maps.items()}
-    figure, _ = visualization.grid(pictures[:MAPS_SHOWN], shown)
-    figure.savefig(path, bbox_inches="tight")
+    shown = {name.replace("-", "\n", 1): values for name, values in maps.items()}
+    figure, _ = visualization.grid(pictures[:BLOCK], shown)
+    buffer = io.BytesIO()
+    # Without the version of matplotlib the file depends on the figure alone.
+    figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())
     return path.name
 
 
@@ -346,9 +347,9 @@ def _columns_of(facts: Facts) -> dict[str, object]:
     return {key: value for key, value in asdict(facts).items() if key != "shape"}
 
 
-def _reasons(cells: Sequence[Cell], rows: Sequence[Method]) -> pd.DataFrame:
-    reasons = {method.name: "" for method in rows}
-    for cell in cells:
-        if reason := _missing(cell):
-            reasons[cell.method] += f"{cell.judge}: {reason}. "
-    return pd.DataFrame({"without scores": [text.strip() for text in reasons.values()]})
+def _reasons(without: dict[tuple[str, str], str], rows: Sequence[Method], columns: Sequence[Judge]) -> pd.DataFrame:
+    texts = [
+        " ".join(f"{judge.name}: {reason}." for judge in columns if (reason := without.get((method.name, judge.name))))
+        for method in rows
+    ]
+    return pd.DataFrame({"without scores": texts})

@@ -12,7 +12,7 @@ from benchmarks.networks import load_network
 MODEL, CLASSES = "shufflenet_v2_x0_5", 5
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_model():
     """A convolutional network for 3x32x32 and 10 classes, with fixed random weights."""
     with torch.random.fork_rng():
@@ -29,14 +29,14 @@ def tiny_model():
     return model.eval().requires_grad_(False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_batch(tiny_model):
     """Three noise images and the classes that the tiny model gives them."""
     x = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     return x.numpy(), np.asarray(tiny_model(x).argmax(1))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def references():
     return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 

@@ -1,12 +1,28 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
-from benchmarks import attribution_table, data, judges, methods, models, report
+from benchmarks import attribution_experiment, attribution_table, data, judges, methods, models, report
+from benchmarks.attribution_experiment import Bench, Experiment
 from benchmarks.methods import Method
+from benchmarks.runner import Runner
+from benchmarks.store import open_store
 
-QUICK = ["--images", "2", "--baselines", "2", "--n-steps", "2"]
+ROOT = Path(__file__).parents[2]
+QUICK = ["--images", "2", "--baselines", "2", "--n-steps", "2", "--jobs", "1"]
+POSITIONS = (11, 5, 8)
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +36,11 @@ def weights(tmp_path_factory):
 
 def failing(model, inputs, targets, device=None):
     raise RuntimeError("this one fails")
+
+
+def warning(model, inputs, targets, device=None):
+    warnings.warn(f"the first pixel is {inputs[0, 0, 0, 0]:.3f}", stacklevel=1)
+    return inputs
 
 
 def make_facts(**changes):
@@ -40,26 +61,80 @@ def make_facts(**changes):
     return report.Facts(**{**values, **changes})
 
 
-@pytest.fixture
-def written(tmp_path, tiny_model, tiny_batch, references):
-    """A table of a few methods and columns on the tiny model, one row of which fails."""
+def make_bench(model, batch, references):
+    """A few rows of the tiny model, of which one fails and one warns."""
     available = methods.available(methods.MethodSettings(references, n_steps=2, radius=1.5))
     names = ["Saliency", "FeatureAblation", "ExpectedGradients", "WeightedGradients", "Stability-local", "Random"]
-    rows = [*(available[name] for name in names), Method("Broken", "control", failing)]
-    columns = judges.choose(judges.available(), ["Sparseness", "DeletionAUC", "MaxSensitivity", "Complexity"])
+    rows = {name: available[name] for name in names}
     # 3072 forwards a map are too many here.
-    rows[1] = Method("FeatureAblation", "captum", available["Saliency"].explain, ablation=True)
-    x, y = tiny_batch
-    results = attribution_table.run(tiny_model, rows, columns, x, y, robustness_images=2, progress=False)
-    selection = data.Selection(torch.from_numpy(x), torch.from_numpy(y), (11, 5, 8), 4)
-    scores = report.long_scores(results.cells, selection, make_facts())
-    text = report.write(tmp_path, make_facts(), rows, columns, results, scores, torch.rand(3, 3, 32, 32))
-    return tmp_path, results, text
+    rows["FeatureAblation"] = replace(rows["FeatureAblation"], explain=available["Saliency"].explain)
+    rows["Broken"] = Method("Broken", "control", failing)
+    rows["Warning"] = Method("Warning", "ours", warning)
+    x, y = torch.zeros(12, 3, 32, 32), torch.zeros(12, dtype=torch.long)
+    x[list(POSITIONS)], y[list(POSITIONS)] = torch.from_numpy(batch[0]), torch.from_numpy(batch[1])
+    x[2] = 1
+    return Bench(Experiment("noise", None, "", 1.5), model, TensorDataset(x, y), rows, "cpu")
+
+
+def use(monkeypatch, ready):
+    """Let cells work on this bench, in blocks of two images."""
+    monkeypatch.setattr(attribution_experiment, "bench", lambda experiment: ready)
+    monkeypatch.setattr(attribution_table, "BLOCK", 2)
+    monkeypatch.setattr(report, "BLOCK", 2)
+
+
+@pytest.fixture
+def bench(monkeypatch, tiny_model, tiny_batch, references):
+    ready = make_bench(tiny_model, tiny_batch, references)
+    use(monkeypatch, ready)
+    return ready
+
+
+def compute(ready, folder, rows=None, columns=None, positions=POSITIONS, **options):
+    columns = columns or ["Sparseness", "DeletionAUC", "MaxSensitivity", "Complexity"]
+    with Runner(progress=False) as runner:
+        return attribution_table.compute(
+            ready.experiment,
+            open_store(folder, {}),
+            runner,
+            [row for row in ready.rows.values() if rows is None or row.name in rows],
+            judges.choose(judges.available(), columns),
+            positions,
+            **{"robustness_images": 2, **options},
+        )
+
+
+def scores_of(results, method, judge):
+    of_method = results.scores[(results.scores["method"] == method) & (results.scores["judge"] == judge)]
+    return of_method.set_index("image")["score"]
+
+
+def write(folder, ready, results, columns=("Sparseness", "DeletionAUC", "MaxSensitivity", "Complexity")):
+    x, y = ready.batch(POSITIONS)
+    selection = data.Selection(torch.from_numpy(x), torch.from_numpy(y), POSITIONS, 4)
+    scores = report.long_scores(results.scores, selection, make_facts())
+    columns = judges.choose(judges.available(), columns)
+    pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return report.write(folder, make_facts(), list(ready.rows.values()), columns, results, scores, pictures)
+
+
+def cells(folder):
+    return {p.relative_to(folder).as_posix(): p.stat().st_mtime_ns for p in folder.rglob("*.parquet")}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, tiny_model, tiny_batch, references):
+    """The table of all rows of the bench."""
+    ready, folder = make_bench(tiny_model, tiny_batch, references), tmp_path_factory.mktemp("table")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use(monkeypatch, ready)
+        results = compute(ready, folder / "cells")
+        return folder, results, write(folder, ready, results)
 
 
 def test_all_files_are_written(written):
     folder, _, text = written
-    assert sorted(text.files) == sorted(path.name for path in folder.iterdir())
+    assert sorted(text.files) == sorted(path.name for path in folder.iterdir() if path.is_file())
     assert set(text.files) == {"table.md", "table.csv", "paired.csv", "scores.csv", "maps.png"}
     assert (folder / "maps.png").read_bytes().startswith(b"\x89PNG")
 
@@ -68,34 +143,63 @@ def test_the_table_holds_mean_and_deviation_of_the_scores(written):
     folder, results, _ = written
     table = pd.read_csv(folder / "table.csv").set_index("method")
     scores = pd.read_csv(folder / "scores.csv")
-    (cell,) = [c for c in results.cells if (c.method, c.judge) == ("Saliency", "DeletionAUC")]
-    assert table.loc["Saliency", "DeletionAUC mean"] == pytest.approx(sum(cell.scores) / 3)
-    assert table.loc["Saliency", "DeletionAUC std"] == pytest.approx(np.std(cell.scores, ddof=1))
+    of_cell = scores_of(results, "Saliency", "DeletionAUC")
+    assert table.loc["Saliency", "DeletionAUC mean"] == pytest.approx(sum(of_cell) / 3)
+    assert table.loc["Saliency", "DeletionAUC std"] == pytest.approx(np.std(of_cell, ddof=1))
     assert table.loc["Saliency", "DeletionAUC n"] == 3
     assert table.loc["Saliency", "MaxSensitivity n"] == 2
     assert table.loc["Saliency", "data"] == "noise"
     assert table.loc["Saliency", "images"] == 3
-    of_cell = scores[(scores["method"] == "Saliency") & (scores["judge"] == "DeletionAUC")]
-    assert of_cell["image"].tolist() == [11, 5, 8]
-    assert of_cell["score"].tolist() == pytest.approx(cell.scores.tolist())
+    in_file = scores[(scores["method"] == "Saliency") & (scores["judge"] == "DeletionAUC")]
+    assert in_file["image"].tolist() == [11, 5, 8]
+    assert in_file["score"].tolist() == pytest.approx(of_cell.tolist())
     markdown = (folder / "table.md").read_text(encoding="utf-8")
-    assert f"{np.mean(cell.scores):.3f} ± {np.std(cell.scores, ddof=1):.3f}" in markdown
+    assert f"{np.mean(of_cell):.3f} ± {np.std(of_cell, ddof=1):.3f}" in markdown
+
+
+def test_scores_stand_in_the_order_of_rows_columns_and_images(written):
+    scores = pd.read_csv(written[0] / "scores.csv")
+    assert list(dict.fromkeys(scores["method"])) == [
+        "Saliency",
+        "FeatureAblation",
+        "ExpectedGradients",
+        "WeightedGradients",
+        "Stability-local",
+        "Random",
+        "Warning",
+    ]
+    assert list(dict.fromkeys(scores["judge"])) == [
+        "DeletionAUC",
+        "MaxSensitivity",
+        "Sparseness-1ch",
+        "Sparseness-3ch",
+        "Complexity-1ch",
+        "Complexity-3ch",
+    ]
 
 
 def test_a_failing_row_shows_its_reason_and_the_run_goes_on(written):
     folder, results, text = written
-    assert {c.reason for c in results.cells if c.method == "Broken"} == {"RuntimeError: this one fails"}
+    of_broken = results.scores[results.scores["method"] == "Broken"]
+    assert set(of_broken["reason"]) == {"RuntimeError: this one fails"} and of_broken["score"].isna().all()
     assert "Broken (DeletionAUC, MaxSensitivity, Sparseness-1ch" in text.text
     assert text.text.count("RuntimeError: this one fails") == 1
-    assert pd.read_csv(folder / "table.csv").set_index("method").loc["Broken", "Sparseness-1ch n"] == 0
+    table = pd.read_csv(folder / "table.csv").set_index("method")
+    assert table.loc["Broken", "Sparseness-1ch n"] == 0
+    assert "DeletionAUC: RuntimeError: this one fails." in table.loc["Broken", "without scores"]
+    assert "Broken" not in pd.read_csv(folder / "scores.csv")["method"].tolist()
 
 
 def test_ablation_rows_are_marked_as_left_out_of_the_robustness_columns(written):
     _, results, text = written
-    reasons = {c.judge: c.reason for c in results.cells if c.method == "FeatureAblation"}
-    assert reasons["MaxSensitivity"].startswith("left out: one forward per input element")
-    assert reasons["Sparseness-1ch"] is None
+    assert list(results.left_out) == [("FeatureAblation", "MaxSensitivity")]
+    assert results.left_out["FeatureAblation", "MaxSensitivity"].startswith("left out: one forward per input element")
     assert "FeatureAblation (MaxSensitivity): left out" in text.text
+
+
+def test_ablation_rows_are_explained_again_on_request(tmp_path, bench):
+    results = compute(bench, tmp_path, ["FeatureAblation"], ["MaxSensitivity"], ablation_robustness=True)
+    assert len(scores_of(results, "FeatureAblation", "MaxSensitivity")) == 2 and not results.left_out
 
 
 def test_the_notes_say_what_must_be_known(written):
@@ -109,46 +213,130 @@ def test_the_notes_say_what_must_be_known(written):
     assert "Flattered in these two columns" in notes
     assert "the two are not comparable" in notes
     assert "partly its own yardstick" in notes
+    assert "on blocks of 2 images" in notes and "on one thread" in notes
 
 
 def test_weighted_is_compared_with_expected_gradients_by_image(written):
     folder, results, text = written
     paired = pd.read_csv(folder / "paired.csv")
-    scores = {c.method: c.scores for c in results.cells if c.judge == "DeletionAUC" and c.scores is not None}
     assert paired[["judge", "method", "reference", "n"]].values.tolist() == [
         ["DeletionAUC", "WeightedGradients", "ExpectedGradients", 3]
     ]
-    change = scores["WeightedGradients"].mean() / scores["ExpectedGradients"].mean() - 1
-    assert paired["relative_change"][0] == pytest.approx(change)
-    assert f"{change:+.1%}" in text.text
-
-
-def test_robustness_columns_can_be_left_out(tiny_model, tiny_batch, references):
-    rows = methods.choose(methods.available(methods.MethodSettings(references)), ["Saliency"])
-    columns = judges.choose(judges.available(), ["AvgSensitivity"])
-    results = attribution_table.run(tiny_model, rows, columns, *tiny_batch, robustness_images=0, progress=False)
-    assert results.cells[0].reason == "left out: --robustness-images 0"
-
-
-def test_finished_rows_are_handed_over_one_by_one(tiny_model, tiny_batch, references):
-    rows = methods.choose(methods.available(methods.MethodSettings(references)), ["Saliency", "Random"])
-    columns = judges.choose(judges.available(), ["Sparseness"])
-    counts = []
-    attribution_table.run(
-        tiny_model,
-        rows,
-        columns,
-        *tiny_batch,
-        robustness_images=0,
-        progress=False,
-        after_row=lambda results: counts.append(len(results.cells)),
+    expected, weighted = (
+        scores_of(results, name, "DeletionAUC").mean() for name in ("ExpectedGradients", "WeightedGradients")
     )
-    assert counts == [2, 4]
+    assert paired["relative_change"][0] == pytest.approx(weighted / expected - 1)
+    assert f"{weighted / expected - 1:+.1%}" in text.text
 
 
-def test_the_local_radius_is_a_tenth_of_the_median_distance():
-    inputs, references = torch.zeros(2, 3, 4, 4), torch.ones(3, 3, 4, 4)
-    assert attribution_table.local_radius(inputs, references) == pytest.approx(0.1 * 48**0.5, rel=1e-2)
+def test_robustness_columns_can_be_left_out(tmp_path, bench):
+    results = compute(bench, tmp_path, ["Saliency"], ["AvgSensitivity"], robustness_images=0)
+    assert results.left_out == {("Saliency", "AvgSensitivity"): "left out: --robustness-images 0"}
+    assert not len(results.scores)
+
+
+def test_a_second_run_reads_all_it_needs_from_the_store(tmp_path, bench, monkeypatch):
+    del bench.rows["WeightedGradients"], bench.rows["ExpectedGradients"]
+    first = compute(bench, tmp_path)
+    before = cells(tmp_path)
+    for name in ("explain", "evaluate"):
+        monkeypatch.setattr(attribution_experiment, name, failing)
+    again = compute(bench, tmp_path)
+    assert cells(tmp_path) == before
+    # Scores, reasons of what failed, seconds, maps and warnings.
+    pd.testing.assert_frame_equal(again.scores, first.scores, check_exact=True)
+    np.testing.assert_equal(again.seconds, first.seconds)
+    np.testing.assert_equal(again.maps, first.maps)
+    assert again.warnings == first.warnings
+    assert sum(message.startswith("the first pixel is") for message in again.warnings) == 2
+    assert (again.scores["reason"] == "RuntimeError: this one fails").any()
+
+
+def test_what_is_missing_is_made_as_before(tmp_path, bench):
+    del bench.rows["WeightedGradients"], bench.rows["ExpectedGradients"]
+    first = compute(bench, tmp_path)
+    before = cells(tmp_path)
+    lost = [*sorted(before)[::2], "maps/Saliency/000000-000002.parquet"]
+    for name in lost:
+        (tmp_path / name).unlink(missing_ok=True)
+    again = compute(bench, tmp_path)
+    after = cells(tmp_path)
+    assert {name for name in after if after[name] != before[name]} == set(lost)
+    pd.testing.assert_frame_equal(again.scores, first.scores, check_exact=True)
+    np.testing.assert_equal(again.maps, first.maps)
+
+
+def test_more_rows_columns_and_images_do_only_what_is_new(tmp_path, bench):
+    compute(bench, tmp_path / "a", ["Saliency"], ["Sparseness"])
+    before = cells(tmp_path / "a")
+    assert set(before) == {
+        f"{kind}/{block}.parquet"
+        for kind in ("maps/Saliency", "scores/Saliency/Sparseness-1ch", "scores/Saliency/Sparseness-3ch")
+        for block in ("000000-000002", "000002-000003")
+    }
+    more = dict(rows=["Saliency", "Random"], columns=["Sparseness", "MaxSensitivity"], positions=(*POSITIONS, 2))
+    grown = compute(bench, tmp_path / "a", **more)
+    after = cells(tmp_path / "a")
+    assert {name: after[name] for name in before} == before
+    # The block that was short is another one now.
+    assert sum("000002-000004" in name for name in after) == 6
+    at_once = compute(bench, tmp_path / "b", **more)
+    pd.testing.assert_frame_equal(grown.scores, at_once.scores, check_exact=True)
+
+
+def test_rows_of_one_source_are_explained_once(tmp_path, bench, monkeypatch, references):
+    available = methods.available(methods.MethodSettings(references, n_steps=2, radius=1.5))
+    calls = []
+
+    def explain(*args, **kwargs):
+        calls.append(len(args[1]))
+        return available["Stability-local"].explain(*args, **kwargs)
+
+    for measure in methods.MEASURES:
+        bench.rows[f"{measure}-local"] = replace(available[f"{measure}-local"], explain=explain)
+    names = [f"{measure}-local" for measure in methods.MEASURES]
+    columns = ["Sparseness", "MaxSensitivity", "AvgSensitivity"]
+    compute(bench, tmp_path, names, columns, robustness_images=1)
+    # Blocks of 2 and 1 images, and ten times the first image perturbed.
+    assert calls == [2, 1, *[1] * 10]
+    # One column of one row explained all that the others need.
+    compute(bench, tmp_path / "one", names[:1], ["MaxSensitivity"], robustness_images=1)
+    before = cells(tmp_path / "one")
+    results = compute(bench, tmp_path / "one", names, columns[1:], robustness_images=1)
+    assert cells(tmp_path / "one") == before
+    assert len(results.scores) == 4 * 2 and results.scores["score"].notna().all()
+
+
+def test_slow_rows_are_explained_first(tmp_path, bench, monkeypatch):
+    order = []
+    monkeypatch.setattr(
+        Runner, "run", lambda self, store, cells, label: order.extend(cell.key for cell in cells) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        compute(bench, tmp_path)
+    assert [source for _, source, _ in order][:3] == ["FeatureAblation", "FeatureAblation", "Saliency"]
+
+
+def test_warnings_name_the_images_they_are_of(written):
+    notes = [line for line in written[2].text.splitlines() if "Warning warned" in line]
+    assert [line.partition(":")[0] for line in notes] == [
+        "- Warning warned of images 1 to 2",
+        "- Warning warned of images 3 to 3",
+    ]
+
+
+def test_images_without_a_score_are_counted(tmp_path, bench):
+    def second_block_fails(model, inputs, targets, device=None):
+        return warning(model, inputs, targets) if len(inputs) == 2 else failing(model, inputs, targets)
+
+    bench.rows["Warning"] = Method("Warning", "ours", second_block_fails)
+    columns = ["DeletionAUC", "MaxSensitivity"]
+    results = compute(bench, tmp_path, ["Warning"], columns)
+    assert scores_of(results, "Warning", "DeletionAUC").notna().tolist() == [True, True, False]
+    text = write(tmp_path, bench, results, columns).text
+    assert "Warning, DeletionAUC: 1 images without a score are left out: RuntimeError: this one fails." in text
+    table = pd.read_csv(tmp_path / "table.csv").set_index("method")
+    assert table.loc["Warning", "DeletionAUC n"] == 2 and table.loc["Warning", "MaxSensitivity n"] == 2
 
 
 def test_the_command_end_to_end(tmp_path, weights, capsys):
@@ -159,9 +347,87 @@ def test_the_command_end_to_end(tmp_path, weights, capsys):
     assert "digits (scikit-learn): n = 2 correctly classified test images" in printed
     assert "| ExpectedGradients" in printed
     first = pd.read_csv(tmp_path / "new" / "folder" / "scores.csv")
-    assert attribution_table.main(command) == 0
-    again = pd.read_csv(tmp_path / "new" / "folder" / "scores.csv")
+    assert attribution_table.main([*command, "--out", str(tmp_path / "fewer")]) == 0
+    again = pd.read_csv(tmp_path / "fewer" / "scores.csv")
     pd.testing.assert_frame_equal(first[first["judge"] == "MaxSensitivity"].reset_index(drop=True), again)
+
+
+def files(out):
+    """All that is written, without the seconds."""
+    table = pd.read_csv(out / "table.csv").drop(columns="s/image").to_csv()
+    return table, *((out / name).read_bytes() for name in ("scores.csv", "paired.csv", "maps.png"))
+
+
+SMALL = ["--methods", "Saliency", "GradientShap", "Stability-inf", "--metrics", "MaxSensitivity", "Sparseness"]
+
+
+@pytest.fixture(scope="module")
+def serial(weights, tmp_path_factory):
+    """The files of an undisturbed run with one worker, and its command but for --out."""
+    out = tmp_path_factory.mktemp("serial")
+    command = [*QUICK, "--weights", weights, *SMALL]
+    assert attribution_table.main([*command, "--out", str(out)]) == 0
+    return out, command
+
+
+def test_two_workers_give_the_same_files(serial, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    out, command = serial
+    assert attribution_table.main([*command, "--jobs", "2", "--out", str(tmp_path)]) == 0
+    assert files(tmp_path) == files(out)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
+def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_files(serial, tmp_path):
+    undisturbed, command = serial
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.attribution_table", *command, "--out", str(out)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    while not list(out.glob("cells/robustness/*/*.parquet")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    before = cells(out)
+    assert not (out / "table.md").exists()
+    assert attribution_table.main([*command, "--out", str(out)]) == 0
+    assert files(out) == files(undisturbed)
+    after = cells(out)
+    assert {name: after[name] for name in before} == before
+    table = (out / "table.md").read_bytes()
+    assert attribution_table.main([*command, "--out", str(out)]) == 0
+    # The seconds too are those that were measured.
+    assert (out / "table.md").read_bytes() == table
+
+
+def test_other_settings_and_weights_are_refused_by_name(serial, tmp_path, capsys):
+    out, command = serial
+    assert attribution_table.main([*command, "--out", str(out), "--n-steps", "3", "--fresh-draws"]) == 2
+    assert "fresh_draws: false there, true here; n_steps: 2 there, 3 here; give another" in capsys.readouterr().err
+    assert attribution_table.main([*command, "--out", str(out), "--radius", "1"]) == 2
+    assert re.search(r"settings: radius: [\d.]+ there, 1.0 here;", capsys.readouterr().err)
+    state = torch.load(command[command.index("--weights") + 1])
+    state["fc.bias"] += 1
+    torch.save(state, tmp_path / "other.pt")
+    assert attribution_table.main([*command, "--out", str(out), "--weights", str(tmp_path / "other.pt")]) == 2
+    assert re.search(r'settings: weights: "\w+" there, "\w+" here;', capsys.readouterr().err)
+
+
+def test_more_images_are_the_same_experiment(serial, tmp_path):
+    out, command = serial
+    command = [*command, "--metrics", "Sparseness", "--methods", "Saliency"]
+    assert attribution_table.main([*command, "--out", str(out), "--images", "1"]) == 0
+    assert attribution_table.main([*command, "--out", str(out)]) == 0
+
+
+def test_a_trained_network_that_workers_could_not_read(tmp_path, monkeypatch, tiny_model, capsys):
+    monkeypatch.setattr(models, "trained", lambda *args: tiny_model)
+    assert attribution_table.main(["--out", str(tmp_path), "--cache", str(tmp_path / "gone")]) == 2
+    assert f"error: --cache {tmp_path / 'gone'} can't be written to, but the workers" in capsys.readouterr().err
 
 
 def test_nothing_computed_is_an_error(tmp_path, weights):
@@ -178,6 +444,7 @@ def test_nothing_computed_is_an_error(tmp_path, weights):
         (["--data", "cifar10"], "--data cifar10 needs --root"),
         (["--data", "cifar10", "--root", "/no/such"], "--root /no/such is not a folder"),
         (["--device", "nonsense"], "--device nonsense can't be used here"),
+        (["--address", "tcp://host:1"], "address is of a dask or ray cluster"),
         (["--out", "/dev/null/out"], "--out /dev/null/out can't be written to"),
         (["--baselines", "5000"], "--baselines must lie between 1 and 1198"),
     ],
