@@ -99,7 +99,8 @@ def compute(
     )
     cells = [
         Cell(
-            ("robustness", source, _name(first)),
+            # Their maps are those of the whole block, so it is part of the name.
+            ("robustness", source, _name(block), _name(first)),
             attribution_experiment.robustness,
             (experiment, store, _maps_key(source, block), positions[slice(*first)], source),
         )

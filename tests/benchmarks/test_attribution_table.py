@@ -284,6 +284,15 @@ def test_more_rows_columns_and_images_do_only_what_is_new(tmp_path, bench):
     pd.testing.assert_frame_equal(grown.scores, at_once.scores, check_exact=True)
 
 
+def test_a_block_that_grows_is_judged_anew(tmp_path, bench):
+    """Random draws by the block, and so do the maps that its sensitivity starts from."""
+    options = dict(rows=["Random"], columns=["Sparseness", "MaxSensitivity"], robustness_images=1)
+    compute(bench, tmp_path / "a", positions=POSITIONS[:1], **options)
+    grown = compute(bench, tmp_path / "a", positions=POSITIONS[:2], **options)
+    at_once = compute(bench, tmp_path / "b", positions=POSITIONS[:2], **options)
+    pd.testing.assert_frame_equal(grown.scores, at_once.scores, check_exact=True)
+
+
 def test_rows_of_one_source_are_explained_once(tmp_path, bench, monkeypatch, references):
     available = methods.available(methods.MethodSettings(references, n_steps=2, radius=1.5))
     calls = []
@@ -388,7 +397,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_files(serial, tmp_p
         stdout=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    while not list(out.glob("cells/robustness/*/*.parquet")) and process.poll() is None:
+    while not list(out.glob("cells/robustness/*/*/*.parquet")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
