@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD
 from benchmarks.errors import BenchmarkError
-from benchmarks.models import load_checkpoint, read_state, ready
+from benchmarks.models import checksum, load_checkpoint, read_state, ready
 from benchmarks.preparation import Preparation
 
 CIFAR10_RESNET18 = "resnet18_cifar10"
@@ -37,11 +36,7 @@ class Network:
 
     def checksum(self) -> str:
         """Of all its weights and buffers."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()[:16]
+        return checksum(self.model)
 
 
 def names() -> list[str]:
@@ -73,7 +68,10 @@ def load_network(
         raise BenchmarkError(f"unknown model {name!r}; known are {known} ... and torchvision's other classifiers")
     if name == CIFAR10_RESNET18:
         if weights is None:
-            raise BenchmarkError(f"--models {name} needs --weights: the state_dict of a ResNet-18 for 32x32 images")
+            raise BenchmarkError(
+                f"--models {name} needs --weights: the state_dict of a ResNet-18 for 32x32 images, "
+                "such as python -m benchmarks.train_cifar10 makes"
+            )
         model, preparation = load_checkpoint(weights), Preparation(None, None, "bilinear", CIFAR10_MEAN, CIFAR10_STD)
     elif name == EFFICIENTNET_LITE0:
         model, preparation = _efficientnet_lite0(weights), Preparation()
