@@ -167,9 +167,11 @@ def d_alpha(
         n_best, which_only: the search only for the n_best baselines of each example, see `bisect`; a mean of several
             searches needs all of them.
 
+    The result of one search is on the inputs' device, the mean of several on the CPU.
+
     Warns:
-        UserWarning: for some example no baseline's removal ever reaches alpha f(x): its D_alpha are all P, so the
-            baselines can't be told apart.
+        UserWarning: for some example no baseline's removal ever reaches alpha f(x), so that its D_alpha are all P, or
+            an insertion starts above it, so that they are all 1: the baselines can't be told apart.
     """
     given = maps if isinstance(maps, Maps) else _Given(maps)
     n_baselines = given.count
@@ -200,6 +202,19 @@ def d_alpha(
         # The search is for a falling score: a rising one is mirrored at its target.
         return found if way == "deletion" else 2 * alpha * references[rows].to(found) - found
 
+    def emptied(neutral: tuple[Tensor, ...]) -> Tensor:
+        """f with every feature removed, (B,)."""
+        everyone, parts = torch.arange(problem.n_examples, device=device), []
+        for part in everyone.split(n_rows):
+            masked = features.remove(
+                tuple(x[part] for x in problem.inputs),
+                tuple(v[part] if v.shape[0] > 1 else v for v in neutral),
+                torch.ones(len(part), features.count, dtype=torch.bool, device=device),
+                part,
+            )
+            parts.append(_scores(problem, masked, part, fitness_output))
+        return torch.cat(parts)
+
     steps = min(max_iterations, math.ceil(math.log2(features.count + 1)))
     searches = [(neutral, way) for neutral in neutrals for way in FITNESSES[fitness]]
     answers: list[Tensor] = []
@@ -218,18 +233,36 @@ def d_alpha(
                 which_only and len(searches) == 1,
             )
             answers.append(answer)
-            reachable |= possible.view(-1, n_baselines).any(1)
+            if way == "deletion":
+                reachable |= possible.view(-1, n_baselines).any(1)
+            else:
+                # An insertion always ends at x; it tells nothing if it starts above the target.
+                reachable |= emptied(neutral) < alpha * reference
     if not reachable.all():
+        texts = {
+            "deletion": ("not even removing every feature brings the output down to", "P"),
+            "insertion": ("removing every feature leaves the output above", "1"),
+            "both": ("removing every feature leaves the output above", "P by deletion and 1 by insertion"),
+        }
+        what, value = texts[fitness]
         warn(
-            f"for examples {name_rows(~reachable)} not even removing every feature brings the output down to alpha = "
-            f"{alpha} of f(x): D_alpha is P for all their baselines, which therefore weigh the same there (as in "
-            "ExpectedGradients), and keep takes the first. Choose another neutral, alpha or fitness_output"
+            f"for examples {name_rows(~reachable)} {what} alpha = {alpha} of f(x): D_alpha is {value} for all their "
+            "baselines, which therefore weigh the same there (as in ExpectedGradients), and keep takes the first. "
+            "Choose another neutral, alpha or fitness_output"
         )
     if len(answers) == 1:
         return answers[0].view(-1, n_baselines)
-    # Means are few and in float64, which not every device has.
-    logarithms = torch.stack(answers).cpu().double().log()
-    return logarithms.mean(0).exp().view(-1, n_baselines)
+    return geometric_mean(torch.stack(answers)).view(-1, n_baselines)
+
+
+def geometric_mean(values: Tensor) -> Tensor:
+    """The geometric mean over dimension 0 of positive whole numbers (M, R): (R,), float64 on the CPU.
+
+    Of the exact products, so that equal ones give equal means and ties are settled by position.
+    """
+    # Products of many counts are beyond int64, and float64 is not on every device.
+    products = [math.prod(row) for row in values.T.tolist()]
+    return torch.tensor([math.exp(math.log(product) / len(values)) for product in products], dtype=torch.float64)
 
 
 def reference_scores(

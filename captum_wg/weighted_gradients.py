@@ -52,7 +52,8 @@ class WeightedGradients(GradientAttribution):
     `captum_wg.fitness.bisect`; features are ranked by the signed map unless ranking="absolute" (the published code).
     The ranking should be that of the metric that judges the result. All examples and baselines are searched at once:
     B * K * ceil(log2(P + 1)) masked forwards at most, beside the B * K * n_steps gradients; fewer with keep, as the
-    search leaves out baselines that can't be among the kept any more.
+    search leaves out baselines that can't be among the kept any more. (So much for each neutral of a list, twice with
+    fitness="both", and then none is left out.)
 
     Beyond the paper: a fitness over several removals (neutral as a list), its insertion twin (fitness), and maps of
     equal L1 norm (normalise_maps). Weights from one removal partly overfit it.
@@ -147,9 +148,12 @@ class WeightedGradients(GradientAttribution):
                 than one baseline. A NaN or infinite gradient.
 
         Warns:
-            UserWarning: no removal reaches alpha f(x) for some example, so its weights are equal.
+            UserWarning: no removal reaches alpha f(x) for some example, or an insertion starts above it, so that its
+                weights are equal.
         """
         fit.check_settings(alpha, tolerance, max_iterations, power, ranking, fitness)
+        if not isinstance(normalise_maps, bool):
+            raise TypeError(f"normalise_maps must be True or False, got {normalise_maps!r}")
         automatic = is_automatic(n_steps, method, return_steps)
         delta_tolerance, max_steps = check_refinement(automatic, delta_tolerance, max_steps)
         own_points = automatic or method == ADAPTIVE
@@ -512,6 +516,12 @@ class _Search:
         each = neutral if isinstance(neutral, list) else [neutral]
         if not each:
             raise ValueError("neutral is an empty list; give at least one of them, such as neutral='auto'")
+        channels = problem.inputs[0].shape[1] if problem.inputs[0].ndim == 4 else 0
+        if len(each) == channels > 1 and all(isinstance(one, int | float) for one in each):
+            raise ValueError(
+                f"neutral={each!r} would be {channels} searches with one number each. For one value per channel give a "
+                f"Tensor of shape ({channels}, 1, 1); for several searches say so with Tensors or names"
+            )
         self._neutrals = [neutral_values(problem.inputs, one) for one in each]
         fit.check_fitness_output(fitness_output)
 

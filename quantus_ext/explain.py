@@ -425,9 +425,11 @@ def _axes(reduce_axes: Any, ndim: int) -> tuple[int, ...]:
 
 
 def _to_model(name: str, value: Any, x: Tensor) -> Any:
-    """Arrays and Tensors, also those in tuples, on the device of x; baselines and real ones in its dtype."""
+    """Arrays and Tensors, also those in tuples and lists, on the device of x; baselines and real ones in its dtype."""
     if isinstance(value, tuple):
         return tuple(_to_model(name, part, x) for part in value)
+    if name == "neutral" and isinstance(value, list):
+        return [_to_model(name, part, x) for part in value]
     if not isinstance(value, np.ndarray | Tensor):
         return value
     value = to_tensor(value) if isinstance(value, np.ndarray) else value
@@ -436,6 +438,8 @@ def _to_model(name: str, value: Any, x: Tensor) -> Any:
 
 def _cut(name: str, value: Any, rows: slice, x: Tensor, attribution: Attribution, kwargs: Mapping[str, Any]) -> Any:
     """The part of an argument that belongs to some rows of x; what belongs to all of them is left as it is."""
+    if name == "neutral" and isinstance(value, list):
+        return [_cut(name, part, rows, x, attribution, kwargs) for part in value]
     if name == "additional_forward_args":
         if isinstance(value, tuple):
             return tuple(_cut(name, part, rows, x, attribution, kwargs) for part in value)

@@ -90,7 +90,7 @@ def d_alpha_one(score, x, heat, alpha=0.5, tolerance=0.01, absolute=False, neutr
 def fitness_of(function, *args, **kwargs):
     """WeightedGradients.fitness, also of examples that no removal brings down."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "for examples .* not even removing every feature")
+        warnings.filterwarnings("ignore", "for examples .* removing every feature")
         return WeightedGradients(function).fitness(*args, **kwargs)
 
 
@@ -172,7 +172,7 @@ def test_insertion_is_the_literal_search(make_net, draw, alpha, tolerance):
     x, references = draw(4, 10), draw(3, 10, seed=1)
     target = net(x).argmax(1).tolist()
     kwargs = {"n_steps": 24, "method": "riemann_middle", "alpha": alpha, "tolerance": tolerance, "neutral": -0.2}
-    found = WeightedGradients(net).fitness(x, references, target, fitness="insertion", **kwargs)
+    found = fitness_of(net, x, references, target, fitness="insertion", **kwargs)
     assert found.dtype == torch.int64 and len(found.unique()) > 1
     for b in range(4):
         for k in range(3):
@@ -208,15 +208,40 @@ def test_one_neutral_in_a_list_is_that_neutral(make_net, draw):
 
 
 def test_the_warning_is_of_examples_that_no_search_can_tell_apart(draw):
-    """Only the removal by zeros, and any insertion, crosses the target."""
     f = lambda x: (x**2).sum(1)  # noqa: E731
     x, references = draw(3, 6), draw(2, 6, seed=1)
-    with pytest.warns(UserWarning, match=r"for examples 0, 1, 2 not even removing every feature"):
-        WeightedGradients(f).fitness(x, references, n_steps=4, neutral=[9.0, 8.0])
+    for how, text in (
+        ({"neutral": [9.0, 8.0]}, "not even removing every feature brings the output down to alpha = 0.5 .* is P for"),
+        (
+            {"neutral": 9.0, "fitness": "insertion"},
+            "removing every feature leaves the output above .* D_alpha is 1 for",
+        ),
+        (
+            {"neutral": 9.0, "fitness": "both"},
+            "for examples 0, 1, 2 removing .* D_alpha is P by deletion and 1 by insertion for",
+        ),
+    ):
+        with pytest.warns(UserWarning, match=text):
+            distances = WeightedGradients(f).fitness(x, references, n_steps=4, **how)
+        assert (distances == distances[:, :1]).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        WeightedGradients(f).fitness(x, references, n_steps=4, neutral=[9.0, 0.0])
-        WeightedGradients(f).fitness(x, references, n_steps=4, neutral=9.0, fitness="insertion")
+        for how in ({}, {"fitness": "insertion"}, {"fitness": "both"}):
+            WeightedGradients(f).fitness(x, references, n_steps=4, neutral=[9.0, 0.0], **how)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(1, 50176), min_size=2, max_size=6), st.randoms())
+def test_geometric_means_do_not_depend_on_the_order(values, random):
+    shuffled = random.sample(values, len(values))
+    found = fitness.geometric_mean(torch.tensor([values, shuffled]).T)
+    assert found[0] == found[1] == pytest.approx(math.prod(values) ** (1 / len(values)), rel=1e-11)
+
+
+def test_equal_products_are_ties():
+    found = fitness.geometric_mean(torch.tensor([[1, 2, 10, 4], [10, 5, 1, 3]]))
+    assert found[0] == found[1] == found[2] and found[3] > found[0]
+    assert fitness.kept_baselines(found[None], 2).tolist() == [[0, 1]]
 
 
 def test_without_a_tolerance_the_search_is_a_linear_scan_where_the_curve_falls(draw):

@@ -162,6 +162,45 @@ def test_weights_follow_the_fitness_that_is_asked_for(given, fitness_name):
     assert not torch.allclose(weights, plain)
 
 
+def test_a_list_of_numbers_is_not_taken_for_channels(draw):
+    x, references = positive(draw, 2, 3, 4, 4) + 1, draw(3, 3, 4, 4, seed=1)
+    with pytest.raises(ValueError, match=r"would be 3 searches .* Tensor of shape \(3, 1, 1\)"):
+        WeightedGradients(rising).attribute(x, references, neutral=[0.1, 0.2, 0.3])
+    WeightedGradients(rising).attribute(x, references, neutral=[0.1, 0.2], n_steps=2, alpha=0.9)
+
+
+def test_normalise_maps_is_checked(given):
+    with pytest.raises(TypeError, match="normalise_maps must be True or False, got 'no'"):
+        WeightedGradients(rising).attribute(*given, normalise_maps="no")
+
+
+@pytest.mark.parametrize("how", [{"n_steps": 10}, {"n_steps": "auto", "delta_tolerance": 0.01}], ids=str)
+def test_screening_by_several_fitnesses_and_norms(given, how):
+    x, references = given
+    method, both = WeightedGradients(rising), {"neutral": [0.0, 0.05], "fitness": "both"}
+    coarse = {"n_steps": 2, "method": "riemann_shared_end" if how["n_steps"] == "auto" else "gausslegendre"}
+    found, delta, weights = method.attribute(
+        x,
+        references,
+        keep=2,
+        screening_steps=2,
+        normalise_maps=True,
+        return_weights=True,
+        return_convergence_delta=True,
+        **both,
+        **how,
+    )
+    kept = fitness.kept_baselines(method.fitness(x, references, **coarse, **both), 2)
+    assert ((weights > 0).nonzero()[:, 1].view(3, 2) == kept).all()
+    norms = maps(rising, x, references).abs().sum(-1)
+    full = 1 / method.fitness(x, references, **both) / norms
+    expected = torch.zeros_like(full).scatter_(1, kept, full.gather(1, kept))
+    torch.testing.assert_close(weights, expected / expected.sum(1, keepdim=True), rtol=0.02, atol=0.005)
+    assert delta.abs().max() < 1e-2 * rising(x).max()
+    ends = rising(x) - (weights * torch.stack([rising(r[None]) for r in references], 1)).sum(1)
+    torch.testing.assert_close(found.sum(1) - ends, delta, atol=1e-9, rtol=1e-6)
+
+
 def test_an_empty_list_of_neutrals(given):
     with pytest.raises(ValueError, match="neutral is an empty list; give at least one"):
         WeightedGradients(rising).attribute(*given, neutral=[])
