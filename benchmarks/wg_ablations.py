@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.wg_judges import Judge
-from benchmarks.wg_methods import EG, WG
+from benchmarks.wg_methods import EG, RANKINGS, WG
 from benchmarks.wg_statistics import comparison_table
 
-# The judges that rank by magnitude, beside which the rows of "ranking" are shown.
-ABSOLUTE = "DeletionAUC-absolute"
+# The judges beside which the rows of "ranking" are shown.
+RANKED = {"DeletionAUC-signed": False, "DeletionAUC-absolute": False}
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,24 @@ class Row:
     method: str
 
 
-def rows(n_baselines: int, n_steps: int, alpha: float = 0.5, neutral: str = "corners") -> list[Row]:
+def rows(
+    n_baselines: int, n_steps: int, alpha: float = 0.5, neutral: str = "corners", ranking: str = "signed"
+) -> list[Row]:
     """All rows for an experiment's own settings, which stand in the row of WG itself."""
-    found = [Row("as published", EG, WG)]
+    found = [Row("WG itself", EG, WG)]
 
     def add(setting: str, *words: str) -> None:
         found.extend(Row(setting, EG, f"{WG}-{word}") for word in words)
 
     add("power", "power2", "power4")
-    add("ranking", "absolute")
-    add("keep", *(f"keep{k}" for k in (1, 3, 5, 7) if k < n_baselines))
+    add("ranking", *(name for name in RANKINGS if name != ranking))
+    add("keep", *(f"keep{k}" for k in (1, 3, 5, 7, 10) if k < n_baselines))
     add("removal", *(f"neutral={name}" for name in ("corners", "mean", "blur") if name != neutral))
     add("alpha", *(f"alpha{value:g}" for value in (0.3, 0.5, 0.7) if value != alpha))
     for points in ("random1", "steps5", "steps20", "steps50"):
         if points != f"steps{n_steps}":
             found.append(Row("points", f"{EG}-{points}", f"{WG}-{points}"))
+            found.append(Row("points of EG", EG, f"{EG}-{points}"))
     # Beyond the paper: against overfitting one removal.
     found.append(Row("norm", EG, f"{EG}-normalised"))
     add("norm", "normalised")
@@ -52,14 +55,14 @@ def judged(rows: Sequence[Row], judges: Sequence[Judge]) -> list[tuple[str, str]
     """(method, judge) of the table, without repetition."""
     pairs = [(name, judge.name) for judge in judges for row in rows for name in (row.reference, row.method)]
     of_ranking = [name for row in rows if row.setting == "ranking" for name in (row.reference, row.method)]
-    pairs += [(name, ABSOLUTE) for name in (*of_ranking, WG)]
+    pairs += [(name, judge) for judge in RANKED for name in (*of_ranking, WG)]
     return list(dict.fromkeys(pairs))
 
 
 def table(scores: pd.DataFrame, rows: Sequence[Row], directions: dict[str, bool], seed: int) -> pd.DataFrame:
     """The comparisons as in table 1, with the setting that each row shows."""
     pairs = list(dict.fromkeys((row.reference, row.method) for row in rows))
-    found = comparison_table(scores, pairs, {**directions, ABSOLUTE: False}, seed)
+    found = comparison_table(scores, pairs, {**directions, **RANKED}, seed)
     settings = {(row.reference, row.method): row.setting for row in rows}
     names = [settings[pair] for pair in zip(found["reference"], found["method"], strict=True)]
     found.insert(1, "setting", names)

@@ -55,22 +55,26 @@ Sources = tuple[Key, Key | None, Key | None]
 Masks = Callable[[int, int], tuple[np.ndarray | None, str]]
 
 # Settings that say where things are or how they are computed, but not what.
-_PLACES = ("weights", "root", "labels", "instances", "images_dir", "masks", "references", "device")
+_PLACES = ("weights", "root", "labels", "instances", "images_dir", "masks", "references", "device", "made_of")
 
 
 # The files of this folder that the results depend on.
 _SOURCES = (
     "coco.py",
     "data.py",
+    "faults.py",
     "imagenet_to_coco.csv",
     "models.py",
     "networks.py",
     "pictures.py",
     "preparation.py",
     "randomness.py",
+    "runner.py",
     "wg_experiment.py",
     "wg_judges.py",
     "wg_methods.py",
+    "wg_run.py",
+    "wg_variance.py",
 )
 
 
@@ -92,6 +96,7 @@ class Experiment:
         seed: of the images' order, the references, and whatever is drawn.
         device: "cpu", "cuda", "cuda:0", or "cuda:*" for a GPU of each worker's own.
         batch: how many points or masked images share a forward.
+        made_of: a digest of what lies at these places, so that a worker that lives on reads it anew when it changes.
     """
 
     model: str
@@ -115,6 +120,7 @@ class Experiment:
     seed: int = 0
     device: str = "cpu"
     batch: int = 32
+    made_of: str = ""
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -157,6 +163,7 @@ class Bench:
 
     Attributes:
         reference_positions: places of the references in the data itself, which are not explained.
+        references: (K, C, H, W), None if baselines are made and not drawn.
         baselines_of: inputs (1, C, H, W) -> baselines in a form that captum_wg takes, K of them.
         mask_of: place and class -> the photograph's mask (height, width) and "", or None and why there is none;
             None where the data have no masks.
@@ -167,6 +174,7 @@ class Bench:
     pictures: Pictures
     device: torch.device
     reference_positions: frozenset[int]
+    references: Tensor | None
     baselines_of: Baselines
     mask_of: Masks | None
 
@@ -197,23 +205,25 @@ def bench(experiment: Experiment) -> Bench:
     photographs, references, mask_of = _data(experiment, network.classes)
     apart = references is not None
     used: frozenset[int] = frozenset()
+    drawn: Tensor | None = None
     if experiment.baselines == "references":
         found, positions = _references(references or photographs, network, experiment)
         used = frozenset() if apart else frozenset(positions)
+        drawn = found
         baselines_of: Baselines = lambda x: found.to(x)  # noqa: E731
     else:
         baselines_of = _generated(experiment, network)
-    return Bench(experiment, network, photographs, device, used, baselines_of, mask_of)
+    return Bench(experiment, network, photographs, device, used, drawn, baselines_of, mask_of)
 
 
 def describe(experiment: Experiment) -> dict[str, Any]:
     """The settings of a results folder: what decides the results, checksums for what lies elsewhere, and versions."""
     ready = bench(experiment)
     settings = {name: value for name, value in asdict(experiment).items() if name not in _PLACES}
-    if experiment.references is not None and experiment.baselines == "references":
-        settings["references"] = pictures.all_files(experiment.references, "references").checksum()
+    if ready.references is not None:
+        settings["references"] = hashlib.sha256(ready.references.cpu().numpy().tobytes()).hexdigest()[:16]
     if experiment.masks is not None:
-        settings["masks"] = pictures.all_files(experiment.masks, "masks").checksum()
+        settings["masks"] = _of_files(Path(experiment.masks))
     if experiment.data == "coco":
         instances = Path(experiment.instances or Path(experiment.root) / "instances.json")
         settings["instances"] = hashlib.sha256(instances.read_bytes()).hexdigest()[:16]
@@ -225,6 +235,14 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "photographs": ready.pictures.checksum(),
         "versions": versions(_SOURCES),
     }
+
+
+def _of_files(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def order(experiment: Experiment) -> list[int]:
@@ -253,7 +271,7 @@ def maps(experiment: Experiment, images: Sequence[Chosen], points: str) -> pd.Da
     rows = []
     for image in images:
         try:
-            found, problem = baseline_maps(ready, ready.input(image), image.label, points), ""
+            found, problem = baseline_maps(ready, ready.input(image), image.label, points, image.name), ""
         except Exception as error:
             raise_if_of_the_run(error)
             found, problem = np.empty(0, np.float32), one_line(error)
@@ -268,10 +286,13 @@ def maps(experiment: Experiment, images: Sequence[Chosen], points: str) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def baseline_maps(ready: Bench, x: Tensor, label: int, points: str, model: nn.Module | None = None) -> np.ndarray:
+def baseline_maps(
+    ready: Bench, x: Tensor, label: int, points: str, name: str, model: nn.Module | None = None
+) -> np.ndarray:
     """The integrated gradients (K, C, H, W) of one input x (1, C, H, W) from each baseline.
 
     Args:
+        name: the image's, which random points follow from.
         points: "stepsN" for a quadrature of N points, "randomN" for N points drawn uniformly on each path.
         model: another than the experiment's.
     """
@@ -279,23 +300,20 @@ def baseline_maps(ready: Bench, x: Tensor, label: int, points: str, model: nn.Mo
     baselines = ready.baselines_of(x)
     own = baselines[0] if baselines.ndim == 5 else baselines
     kind, count = re.fullmatch(r"([a-z]+)(\d+)", points).groups()  # type: ignore[union-attr]
-    how = (
-        {"n_steps": int(count)}
-        if kind == "steps"
-        # The draws are shared by all examples, here the paths, and must not be.
-        else {"n_samples": int(count), "generator": torch.Generator(x.device).manual_seed(experiment.seed)}
-    )
     explain = ExpectedGradients(model or ready.network.model).attribute
-    common: dict[str, Any] = dict(target=label, internal_batch_size=experiment.batch, **how)
+    common: dict[str, Any] = dict(target=label, internal_batch_size=experiment.batch)
     if kind == "steps":
         # Expected gradients of a single baseline for each row: (K, 1, ...) pairs row k with baseline k.
-        found = explain(x.expand_as(own), own[:, None], **common)
+        found = explain(x.expand_as(own), own[:, None], n_steps=int(count), **common)
     else:
-        found = torch.cat([explain(x, one[None], pairing="shared", **common) for one in own])
+        # One call for each baseline: the draws of a call are shared by its rows.
+        drawn = torch.Generator(x.device).manual_seed(seed_of(experiment, points, name))
+        random = dict(n_samples=int(count), generator=drawn, pairing="shared", **common)
+        found = torch.cat([explain(x, one[None], **random) for one in own])
     return found.cpu().numpy()
 
 
-def path_variance(ready: Bench, x: Tensor, label: int) -> np.ndarray:
+def path_variance(ready: Bench, x: Tensor, label: int, name: str) -> np.ndarray:
     """For each baseline (K,) the variance of its map taken from one uniformly random point, summed over all elements.
 
     The variance of (x - x'_k) g along the path, estimated from n_steps random points.
@@ -310,7 +328,7 @@ def path_variance(ready: Bench, x: Tensor, label: int) -> np.ndarray:
         n_samples=experiment.n_steps,
         sampler="segments",
         radius=float("inf"),
-        generator=experiment.seed,
+        generator=seed_of(experiment, "path variance", name),
         internal_batch_size=experiment.batch,
     )
     # The measure divides by the number of points.
@@ -327,7 +345,7 @@ def fitness(
     """
     ready = bench(experiment)
     rows = []
-    for image, (_, row) in zip(images, store.read(maps_key).iterrows(), strict=True):
+    for image, row in zip(images, stored_rows(store, (maps_key, None, None), images), strict=True):
         x, problem, distances = ready.input(image), row["problem"], np.empty(0)
         if not problem:
             try:
@@ -380,7 +398,7 @@ def scores(
 ) -> pd.DataFrame:
     """The score of a method's map by a judge for each image: name, score, problem; NaN where there is a problem."""
     ready = bench(experiment)
-    made_of = stored_rows(store, sources)
+    made_of = stored_rows(store, sources, images)
     judged_by = wg_judges.available(experiment.levels, experiment.ranking, experiment.batch, ready.network.classes)[
         judge
     ]
@@ -419,8 +437,12 @@ def sources(method: wg_methods.Method, chunk: str) -> Sources:
     return ("maps", method.points, chunk), *fitness
 
 
-def stored_rows(store: Store, sources: Sources) -> list[dict[str, Any]]:
-    """What a method is made of, for each image of a chunk: name, maps, shape, distances, screening, problem."""
+def stored_rows(store: Store, sources: Sources, images: Sequence[Chosen]) -> list[dict[str, Any]]:
+    """What a method is made of, for each image of a chunk: name, maps, shape, distances, screening, problem.
+
+    Raises:
+        BenchmarkError: the results are of other images.
+    """
     maps_key, *fitness_keys = sources
     made_of = store.read(maps_key)
     for column, key in zip(("distances", "screening"), fitness_keys, strict=True):
@@ -430,12 +452,17 @@ def stored_rows(store: Store, sources: Sources) -> list[dict[str, Any]]:
             fitted = store.read(key)
             made_of[column] = fitted["distances"]
             made_of["problem"] = made_of["problem"].where(made_of["problem"] != "", fitted["problem"])
+    if made_of["name"].tolist() != [image.name for image in images]:
+        raise BenchmarkError(
+            f"the results {'/'.join(maps_key)} in {store.folder} are of other images than are chosen now; give "
+            "another --out, or delete this folder"
+        )
     return made_of.to_dict("records")
 
 
 def method_map(experiment: Experiment, method: str, x: Tensor, row: Mapping[str, Any]) -> np.ndarray:
     """A method's map (C, H, W) of an image x, from its row of `stored_rows`."""
-    generator = _generator(experiment, method, row["name"])
+    generator = generator_of(experiment, method, row["name"])
     return experiment.method(method).map(x, stored_maps(row), row["distances"], generator, row["screening"])
 
 
@@ -452,18 +479,18 @@ def explanation(ready: Bench, method: str, name: str) -> Callable[..., np.ndarra
 
     def explain(model: Any, inputs: np.ndarray, targets: np.ndarray, **_: Any) -> np.ndarray:
         by = ready.experiment.method(method)
-        generator = _generator(ready.experiment, method, name, "again")
+        generator = generator_of(ready.experiment, method, name, "again")
         made = []
         for x, label in zip(inputs, targets, strict=True):
             tensor = torch.as_tensor(x, dtype=torch.float32)
             found, distances, screening = np.empty(0), np.empty(0), None
             if not by.control:  # of which no network is asked
                 row = tensor[None].to(ready.device)
-                found = baseline_maps(ready, row, int(label), by.points, model)
+                found = baseline_maps(ready, row, int(label), by.points, name, model)
                 if by.needs_fitness:
                     distances = baseline_fitness(ready, row, int(label), found, by.fitness, model)
                 if by.screening:
-                    coarse = baseline_maps(ready, row, int(label), by.screening, model)
+                    coarse = baseline_maps(ready, row, int(label), by.screening, name, model)
                     screening = baseline_fitness(ready, row, int(label), coarse, by.fitness, model)
             made.append(by.map(tensor, found, distances, generator, screening))
         return np.stack(made)
@@ -486,9 +513,15 @@ def input_mask(ready: Bench, image: Chosen) -> tuple[np.ndarray | None, str]:
     return (taken_along, "") if taken_along.any() else (None, EMPTY_MASK)
 
 
-def _generator(experiment: Experiment, *words: str) -> np.random.Generator:
+def generator_of(experiment: Experiment, *words: str) -> np.random.Generator:
+    """A generator that follows from the experiment's seed and from what it is for, such as a method and an image."""
     encoded = [byte for word in words for byte in (*word.encode(), 0)]
     return np.random.default_rng(np.random.SeedSequence([experiment.seed, *encoded]))
+
+
+def seed_of(experiment: Experiment, *words: str) -> int:
+    """A seed in the same way."""
+    return int(generator_of(experiment, *words).integers(2**31))
 
 
 def _prediction(ready: Bench, position: int) -> tuple[int, str, int, int, int, str]:

@@ -17,6 +17,8 @@ from quantus.functions.similarity_func import correlation_spearman
 from torch import nn
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.wg_methods import Fitness
+from captum_wg.fitness import FITNESSES
 from quantus_ext import DeletionAUC, InsertionAUC, OverlapAUC
 
 FITTED = "DeletionAUC"
@@ -124,7 +126,6 @@ def available(
     road = dict(percentages=shares, noise=0.01, abs=ranking == "absolute", normalise=False, disable_warnings=True)
     alike = dict(similarity_func=correlation_spearman, abs=False, normalise=False, disable_warnings=True)
     randomised = dict(**alike, layer_order="top_down", skip_layers=True, return_last_correlation=True)
-    absolute = {**batched, "ranking": "absolute"}
     judges = [
         *(
             Judge(_of(FITTED, name), DeletionAUC, {**batched, "removal": removal}, False, slow=name == "zero")
@@ -141,8 +142,10 @@ def available(
             )
             for name, removal in REMOVALS.items()
         ),
-        Judge("DeletionAUC-absolute", DeletionAUC, {**absolute, "removal": "corners"}, False, slow=True),
-        Judge("InsertionAUC-absolute", InsertionAUC, {**absolute, "removal": "corners"}, True, slow=True),
+        *(
+            Judge(f"{FITTED}-{order}", DeletionAUC, {**batched, "ranking": order}, False, slow=True)
+            for order in ("signed", "absolute")
+        ),
         Judge(OVERLAP, OverlapAUC, common, True, masks=True),
         Judge("MPRT", quantus.MPRT, randomised, False, slow=True, explains=True),
         Judge("RandomLogit", quantus.RandomLogit, {**alike, "num_classes": classes}, False, slow=True, explains=True),
@@ -152,6 +155,12 @@ def available(
 
 def _of(metric: str, removal: str) -> str:
     return metric if removal == "corners" else f"{metric}-{removal}"
+
+
+def fitted(fitness: Fitness) -> list[str]:
+    """The judges that work as a fitness does: those that a weighting by it is made to please."""
+    of_kind = {"deletion": FITTED, "insertion": "InsertionAUC"}
+    return [_of(of_kind[way], removal) for way in FITNESSES[fitness.kind] for removal in fitness.neutrals]
 
 
 def choose(judges: dict[str, Judge], names: Sequence[str] | None, masks: bool) -> list[Judge]:

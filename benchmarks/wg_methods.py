@@ -47,6 +47,11 @@ CONTROLS = {
 }
 NEUTRALS = ("corners", "mean", "blur", "black", "zero")
 RANKINGS = ("signed", "absolute")
+WORDS_OF_EG = "stepsN, randomN, poolN, normalised"
+WORDS = (
+    f"{WORDS_OF_EG}, powerP, keepN, screenedN, alphaA, {', '.join((*RANKINGS, *fit.FITNESSES))}, "
+    f"neutral=A+B (of {', '.join(NEUTRALS)})"
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Fitness:
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{'+'.join(self.neutrals)}-{self.ranking}-alpha{self.alpha:g}"
+        return f"{self.kind}-{'+'.join(self.neutrals)}-{self.ranking}-alpha{self.alpha!r}"
 
     @property
     def neutral(self) -> list[str | float]:
@@ -152,12 +157,17 @@ class Method:
         pool, points = self.pool or n_baselines, _number(self.points)
         if self.control:
             return 0, 0
-        searches = len(self.fitness.neutrals) * len(fit.FITNESSES[self.fitness.kind])
-        per_map = searches * math.ceil(math.log2(n_features + 1))
         kept = min(self.keep or pool, pool)
-        if not self.screening:
-            return pool * points, (pool * per_map if self.needs_fitness else 0)
-        return pool * _number(self.screening) + kept * points, (pool + kept * (kept > 1)) * per_map
+        screened = bool(self.screening) and kept < pool
+        gradients = pool * _number(self.screening) + kept * points if screened else pool * points
+        if pool == 1 or not self.needs_fitness:
+            return gradients, 0
+        searches = len(self.fitness.neutrals) * len(fit.FITNESSES[self.fitness.kind])
+        # Of an insertion also f with every feature removed.
+        more = len(self.fitness.neutrals) if self.fitness.kind != "deletion" else 0
+        searched = [pool] if not screened else [pool, *([kept] if kept > 1 and self.power > 0 else [])]
+        per_map = searches * math.ceil(math.log2(n_features + 1))
+        return gradients, 1 + sum(count * per_map + more for count in searched)
 
 
 def _number(points: str) -> int:
@@ -186,7 +196,12 @@ def method(name: str, n_baselines: int, n_steps: int, fitness: Fitness | None = 
     elif base != WG:
         raise BenchmarkError(f"unknown method {name!r}; known are {EG}, {WG} and the controls {', '.join(CONTROLS)}")
     for word in words:
-        found = _changed(found, word, base)
+        changed = _changed(found, word, base)
+        if (again := _settings(word)) in (given := {_settings(other) for other in words[: words.index(word)]}) or (
+            base == "BestSingle" and again == "keep"
+        ):
+            raise BenchmarkError(f"{name} says {again} twice ({', '.join(sorted(given)) or base})")
+        found = changed
     pool = n_baselines if found.pool is None else found.pool
     if not 1 <= pool <= n_baselines:
         raise BenchmarkError(f"{name} chooses from {pool} baselines, but there are {n_baselines}")
@@ -197,8 +212,19 @@ def method(name: str, n_baselines: int, n_steps: int, fitness: Fitness | None = 
     return found
 
 
+def _settings(word: str) -> str:
+    """Which setting a word is of."""
+    if word in RANKINGS:
+        return "ranking"
+    if word in fit.FITNESSES:
+        return "fitness"
+    key = re.match("[a-z]*", word).group()  # type: ignore[union-attr]
+    return "points" if key in ("steps", "random") else key
+
+
 def _changed(method: Method, word: str, base: str) -> Method:
-    key, value = re.fullmatch(r"([a-z]+)=?(.*)", word).groups() if re.match("[a-z]", word) else ("", "")  # type: ignore[union-attr]
+    match = re.fullmatch(r"(neutral=|[a-z]+)(.*)", word)
+    key, value = match.groups() if match else ("", "")
     whole, number = re.fullmatch(r"\d+", value), re.fullmatch(r"\d+(\.\d+)?", value)
     own = method.fitness
     if key in ("steps", "random") and whole and int(value) > 0:
@@ -220,12 +246,9 @@ def _changed(method: Method, word: str, base: str) -> Method:
             return replace(method, fitness=replace(own, ranking=word))
         if word in fit.FITNESSES:
             return replace(method, fitness=replace(own, kind=word))
-        if key == "neutral" and all(one in NEUTRALS for one in value.split("+")):
+        if key == "neutral=" and all(one in NEUTRALS for one in value.split("+")):
             return replace(method, fitness=replace(own, neutrals=tuple(value.split("+"))))
-    known = "stepsN, randomN, poolN, normalised"
-    if base != EG:
-        kinds = ", ".join((*RANKINGS, *fit.FITNESSES))
-        known += f", powerP, keepN, screenedN, alphaA, {kinds}, neutral=A+B (of {', '.join(NEUTRALS)})"
+    known = WORDS_OF_EG if base == EG else WORDS
     raise BenchmarkError(f"{method.name}: {word!r} says nothing of {base}; known are {known}")
 
 

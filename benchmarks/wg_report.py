@@ -14,10 +14,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks import wg_ablations, wg_experiment, wg_methods, wg_run
+from benchmarks import wg_ablations, wg_experiment, wg_judges, wg_methods, wg_run
 from benchmarks.store import write_atomically
 from benchmarks.wg_experiment import Chosen
-from benchmarks.wg_judges import FITTED, Judge
+from benchmarks.wg_judges import Judge
 from benchmarks.wg_methods import EG, WG, kept
 from benchmarks.wg_statistics import comparison_table, mean_interval
 from captum_wg import visualization
@@ -71,16 +71,7 @@ def write(
 
 def heading(settings: argparse.Namespace, parts: Sequence[Part]) -> str:
     """The data, how many images for each model, the baselines and the seed."""
-    lines = []
-    for part in parts:
-        selection = part.selection
-        others = ", ".join(
-            f"{count} {status}" for status, count in selection.statuses.items() if status != wg_experiment.USED
-        )
-        lines.append(
-            f"{part.experiment.model} on {_data(part)}: n = {len(selection.images)} of {selection.tried} tried"
-            + (f" ({others})" if others else "")
-        )
+    lines = [f"{part.experiment.model} on {_data(part)}: {part.selection.line}" for part in parts]
     return (
         ". ".join(lines) + f". {settings.n_baselines} baselines ({settings.baselines}) x {settings.n_steps} steps, "
         f"alpha {settings.alpha:g}, neutral {settings.neutral}, {settings.ranking} ranking, {settings.levels} levels, "
@@ -88,14 +79,15 @@ def heading(settings: argparse.Namespace, parts: Sequence[Part]) -> str:
     )
 
 
-def comparison_text(table: pd.DataFrame, directions: dict[str, bool]) -> str:
-    """A comparison as a table of text."""
+def comparison_text(table: pd.DataFrame, directions: dict[str, bool], extra: Sequence[str] = ()) -> str:
+    """A comparison as a table of text; extra: more of its columns to show."""
     if not len(table):
         return "Nothing to compare."
     text = pd.DataFrame(
         {
             "model": table["model"],
             "judge": [f"{judge} {'↑' if directions[judge] else '↓'}" for judge in table["judge"]],
+            **{name: table[name] for name in extra},
             "method": table["method"],
             "n": table["n"],
             "against": _mean_and_deviation(table["reference_mean"], table["reference_std"]),
@@ -167,11 +159,16 @@ def notes(
         "better); all comparisons are paired by image. Intervals: bootstrap, images resampled in pairs. p: two-sided "
         "paired t-test and Wilcoxon's signed ranks, each with Holm's correction over all rows of its table.",
     ]
-    if any(judge.name == FITTED for judge in judges):
+    for fitness, names in _by_fitness(parts[0].experiment, [WG, *settings.controls]).items():
+        own = [name for name in wg_judges.fitted(fitness) if name in set(scores["judge"])]
         lines.append(
-            f"D_alpha is taken by a deletion with neutral {settings.neutral}, so {FITTED} (corners) is "
-            + ("the weights' own yardstick" if settings.neutral == "corners" else "close to the weights' own yardstick")
-            + "; the other judges are not what the weights were fitted to."
+            f"D_alpha of {', '.join(names)}: {fitness.kind}, {' and '.join(fitness.neutrals)}, {fitness.ranking} "
+            f"ranking, alpha {fitness.alpha:g}. "
+            + (
+                f"{' and '.join(own)}, of the judges here, work in the same way and are partly a yardstick of its own."
+                if own
+                else "No judge here works in the same way."
+            )
         )
     if settings.controls:
         lines.append(
@@ -185,12 +182,23 @@ def notes(
             lines.append(f"{model}: {len(part.selection.unreadable)} unreadable photographs were skipped.")
         if hopeless := part.hopeless():
             lines.append(
-                f"{model}: for {hopeless} images no removal reaches alpha f(x) for any baseline; WG is EG there."
+                f"{model}: for {hopeless} images all baselines have the same D_alpha (as where no removal brings the "
+                "output down to alpha f(x)); WG is EG there."
             )
     failed = scores[scores["problem"] != ""]
     for (model, method, judge, problem), rows in failed.groupby(["model", "method", "judge", "problem"]):
         lines.append(f"{model}, {method}, {judge}: no score for {len(rows)} images ({problem}).")
     return lines
+
+
+def _by_fitness(experiment: wg_experiment.Experiment, names: Sequence[str]) -> dict[wg_methods.Fitness, list[str]]:
+    """Methods by what their weights follow from."""
+    found: dict[wg_methods.Fitness, list[str]] = {}
+    for name in names:
+        method = experiment.method(name)
+        if method.needs_fitness and not method.shuffled:
+            found.setdefault(method.fitness, []).append(name)
+    return found
 
 
 def draw_curves(curves: pd.DataFrame) -> Figure:
@@ -253,7 +261,7 @@ def _made_of(part: Part, method: str, image: Chosen) -> dict[str, Any]:
     for name, images in part.chunks:
         if image in images:
             sources = wg_experiment.sources(part.experiment.method(method), name)
-            return wg_experiment.stored_rows(part.store, sources)[images.index(image)]
+            return wg_experiment.stored_rows(part.store, sources, images)[images.index(image)]
     raise ValueError(f"{image.name} is in no chunk")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import math
 import shlex
 from collections import Counter
@@ -44,6 +45,12 @@ class Selection:
     def tried(self) -> int:
         return sum(self.statuses.values())
 
+    @property
+    def line(self) -> str:
+        """How many count, of how many, and why the others don't."""
+        others = ", ".join(f"{n} {status}" for status, n in self.statuses.items() if status != wg_experiment.USED)
+        return f"n = {len(self.images)} of {self.tried} tried" + (f" ({others})" if others else "")
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -63,16 +70,12 @@ class Part:
     fitness: tuple[tuple[str, wg_methods.Fitness], ...] = ()
 
     def hopeless(self) -> int:
-        """Images for which no baseline's removal reaches alpha f(x) by some way of taking D_alpha, so that all its
-        weights are equal."""
-        found: set[str] = set()
-        for points, by in self.fitness:
-            for images, _ in self.chunks:
-                for row in self.store.read(("fitness", points, by.name, images)).itertuples():
-                    distances = np.asarray(row.distances)
-                    if len(distances) > 1 and np.all(distances == row.features):
-                        found.add(str(row.name))
-        return len(found)
+        """Images for which all baselines have the same D_alpha, by the experiment's own settings: WG is EG there."""
+        method = self.experiment.method(wg_methods.WG)
+        if (method.points, method.fitness) not in self.fitness:
+            return 0
+        tables = [self.store.read(("fitness", method.points, method.fitness.name, images)) for images, _ in self.chunks]
+        return sum(len(row) > 1 and np.ptp(row) == 0 for table in tables for row in table["distances"])
 
 
 def select(experiment: Experiment, store: Store, runner: Runner, count: int | None) -> Selection:
@@ -236,11 +239,14 @@ def run(
 ) -> list[Any]:
     """What `work` gives for each model's experiment, its store and a runner; the stores are in --out/`cells`."""
     workers = engine(settings)
+    # What is missing of any model is found before the hours that another one takes.
+    described = [(experiment, wg_experiment.describe(experiment)) for experiment in experiments(settings)]
     found = []
     with Runner(workers) as runner:
-        for experiment in experiments(settings):
-            store = open_store(settings.out / cells / experiment.model, wg_experiment.describe(experiment))
-            found.append(work(experiment, store, runner))
+        for experiment, made_with in described:
+            store = open_store(settings.out / cells / experiment.model, made_with)
+            digest = hashlib.sha256(store.settings.encode()).hexdigest()[:16]
+            found.append(work(dataclasses.replace(experiment, made_of=digest), store, runner))
     return found
 
 
@@ -277,7 +283,7 @@ def experiments(settings: argparse.Namespace) -> list[Experiment]:
     given: dict[str, Any] = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(Experiment)
-        if field.name not in ("model", "weights")
+        if field.name not in ("model", "weights", "made_of")
     }
     for name in ("root", "labels", "instances", "images_dir", "masks", "references"):
         given[name] = _full(given[name])

@@ -2,11 +2,11 @@
 
     python -m benchmarks.wg_search --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE
 
-tries pools, screening steps, keeps, powers, fitnesses and norms that cost at most --budget gradients for an image (by
-default what expected gradients takes for 10 baselines x 50 steps). On the first half of the images it chooses the best
-for each goal; on the second half these are judged, also by judges that chose nothing, against the expected gradients
-that the budget allows. Prints and writes to --out search.md, search.csv (all candidates on the first half), recipes.csv
-(the chosen ones on the second) and search.png (quality over cost).
+tries pools, screening steps, keeps, powers, a second fitness and norms (`candidates`) that cost at most --budget
+gradients for an image, by default what expected gradients takes for 10 baselines x 50 steps. On the first half of the
+images it chooses the best for each goal; on the second half these are judged, also by judges that chose nothing,
+against the expected gradients that the budget allows. Prints and writes to --out search.md, search.csv (all candidates
+on the first half), recipes.csv (the chosen ones on the second) and search.png (quality over cost).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import wg_experiment, wg_judges, wg_run
-from benchmarks.command_line import integer_from
+from benchmarks.command_line import integer_from, positive
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Runner
 from benchmarks.store import Store, write_atomically
@@ -43,9 +43,10 @@ JUDGING = (
     "DeletionAUC-mean",
     "InsertionAUC",
     "InsertionAUC-blur",
+    "InsertionAUC-mean",
 )
 BOTH = "both-neutral=corners+blur"
-POOLS, KEEPS = (5, 10, 20, 30, 60, 100), (1, 3, 5, 10)
+POOLS, KEEPS = (5, 10, 20, 30, 60), (1, 3, 5, 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--budget", type=integer_from(1), default=500, help="gradients for an image (%(default)s)")
-    add("--forward-cost", type=float, default=0.45, help="of a forward, in gradients (%(default)s)")
+    add("--forward-cost", type=positive, default=0.45, help="of a forward, in gradients, as measured (%(default)s)")
     add("--screening-steps", type=integer_from(1), nargs="+", default=[1, 3], help="to try (1 3)")
     return parser.parse_args(arguments)
 
@@ -96,13 +97,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def candidates(n_baselines: int, screening_steps: Sequence[int]) -> list[str]:
     """Every method to try, whatever it costs; expected gradients first."""
     pools = sorted({*(pool for pool in POOLS if pool < n_baselines), n_baselines})
+    powers = ("", "-power2")
     found = [f"{EG}-pool{pool}{norm}" for norm in ("", "-normalised") for pool in pools]
     for pool, norm in itertools.product(pools, ("", "-normalised")):
         found += [f"{WG}-pool{pool}-{words}{norm}" for words in ("power1", "power2", BOTH)]
         for keep in (keep for keep in KEEPS if keep < pool):
-            found.append(f"{kept(keep)}-pool{pool}{norm}")
             found.append(f"{kept(keep)}-pool{pool}-{BOTH}{norm}")
-            found += [f"{kept(keep)}-pool{pool}-screened{n}{norm}" for n in screening_steps]
+            ways = ("", *(f"-screened{n}" for n in screening_steps))
+            # One baseline has weight 1 whatever the power.
+            found += [
+                f"{kept(keep)}-pool{pool}{way}{norm}{power}" for way in ways for power in powers[: 2 if keep > 1 else 1]
+            ]
     return found
 
 
@@ -177,6 +182,11 @@ def search_one(
     )
     table = first.pivot(index="method", columns="judge", values="improvement")[list(CHOOSING)].reset_index()
     table.insert(1, "cost", table["method"].map(prices))
+    table = table.assign(n=half, model=experiment.model, seed=settings.seed)
+    if not np.isfinite(table[list(CHOOSING)].to_numpy()).any(axis=0).all():
+        raise BenchmarkError(
+            f"no candidate has a score by each of {', '.join(CHOOSING)}; see the cells in {store.folder}"
+        )
     chosen = choose(table)
     rows = list(dict.fromkeys(chosen.values()))
     second = comparison_table(
@@ -188,9 +198,25 @@ def search_one(
     data = wg_experiment.bench(experiment).pictures.name
     line = (
         f"{experiment.model} on {data}: chosen on the first {half} images, judged on the other "
-        f"{len(selection.images) - half} (of {selection.tried} tried)"
+        f"{len(selection.images) - half}; {selection.line}"
     )
-    return Found(line, reference, table.assign(model=experiment.model), chosen, second)
+    for text in selection.unreadable:
+        print(f"skipped, {text}", file=sys.stderr)
+    kinds = {
+        name: [
+            "fitted"
+            if judge in wg_judges.fitted(experiment.method(name).fitness)
+            else "chose"
+            if judge in CHOOSING
+            else "unseen"
+            for judge in JUDGING
+        ]
+        for name in rows
+    }
+    second.insert(
+        3, "this judge", [kinds[m][JUDGING.index(j)] for m, j in zip(second["method"], second["judge"], strict=True)]
+    )
+    return Found(line, reference, table, chosen, second.assign(data=data, seed=settings.seed))
 
 
 def price(experiment: Experiment, name: str, n_features: int, forward_cost: float) -> float:
@@ -252,8 +278,10 @@ def _blocks(one: Found, directions: dict[str, bool]) -> list[str]:
         _percents(best).to_markdown(index=False, disable_numparse=True),
         "The best on the mean of the choosing judges, on the first half:",
         _percents(mean.sort_values("mean", ascending=False).head(8)).to_markdown(index=False, disable_numparse=True),
-        f"The chosen ones on the second half ({', '.join(JUDGING[len(CHOOSING) :])} chose nothing):",
-        comparison_text(one.judged, directions),
+        "The chosen ones on the second half, by judges that their weights are fitted to (fitted), that chose "
+        "them on the first half (chose), and that had no part in it (unseen). Improvement: relative change of the "
+        "mean, positive where better; paired by image; Holm's correction over this table.",
+        comparison_text(one.judged, directions, extra=["this judge"]),
     ]
 
 

@@ -42,20 +42,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "Expected against weighted gradients: tables 1 and 2 and figures 1 and 2 of Duc et al. (2025).",
         out="results/wg",
     )
+    on_request = [judge.name for judge in wg_judges.available().values() if judge.slow]
     add = parser.add_argument
     add("--keep", type=integer_from(1), help="baselines that filtered WG keeps (half of them)")
     add(
         "--judges",
         nargs="+",
         metavar="NAME",
-        help=f"of {', '.join(wg_judges.available())} (all but ROAD, MPRT and RandomLogit)",
+        help=f"of {', '.join(wg_judges.available())} (all but {', '.join(on_request)})",
     )
     add(
         "--controls",
         nargs="*",
         metavar="NAME",
         default=list(wg_methods.CONTROLS),
-        help="rows beside EG and WG, also WeightedGradients-power2, -keep3",
+        help="rows beside EG and WG: controls, and any weighting with its settings as words, such as "
+        f"{wg_methods.WG}-power2-keep3; the words are {wg_methods.WORDS}",
     )
     add("--maps", type=integer_from(1), default=1, help="images of figure 1 for each model (%(default)s)")
     add("--ablations", action="store_true", help="table 3: other powers, rankings, keeps, removals, alphas, steps, ...")
@@ -83,7 +85,7 @@ def tables(settings: argparse.Namespace) -> None:
     if keep > settings.n_baselines:
         raise BenchmarkError(f"--keep {keep} is more than the {settings.n_baselines} baselines")
     rows = (
-        wg_ablations.rows(settings.n_baselines, settings.n_steps, settings.alpha, settings.neutral)
+        wg_ablations.rows(settings.n_baselines, settings.n_steps, settings.alpha, settings.neutral, settings.ranking)
         if settings.ablations
         else []
     )

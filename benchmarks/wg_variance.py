@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from scipy import stats
 from benchmarks import wg_experiment, wg_run
 from benchmarks.command_line import integer_from
 from benchmarks.errors import BenchmarkError
+from benchmarks.faults import one_line, raise_if_of_the_run
 from benchmarks.runner import Cell, Runner
 from benchmarks.store import Store, write_atomically
 from benchmarks.wg_experiment import Experiment
@@ -29,7 +30,6 @@ from benchmarks.wg_statistics import holm, mean_interval, wilcoxon
 
 METHODS = (WG, f"{WG}-power2", "ShuffledWeights", f"{EG}-normalised", f"{WG}-normalised")
 
-DEVIATION = "deviation"
 # How a baseline's own variance can be meant, and what a positive correlation with D_alpha says.
 SENSES = {
     "distance": "squared distance of the baseline's map to the mean of all baselines' maps",
@@ -63,6 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def variance(settings: argparse.Namespace) -> None:
     """Compute what is missing, write the table and print it."""
     size = settings.n_baselines
+    if settings.baselines in ("blur", "published"):
+        raise BenchmarkError(
+            f"--baselines {settings.baselines} are not drawn, so no set of them can be drawn again; use references, "
+            "uniform or gaussian"
+        )
     # One experiment with all sets' baselines: the first K are the first set, and so on.
     whole = argparse.Namespace(**{**vars(settings), "n_baselines": size * settings.sets})
 
@@ -81,7 +86,10 @@ def variance(settings: argparse.Namespace) -> None:
         runner.run(store, cells, f"{experiment.model}: variance")
         found = store.read_all([cell.key for cell in cells]).assign(model=experiment.model)
         data = wg_experiment.bench(experiment).pictures.name
-        return found, f"{experiment.model} on {data}: n = {len(part.selection.images)} of {part.selection.tried} tried"
+        found["data"] = data
+        for text in part.selection.unreadable:
+            print(f"skipped, {text}", file=sys.stderr)
+        return found, f"{experiment.model} on {data}: {part.selection.line}"
 
     parts = wg_run.run(whole, work)
     scores = pd.concat([found for found, _ in parts], ignore_index=True)
@@ -96,12 +104,12 @@ def variance(settings: argparse.Namespace) -> None:
             f"steps, seed {settings.seed}.\n\n    {wg_run.command(settings, 'wg_variance')}",
             "## The deviation of the map over redrawn sets of baselines",
             "Of an image's maps over the sets: the square root of the variance summed over all elements, relative to "
-            "the norm of their mean. Change against EG (negative: steadier), bootstrap interval and paired tests over "
-            "the images, Holm's correction over the table.",
+            "the norm of their mean. The change against EG, image by image (negative: steadier): its mean, bootstrap "
+            "interval, t-test and Wilcoxon's, each with Holm's correction over the table.",
             table.to_markdown(index=False, floatfmt=".3g"),
             "## Is D_alpha related to the variance of a baseline's map?",
             "Spearman's correlation over the baselines of an image, its mean over the images (positive: the fit ones "
-            "vary less, as the claim assumes), and Wilcoxon's test of its being 0. "
+            "vary less, as the claim assumes), and tests of its being 0. Relative: to the map's squared norm. "
             + "; ".join(f"{name}: {meaning}" for name, meaning in SENSES.items())
             + ".",
             related.to_markdown(index=False, floatfmt=".3g"),
@@ -111,7 +119,8 @@ def variance(settings: argparse.Namespace) -> None:
             ),
         ]
     )
-    write_atomically(settings.out / "variance.csv", scores.to_csv(index=False).encode())
+    stamped = scores.assign(seed=settings.seed)
+    write_atomically(settings.out / "variance.csv", stamped.to_csv(index=False).encode())
     write_atomically(settings.out / "variance.md", (text + "\n").encode())
     print(text)
 
@@ -126,27 +135,45 @@ def deviations(
     """For each image the deviation of each method over the sets, and both correlations: name, what, value, problem."""
     ready = wg_experiment.bench(experiment)
     rows: list[dict[str, Any]] = []
-    for image, row in zip(images, wg_experiment.stored_rows(store, sources), strict=True):
-        if row["problem"]:
-            rows.append({"name": image.name, "what": "", "value": float("nan"), "problem": row["problem"]})
-            continue
-        x = ready.input(image)
-        maps, distances = wg_experiment.stored_maps(row), np.asarray(row["distances"])
-        found = {name: over_sets(experiment, name, x[0].cpu(), maps, distances, size) for name in (EG, *METHODS)}
-        noise = wg_experiment.path_variance(ready, x, image.label)
-        apart = np.square(maps - maps.mean(0), dtype=np.float64).sum((1, 2, 3))
-        # Relative to the map's own size, or large maps would be variable ones.
-        norms = np.square(maps, dtype=np.float64).sum((1, 2, 3))
-        found["distance"], found["noise"] = correlation(distances, apart), correlation(distances, noise)
-        found["distance, relative"] = correlation(distances, apart / norms)
-        found["noise, relative"] = correlation(distances, noise / norms)
-        rows += [{"name": image.name, "what": what, "value": v, "problem": ""} for what, v in found.items()]
+    for image, row in zip(images, wg_experiment.stored_rows(store, sources, images), strict=True):
+        found, problem = {"": float("nan")}, row["problem"]
+        if not problem:
+            try:
+                found = of_image(ready, image, row, size)
+            except Exception as error:
+                raise_if_of_the_run(error)
+                problem = one_line(error)
+        rows += [{"name": image.name, "what": what, "value": v, "problem": problem} for what, v in found.items()]
     return pd.DataFrame(rows).astype({"name": str, "what": str, "value": float, "problem": str})
 
 
-def over_sets(experiment: Experiment, name: str, x: Any, maps: np.ndarray, distances: np.ndarray, size: int) -> float:
+def of_image(
+    ready: wg_experiment.Bench, image: wg_experiment.Chosen, row: Mapping[str, Any], size: int
+) -> dict[str, float]:
+    """The deviations and correlations of one image, from its row of `stored_rows`."""
+    x = ready.input(image)
+    maps, distances = wg_experiment.stored_maps(row), np.asarray(row["distances"])
+    found = {
+        name: over_sets(ready.experiment, name, image.name, x[0].cpu(), maps, distances, size)
+        for name in (EG, *METHODS)
+    }
+    spreads = {
+        "distance": np.square(maps - maps.mean(0), dtype=np.float64).sum((1, 2, 3)),
+        "noise": wg_experiment.path_variance(ready, x, image.label, image.name),
+    }
+    # Relative to the map's own size, or large maps would be variable ones.
+    norms = np.square(maps, dtype=np.float64).sum((1, 2, 3))
+    for sense, spread in spreads.items():
+        found[sense] = correlation(distances, spread)
+        found[f"{sense}, relative"] = correlation(distances, spread / norms)
+    return found
+
+
+def over_sets(
+    experiment: Experiment, name: str, image: str, x: Any, maps: np.ndarray, distances: np.ndarray, size: int
+) -> float:
     """sqrt(sum of the elements' variances over the sets) / norm of the mean map, of a method by its name."""
-    method, generator = experiment.method(name), np.random.default_rng(experiment.seed)
+    method, generator = experiment.method(name), wg_experiment.generator_of(experiment, name, image)
     sets = [slice(i, i + size) for i in range(0, len(maps), size)]
     found = np.stack([method.map(x, maps[part], distances[part], generator) for part in sets]).astype(np.float64)
     return float(np.sqrt(found.var(0, ddof=1).sum()) / np.linalg.norm(found.mean(0)))
@@ -160,14 +187,14 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def comparison(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Each method's deviation against EG's, for each model."""
+    """Each method's deviation against EG's, for each model: the change of each image, its mean, and tests of it."""
     rows = []
-    for model, part in scores.groupby("model", sort=False):
-        wide = part[part["what"] != ""].pivot(index="name", columns="what", values="value")
+    for model, part in scores[scores["problem"] == ""].groupby("model", sort=False):
+        wide = part.pivot(index="name", columns="what", values="value")
         for name in METHODS:
             both = wide[[EG, name]].dropna().to_numpy()
-            ratio = both[:, 1] / both[:, 0] - 1
-            low, high = mean_interval(ratio, seed)
+            change = both[:, 1] / both[:, 0] - 1
+            low, high = mean_interval(change, seed)
             rows.append(
                 {
                     "model": model,
@@ -175,10 +202,9 @@ def comparison(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
                     "n": len(both),
                     "EG": both[:, 0].mean(),
                     "method's": both[:, 1].mean(),
-                    "mean change": _percent(ratio.mean()),
+                    "mean change": _percent(change.mean()),
                     "95 % interval": f"{_percent(low)} ... {_percent(high)}",
-                    "p (t)": _test(lambda d: stats.ttest_1samp(d, 0).pvalue, both[:, 1] - both[:, 0]),
-                    "p (Wilcoxon)": wilcoxon(both[:, 0], both[:, 1]),
+                    **_tests(change),
                 }
             )
     return _corrected(rows)
@@ -187,7 +213,7 @@ def comparison(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
 def correlations(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     """The mean correlation of D_alpha with each sense of variance, for each model."""
     rows = []
-    for model, part in scores.groupby("model", sort=False):
+    for model, part in scores[scores["problem"] == ""].groupby("model", sort=False):
         for sense in (f"{name}{more}" for name in SENSES for more in ("", ", relative")):
             values = part[part["what"] == sense]["value"].dropna().to_numpy()
             low, high = mean_interval(values, seed)
@@ -198,21 +224,27 @@ def correlations(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
                     "n": len(values),
                     "mean correlation": values.mean() if len(values) else float("nan"),
                     "95 % interval": f"{low:+.2f} ... {high:+.2f}",
-                    "images above 0": _percent((values > 0).mean()) if len(values) else "-",
-                    "p (Wilcoxon)": wilcoxon(np.zeros(len(values)), values),
+                    "images above 0": f"{(values > 0).mean():.0%}" if len(values) else "-",
+                    **_tests(values),
                 }
             )
     return _corrected(rows)
 
 
+def _tests(values: np.ndarray) -> dict[str, float]:
+    varied = len(values) > 1 and np.ptp(values) > 0
+    return {
+        "p (t)": float(stats.ttest_1samp(values, 0).pvalue) if varied else float("nan"),
+        "p (Wilcoxon)": wilcoxon(np.zeros(len(values)), values),
+    }
+
+
 def _corrected(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The table with Holm's correction of each test over its rows."""
     table = pd.DataFrame(rows)
-    table["Holm"] = holm(table["p (Wilcoxon)"].to_numpy(dtype=float))
+    for test in ("t", "Wilcoxon"):
+        table[f"Holm ({test})"] = holm(table[f"p ({test})"].to_numpy(dtype=float))
     return table
-
-
-def _test(test: Callable[[np.ndarray], float], differences: np.ndarray) -> float:
-    return float(test(differences)) if len(differences) > 1 and np.ptp(differences) > 0 else float("nan")
 
 
 def _percent(value: float) -> str:

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import wg_judges, wg_methods
 from benchmarks.errors import BenchmarkError
 from benchmarks.randomness import seeded
 from benchmarks.wg_judges import available, choose
+from benchmarks.wg_methods import Fitness
 
 CPU = torch.device("cpu")
 
@@ -116,3 +118,18 @@ def test_sanity_checks_compare_with_another_network_and_another_class(judged, ti
         assert blind == pytest.approx(1)
         with pytest.raises(ValueError, match=f"{name} explains again and needs a function for it"):
             judges[name].score(model, x, y, a, mask, device)
+
+
+def test_fitted_judges_work_as_the_fitness_does():
+    assert wg_judges.fitted(Fitness()) == ["DeletionAUC"]
+    assert wg_judges.fitted(Fitness(neutrals=("blur", "zero"), kind="insertion")) == [
+        "InsertionAUC-blur",
+        "InsertionAUC-zero",
+    ]
+    assert set(wg_judges.fitted(Fitness(neutrals=("corners", "blur"), kind="both"))) == {
+        f"{metric}{removal}" for metric in ("DeletionAUC", "InsertionAUC") for removal in ("", "-blur")
+    }
+    known = set(wg_judges.available())
+    for neutral in wg_methods.NEUTRALS:
+        if neutral != "black":
+            assert set(wg_judges.fitted(Fitness(neutrals=(neutral,), kind="both"))) <= known

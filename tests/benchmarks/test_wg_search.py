@@ -22,10 +22,11 @@ def test_prices_are_gradients_and_forwards():
     experiment = Experiment(EG, "cifar10", "", n_baselines=30, n_steps=20)
     # 1024 pixels take at most ceil(log2(1025)) = 11 steps of a search.
     assert price(experiment, f"{EG}-pool10", 1024, 0.5) == 200
-    assert price(experiment, f"{WG}-pool10-power1", 1024, 0.5) == 200 + 0.5 * 110
-    assert price(experiment, f"{WG}-keep5-pool30-screened3", 1024, 0.5) == 90 + 100 + 0.5 * 35 * 11
-    assert price(experiment, f"{WG}-keep1-pool30-screened3", 1024, 0.5) == 90 + 20 + 0.5 * 30 * 11
-    assert price(experiment, f"{WG}-pool10-{wg_search.BOTH}", 1024, 0.5) == 200 + 0.5 * 440
+    # And one of f(x), and for an insertion one with every pixel removed, by each of two removals.
+    assert price(experiment, f"{WG}-pool10-power1", 1024, 0.5) == 200 + 0.5 * (1 + 110)
+    assert price(experiment, f"{WG}-keep5-pool30-screened3", 1024, 0.5) == 90 + 100 + 0.5 * (1 + 35 * 11)
+    assert price(experiment, f"{WG}-keep1-pool30-screened3", 1024, 0.5) == 90 + 20 + 0.5 * (1 + 30 * 11)
+    assert price(experiment, f"{WG}-pool10-{wg_search.BOTH}", 1024, 0.5) == 200 + 0.5 * (1 + 440 + 2)
 
 
 def test_goals():
@@ -48,6 +49,8 @@ def test_the_search_is_judged_on_the_other_half(tmp_path, folder, capsys):
     assert f"{WG}-pool6-{wg_search.BOTH}" not in set(found["method"])
     assert set(judged["judge"]) == set(JUDGING) and (judged["n"] == 2).all()
     assert set(judged["reference"]) == {f"{EG}-pool6"}
+    assert set(judged["this judge"]) == {"fitted", "chose", "unseen"} or not judged["method"].str.contains(WG).any()
+    assert set(judged[judged["judge"] == "InsertionAUC-mean"]["this judge"]) == {"unseen"}
     assert found.loc[found[CHOOSING[0]].idxmax(), "method"] in set(judged["method"])
     assert (tmp_path / "search.png").stat().st_size > 1000
     # A half's cells hold the images of that half alone.

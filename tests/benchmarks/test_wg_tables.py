@@ -157,7 +157,8 @@ def test_two_workers_of_any_engine_give_the_same_files(backend, data, serial, tm
 
 def test_other_settings_are_refused_by_name(data, serial, capsys):
     assert wg_tables.main(command(data, serial, *SHORT, alpha=0.3, seed=1)) == 2
-    assert "alpha: 0.5 there, 0.3 here; seed: 0 there, 1 here" in capsys.readouterr().err
+    refusal = capsys.readouterr().err
+    assert "alpha: 0.5 there, 0.3 here" in refusal and "seed: 0 there, 1 here" in refusal
 
 
 def test_other_data_or_weights_are_refused_by_name(data, serial, tmp_path, capsys):
@@ -262,6 +263,53 @@ def test_an_image_without_a_map_has_a_reason_in_place_of_scores(data, tmp_path, 
         assert scores["problem"].tolist() == ["ValueError: no map"] and scores["score"].isna().all()
 
 
+def test_references_of_other_content_are_other_settings(data, tmp_path):
+    """Files of the same name and size."""
+    folder = tmp_path / "references"
+    folder.mkdir()
+    found = []
+    for value in (10, 200):
+        for i in range(3):
+            Image.new("RGB", (40, 40), (value, 40 * i, 0)).save(folder / f"{i}.bmp")
+        words = command(data, tmp_path / "out", *SHORT, "--references", folder)
+        wg_experiment.bench.cache_clear()
+        found.append(wg_experiment.describe(wg_run.experiments(wg_tables.parse(words))[0]))
+    assert found[0].pop("references") != found[1].pop("references") and found[0] == found[1]
+
+
+def test_results_of_other_images_are_not_taken(data, tmp_path):
+    experiment = wg_run.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
+    store = open_store(tmp_path, wg_experiment.describe(experiment))
+    store.write(("maps", "x"), pd.DataFrame({"name": ["a"], "maps": [b""], "shape": [[0]], "problem": [""]}))
+    with pytest.raises(BenchmarkError, match=r"the results maps/x in .* are of other images than are chosen now"):
+        wg_experiment.stored_rows(store, (("maps", "x"), None, None), [Chosen(0, "b", 0, 0)])
+
+
+def test_weights_that_change_under_their_name_are_read_anew(data, tmp_path):
+    """Also by a process that lives on, as a worker of a cluster does."""
+    state = torch.load(data / "tiny.pt", weights_only=True)
+    means = []
+    for factor in (1, 3):
+        state["fc.weight"] *= factor
+        torch.save(state, tmp_path / "one.pt")
+        out = tmp_path / f"out{factor}"
+        assert wg_tables.main(command(data, out, *SHORT, images=1, weights=tmp_path / "one.pt")) == 0
+        means.append(pd.read_csv(out / "table1.csv")["mean"][0])
+    assert means[0] != means[1]
+
+
+def test_images_whose_baselines_can_not_be_told_apart_are_counted(data, tmp_path, monkeypatch):
+    real, calls = wg_experiment.baseline_fitness, []
+
+    def sometimes(*arguments):
+        calls.append(arguments)
+        return np.full(3, 7.0) if len(calls) == 2 else real(*arguments)
+
+    monkeypatch.setattr(wg_experiment, "baseline_fitness", sometimes)
+    assert wg_tables.main(command(data, tmp_path, *SHORT, images=2)) == 0
+    assert f"{MODEL}: for 1 images all baselines have the same D_alpha" in (tmp_path / "tables.md").read_text()
+
+
 def test_an_image_without_a_fitness_keeps_the_methods_that_need_none(data, tmp_path, monkeypatch):
     def fail(*arguments):
         raise ValueError("f(x) is 0")
@@ -356,8 +404,8 @@ def test_ablations_are_a_row_for_each_setting(data, tmp_path):
     table = pd.read_csv(out / "table3.csv")
     counts = table["judge"].value_counts()
     assert counts["InsertionAUC"] == counts["DeletionAUC"] == len(wg_ablations.rows(3, 5))
-    absolute = table[table["judge"] == wg_ablations.ABSOLUTE]
-    assert absolute["method"].tolist() == ["WeightedGradients", "WeightedGradients-absolute"]
+    for judge in wg_ablations.RANKED:
+        assert table[table["judge"] == judge]["method"].tolist() == ["WeightedGradients", "WeightedGradients-absolute"]
     settings = table.groupby("setting")["method"].agg(set)
     assert settings["keep"] == {"WeightedGradients-keep1"}
     assert settings["points"] == {f"WeightedGradients-{p}" for p in ("random1", "steps20", "steps50")}
@@ -370,10 +418,13 @@ def test_ablations_are_a_row_for_each_setting(data, tmp_path):
     means = scores.loc["InsertionAUC"].mean()
     assert row["improvement"] == pytest.approx(means["WeightedGradients-power4"] / means["ExpectedGradients"] - 1)
     text = (out / "tables.md").read_text()
+    assert [row.method for row in wg_ablations.rows(3, 5, ranking="absolute") if row.setting == "ranking"] == [
+        "WeightedGradients-signed"
+    ]
     assert "## Table 3: one setting at a time" in text and "--ablations" in text
     lines = [line for line in text.split("## Table 3")[1].splitlines() if line.startswith("| shuffle")]
     assert len(lines) == len(wg_ablations.rows(3, 5))
-    assert [cell.strip() for cell in lines[0].split("|")[2:4]] == ["as published", "WeightedGradients"]
+    assert [cell.strip() for cell in lines[0].split("|")[2:4]] == ["WG itself", "WeightedGradients"]
 
 
 def test_sanity_checks_and_other_weightings_as_rows(data, tmp_path):

@@ -49,10 +49,27 @@ def test_a_map_that_does_not_depend_on_the_set_has_no_deviation():
     maps = np.tile(np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32), (2, 1, 1, 1))
     distances = np.array([3.0, 8.0, 3.0, 8.0])
     x = torch.zeros(3, 4, 4)
-    assert wg_variance.over_sets(experiment, WG, x, maps, distances, 2) == pytest.approx(0, abs=1e-7)
+    assert wg_variance.over_sets(experiment, WG, "a", x, maps, distances, 2) == pytest.approx(0, abs=1e-7)
     other = np.array([3.0, 8.0, 8.0, 3.0])
-    assert wg_variance.over_sets(experiment, WG, x, maps, other, 2) > 0.1
-    assert wg_variance.over_sets(experiment, EG, x, maps, other, 2) == pytest.approx(0, abs=1e-7)
+    assert wg_variance.over_sets(experiment, WG, "a", x, maps, other, 2) > 0.1
+    assert wg_variance.over_sets(experiment, EG, "a", x, maps, other, 2) == pytest.approx(0, abs=1e-7)
+
+
+def test_shuffled_weights_are_drawn_for_each_image():
+    experiment = Experiment("m", "cifar10", "", n_baselines=4, n_steps=1)
+    maps = np.random.default_rng(0).normal(size=(6, 3, 4, 4)).astype(np.float32)
+    distances = np.array([3.0, 8.0, 30.0, 3.0, 8.0, 30.0])
+    found = {
+        wg_variance.over_sets(experiment, "ShuffledWeights", image, torch.zeros(3, 4, 4), maps, distances, 3)
+        for image in "abcdef"
+    }
+    assert len(found) > 2
+
+
+@pytest.mark.parametrize("kind", ["blur", "published"])
+def test_baselines_that_are_not_drawn(kind, folder, tmp_path, capsys):
+    assert wg_variance.main([*folder, "--baselines", kind, "--out", str(tmp_path)]) == 2
+    assert f"--baselines {kind} are not drawn" in capsys.readouterr().err
 
 
 def test_correlations():
@@ -67,7 +84,7 @@ def test_the_noise_of_one_point_is_the_variance_of_maps_of_one_point(folder):
     experiment = wg_run.experiments(settings)[0]
     ready = wg_experiment.bench(experiment)
     x = ready.network.preparation.image(ready.pictures.read(0)[0])[None]
-    found = wg_experiment.path_variance(ready, x, 0)
+    found = wg_experiment.path_variance(ready, x, 0, "a")
     generator = torch.Generator().manual_seed(5)
     for k, reference in enumerate(ready.baselines_of(x)):
         alphas = torch.rand(600, 1, 1, 1, generator=generator)
