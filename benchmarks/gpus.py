@@ -14,22 +14,39 @@ from benchmarks.errors import BenchmarkError
 
 EACH = "cuda:*"
 
+# Whether this process computes. One that only hands out work may look at a GPU, but takes none away from its workers.
+_computes = False
+
 # Open as long as the process lives: the system frees the locks of a process that ends in whatever way.
 _held: list[IO[str]] = []
+
+
+def compute_here() -> None:
+    """From now on this process is a worker, for which "cuda:*" is a GPU of its own."""
+    global _computes
+    _computes = True
 
 
 def own_device(name: str) -> torch.device:
     """The device of a name; "cuda:*" is a GPU of this machine that no other worker holds, for as long as this lives.
 
+    To a process that is no worker it is the first one, which it does not keep from others.
+
     Raises:
         BenchmarkError: no such device, or more workers than GPUs.
     """
     try:
-        device = _claim() if name == EACH else torch.device(name)
+        device = torch.device(name) if name != EACH else _claim() if _computes else _any()
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BenchmarkError(f"--device {name} can't be used here: {' '.join(str(error).split())[:200]}") from error
     return device
+
+
+def _any() -> torch.device:
+    if torch.cuda.device_count() == 0:
+        raise BenchmarkError(f"--device {EACH}: there is no CUDA device here")
+    return torch.device("cuda")
 
 
 @functools.cache
@@ -38,9 +55,8 @@ def _claim() -> torch.device:
         import fcntl
     except ImportError as error:
         raise BenchmarkError(f"--device {EACH} needs file locks of POSIX; give one device and one worker") from error
+    _any()
     count = torch.cuda.device_count()
-    if count == 0:
-        raise BenchmarkError(f"--device {EACH}: there is no CUDA device here")
     for number in range(count):
         # By the GPU's own name: workers may see the GPUs under other numbers.
         lock = Path(tempfile.gettempdir()) / f"captum-wg-{os.getuid()}-{_unique_name(number)}.lock"

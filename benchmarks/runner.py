@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.gpus import compute_here
 from benchmarks.store import Key, Store
 
 BACKENDS = ("local", "dask", "ray")
@@ -154,6 +155,7 @@ class Runner:
 
 def work(store: Store, cell: Cell) -> None:
     """Do one cell in this process and store its result."""
+    compute_here()
     store.check_visible()
     if store.has(cell.key):
         return

@@ -65,6 +65,14 @@ def test_more_workers_than_gpus(two_gpus):
             other.wait()
 
 
+def test_only_workers_take_gpus(two_gpus, monkeypatch):
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: None)
+    monkeypatch.setattr(gpus, "_computes", False)
+    assert gpus.own_device(gpus.EACH) == torch.device("cuda") and not gpus._held
+    gpus.compute_here()
+    assert gpus.own_device(gpus.EACH) == torch.device("cuda", 0) and len(gpus._held) == 1
+
+
 def test_devices_by_name(monkeypatch):
     assert gpus.own_device("cpu") == torch.device("cpu")
     with pytest.raises(BenchmarkError, match="--device nonsense can't be used here"):

@@ -8,9 +8,11 @@ import tarfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torchvision.models import get_model
 
 from benchmarks import wg_ablations, wg_experiment, wg_run, wg_tables
