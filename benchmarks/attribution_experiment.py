@@ -12,15 +12,17 @@ A worker makes what it needs (network, images, references, rows) from the settin
 Images are explained and judged in blocks of BLOCK, because Quantus and Captum work on batches, in which an image costs
 about half of what it costs alone. Draws depend on the batch, and FeaturePermutation exchanges values between its
 images, so the blocks are the same however the work is shared out: the images 1 to 8 of the selection, 9 to 16, and so
-on. Of more images, all blocks but a last one that was short stay what they were.
+on; a single image at the end belongs to the block before. Of more images, all blocks but a last one of another size
+stay what they were.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,14 +32,15 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from benchmarks import data, judges, methods, models, pictures
+from benchmarks.errors import BenchmarkError, Unreadable
 from benchmarks.evaluation import Explanations, evaluate, explain
 from benchmarks.faults import one_line, raise_if_of_the_run
 from benchmarks.gpus import own_device
 from benchmarks.methods import Method
-from benchmarks.store import Key, Store
+from benchmarks.store import Key, Store, differences
 from benchmarks.versions import versions
 
-# Images in a block. Part of the cells' names and settings, so a change of it makes them anew.
+# Images in a block; the last may hold fewer, or one more. Part of the settings, so results of other blocks are refused.
 BLOCK = 8
 # The share of the typical distance between an image and a reference that is called local.
 LOCAL_SHARE = 0.1
@@ -47,16 +50,19 @@ LOCAL_IMAGES = 64
 # The files of this folder that the results depend on.
 _SOURCES = (
     "attribution_experiment.py",
+    "attribution_table.py",
     "data.py",
     "evaluation.py",
+    "faults.py",
     "judges.py",
     "methods.py",
     "models.py",
     "pictures.py",
     "randomness.py",
+    "runner.py",
 )
 # Settings that say where things are or how they are computed, but not what.
-_PLACES = ("root", "weights", "device")
+_PLACES = ("root", "weights", "device", "made_of")
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class Experiment:
         seed: of the images' order, the references, and whatever is drawn.
         fresh_draws: of `methods.MethodSettings`.
         device: "cpu", "cuda", "cuda:0", or "cuda:*" for a GPU of each worker's own.
+        made_of: what `describe` says of it, as JSON: the files at the same paths may be others another time, or for
+            another process. "" where nobody compares.
     """
 
     data: str
@@ -82,6 +90,30 @@ class Experiment:
     seed: int = 0
     fresh_draws: bool = False
     device: str = "cpu"
+    made_of: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Test images that are explained and judged together.
+
+    Attributes:
+        first: how many images of the selection come before.
+        positions: their places in the test part.
+        digest: of places, inputs and classes.
+    """
+
+    first: int
+    positions: tuple[int, ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def name(self) -> str:
+        """As it stands in the keys of results."""
+        return f"{self.first:06d}-{self.first + len(self):06d}-{self.digest}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +130,21 @@ class Bench:
     rows: dict[str, Method]
     device: str
 
-    def batch(self, positions: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The images (N, C, H, W) and classes (N,) at these places of the test part."""
-        x, y = data.stack(self.test, np.asarray(positions))
+    def batch(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """The images (N, C, H, W) and classes (N,) of a block.
+
+        Raises:
+            BenchmarkError: they are others than when they were chosen.
+        """
+        try:
+            x, y = data.stack(self.test, block.positions)
+        except Unreadable as error:
+            raise BenchmarkError(f"an image became unreadable during the run: {error}") from error
+        if digest(block.positions, x, y) != block.digest:
+            raise BenchmarkError(
+                f"images {', '.join(map(str, block.positions))} of the test part are not, in this worker, those that "
+                "were chosen; see that all workers have the same data, and run the command again"
+            )
         return x.numpy(), y.numpy()
 
     def of_source(self, source: str) -> Method:
@@ -113,13 +157,35 @@ def bench(experiment: Experiment) -> Bench:
     """The experiment's things, kept for the process's next cells.
 
     Raises:
-        BenchmarkError: something of it is missing or does not fit.
+        BenchmarkError: something of it is missing, does not fit, or is other than the experiment is made of.
     """
     device = own_device(experiment.device)
     images = data.load(experiment.data, experiment.root)
     references = data.sample_references(images.train, experiment.baselines, experiment.seed)
-    model = models.ready(models.load_checkpoint(experiment.weights, images.classes), device)
+    model = models.load_checkpoint(experiment.weights, images.classes)
+    if experiment.made_of:
+        _check(experiment, describe(experiment, images, references, model))
+    model = models.ready(model, device)
     return Bench(experiment, model, images.test, available(experiment, references), str(device))
+
+
+def made_of(experiment: Experiment, settings: Mapping[str, Any]) -> Experiment:
+    """The experiment with what `describe` says of it."""
+    return replace(experiment, made_of=json.dumps(settings, sort_keys=True))
+
+
+def _check(experiment: Experiment, found: Mapping[str, Any]) -> None:
+    wanted, found = json.loads(experiment.made_of), json.loads(json.dumps(found))
+    if found["weights"] != wanted["weights"]:
+        raise BenchmarkError(
+            f"the worker's {experiment.weights} holds another network than the command's: see that all workers read "
+            f"the same file and that it does not change during a run"
+        )
+    if difference := differences(found, wanted):
+        raise BenchmarkError(
+            f"a worker does not have what the command has: {difference}; see that all workers have the same code, "
+            f"packages and data, and start them anew if they are older than these"
+        )
 
 
 def available(experiment: Experiment, references: Tensor) -> dict[str, Method]:
@@ -137,7 +203,7 @@ def describe(experiment: Experiment, images: data.Images, references: Tensor, mo
         **{name: value for name, value in asdict(experiment).items() if name not in _PLACES},
         "data": images.name,
         "test images": _checksum(images, experiment),
-        "references": _digest(references),
+        "references": digest(references),
         "weights": models.checksum(model),
         "device": experiment.device.partition(":")[0],
         "block": BLOCK,
@@ -145,29 +211,41 @@ def describe(experiment: Experiment, images: data.Images, references: Tensor, mo
     }
 
 
-def local_radius(test: Dataset, references: Tensor, seed: int) -> float:
-    """A tenth of the median distance between a test image and a reference, to three digits.
+def local_images(test: Dataset, seed: int) -> data.Readable:
+    """The first test images in the seed's order, whatever the network says of them and however many are explained.
 
-    Over the first test images in the seed's order, whatever the network says of them and however many are explained.
+    Raises:
+        BenchmarkError: none can be read.
     """
-    inputs, _ = data.stack(test, data.order(test, seed)[:LOCAL_IMAGES])
+    found = data.readable(test, data.order(test, seed), LOCAL_IMAGES)
+    if not found.positions:
+        raise BenchmarkError(f"no test image can be read; the first: {next(iter(found.unreadable.values()), '-')}")
+    return found
+
+
+def local_radius(inputs: Tensor, references: Tensor) -> float:
+    """A tenth of the median distance between an input and a reference, to three digits."""
     distances = torch.cdist(inputs.flatten(1), references.flatten(1))
     return float(f"{LOCAL_SHARE * distances.median().item():.3g}")
 
 
-def maps(experiment: Experiment, source: str, positions: Sequence[int]) -> pd.DataFrame:
+def maps(experiment: Experiment, source: str, block: Block) -> pd.DataFrame:
     """The maps of a block of test images.
 
     Columns: image, its position; maps, the bytes of float32 (n * C, H, W), and their shape; seconds, those of the block
     divided by its images; warnings of the block; reason, why there are no maps, or "".
     """
     ready = bench(experiment)
-    x, y = ready.batch(positions)
+    x, y = ready.batch(block)
     seconds, reason = float("nan"), ""
     messages: tuple[str, ...] = ()
     found: np.ndarray = np.empty((len(x), 0), np.float32)
     try:
-        explained = explain(ready.of_source(source), ready.model, x, y, experiment.seed, ready.device)
+        row = ready.of_source(source)
+        explained = explain(row, ready.model, x, y, experiment.seed, ready.device)
+        shape = (len(x), row.part[1] * x.shape[1], *x.shape[2:])
+        if explained.maps.shape != shape:
+            raise ValueError(f"the maps have shape {explained.maps.shape} instead of {shape}")
         found = np.ascontiguousarray(explained.maps, dtype=np.float32)
         seconds, messages = explained.seconds / len(x), explained.warnings
     except Exception as error:  # the rows' cells say why; the other rows go on
@@ -175,7 +253,7 @@ def maps(experiment: Experiment, source: str, positions: Sequence[int]) -> pd.Da
         reason = one_line(error)
     return pd.DataFrame(
         {
-            "image": list(positions),
+            "image": list(block.positions),
             "maps": [row.tobytes() for row in found],
             "shape": [list(found.shape[1:])] * len(x),
             "seconds": seconds,
@@ -194,17 +272,28 @@ def scores(
     experiment: Experiment,
     store: Store,
     maps_key: Key,
-    positions: Sequence[int],
+    block: Block,
     rows: Sequence[str],
     columns: Sequence[str],
+    count: int | None = None,
 ) -> pd.DataFrame:
-    """The scores of rows of one source by judges, for the first images of a block.
+    """The scores of rows of one source by judges, for a block or its first `count` images.
 
-    Columns: method; judge; image, its position; score; reason, why there is none (NaN), or "".
+    Columns: method; judge; image, its position; score; reason, why there is none (NaN), or ""; warnings that the
+    methods gave of other images than the block's, as where a judge perturbs them.
+
+    Raises:
+        BenchmarkError: the maps are of other images.
     """
     ready = bench(experiment)
-    x, y = ready.batch(positions)
-    table = store.read(maps_key)[: len(x)]
+    table = store.read(maps_key)
+    if table["image"].tolist() != list(block.positions):
+        raise BenchmarkError(
+            f"the results {'/'.join(maps_key)} in {store.folder} are of other images than those that were chosen; "
+            "delete them and run the command again"
+        )
+    x, y = (part[:count] for part in ready.batch(block))
+    positions, table = block.positions[:count], table[:count]
     source = ready.rows[rows[0]]
     explanations = Explanations(source, ready.model, experiment.seed, ready.device)
     failure = table["reason"][0]
@@ -224,27 +313,28 @@ def scores(
             parts.append(
                 pd.DataFrame({"method": method, "judge": judge, "image": positions, "score": values, "reason": reason})
             )
-    return pd.concat(parts, ignore_index=True)
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(warnings=[list(explanations.warnings)] * len(found))
 
 
 def robustness(
-    experiment: Experiment, store: Store, maps_key: Key, positions: Sequence[int], source: str
+    experiment: Experiment, store: Store, maps_key: Key, block: Block, source: str, count: int
 ) -> pd.DataFrame:
-    """The `scores` of all rows of a source by all judges that explain perturbed images."""
+    """The `scores` of all rows of a source by all judges that explain perturbed images, for the block's first ones."""
     rows = [row.name for row in bench(experiment).rows.values() if row.source == source]
     columns = [judge.name for judge in judges.available().values() if judge.robustness]
-    return scores(experiment, store, maps_key, positions, rows, columns)
+    return scores(experiment, store, maps_key, block, rows, columns, count)
+
+
+def digest(*parts: Tensor | Sequence[int]) -> str:
+    """A checksum of tensors and whole numbers."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(torch.as_tensor(part).contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _checksum(images: data.Images, experiment: Experiment) -> str:
     if isinstance(images.test, TensorDataset):
-        return _digest(*images.test.tensors)
-    _, test = pictures.cifar10_pictures(str(experiment.root))
-    return test.checksum()
-
-
-def _digest(*tensors: Tensor) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+        return digest(*images.test.tensors)
+    return pictures.of_dataset(images.test, images.name, str(experiment.root)).checksum()

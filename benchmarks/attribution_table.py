@@ -5,12 +5,14 @@
 
 prints it and writes table.md, table.csv, paired.csv, scores.csv (one row per method, metric and image) and maps.png to
 --out, and there keeps every result, so that the same command goes on after an interruption and a later one with more
-images, methods or metrics does only what is new.
+images, methods or metrics does only what is new. A run that ends early, by Ctrl-C or an error, writes none of these
+files: what it has finished is in --out/cells, and the same command goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -23,8 +25,8 @@ import pandas as pd
 from torch import nn
 
 from benchmarks import attribution_experiment, data, judges, methods, models, report
-from benchmarks.attribution_experiment import BLOCK, Experiment
-from benchmarks.command_line import add_workers, engine, integer_from, positive
+from benchmarks.attribution_experiment import BLOCK, Block, Experiment, digest
+from benchmarks.command_line import add_workers, check_writable, engine, integer_from, positive_or_infinite
 from benchmarks.errors import BenchmarkError
 from benchmarks.evaluation import part
 from benchmarks.gpus import EACH, own_device
@@ -33,8 +35,31 @@ from benchmarks.methods import Method
 from benchmarks.runner import Cell, Runner, one_thread
 from benchmarks.store import Key, Store, open_store
 
-# The first and the last image of a block, as a slice of the selection.
-Block = tuple[int, int]
+# Skipped images that are named one by one.
+NAMED = 10
+_NUMBERS = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?:[\s,;]+[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)*")
+
+# A warning: its source and block, whether that block's images were perturbed, and the message.
+Given = tuple[str, Block, bool, str]
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A warning of the rows of a source: the same message but for its numbers counts as one.
+
+    Attributes:
+        methods: the rows.
+        example: the message as it was first given,
+        images: and of which images, by their positions.
+        perturbed: whether it was given of them perturbed.
+        blocks: in how many blocks it was given.
+    """
+
+    methods: tuple[str, ...]
+    example: str
+    images: tuple[int, ...]
+    perturbed: bool
+    blocks: int
 
 
 @dataclass(frozen=True)
@@ -47,14 +72,16 @@ class Results:
         left_out: why a (method, judge) was not computed.
         seconds: per image, by method.
         maps: of the images of the first block, by method.
-        warnings: by message, the methods that gave it and the blocks in which they did.
+        warnings: in the order of the rows.
+        blocks: how many there are.
     """
 
     scores: pd.DataFrame
     left_out: dict[tuple[str, str], str]
     seconds: dict[str, float]
     maps: dict[str, np.ndarray]
-    warnings: dict[str, tuple[list[str], list[Block]]]
+    warnings: tuple[Warned, ...]
+    blocks: int
 
 
 def compute(
@@ -63,25 +90,31 @@ def compute(
     runner: Runner,
     rows: Sequence[Method],
     columns: Sequence[Judge],
-    positions: Sequence[int],
+    selection: data.Selection,
     *,
     robustness_images: int,
     ablation_robustness: bool = False,
 ) -> Results:
-    """The maps of each row and its scores in each column, of the test images at these positions.
+    """The maps of each row and its scores in each column, of the selected test images.
 
     Args:
         robustness_images: how many of them, the first ones, are for the robustness columns.
         ablation_robustness: also the robustness columns of the ablation rows.
     """
-    positions = tuple(positions)
-    blocks = _blocks(len(positions))
+    blocks = [
+        Block(
+            first,
+            selection.positions[first:last],
+            digest(selection.positions[first:last], selection.x[first:last], selection.y[first:last]),
+        )
+        for first, last in _bounds(len(selection.positions))
+    ]
     # What takes longest comes first, so that no worker is left with it at the end.
     sources = dict.fromkeys(row.source for row in sorted(rows, key=lambda row: not row.ablation))
     runner.run(
         store,
         [
-            Cell(_maps_key(source, block), attribution_experiment.maps, (experiment, source, positions[slice(*block)]))
+            Cell(_maps_key(source, block), attribution_experiment.maps, (experiment, source, block))
             for source in sources
             for block in blocks
         ],
@@ -97,44 +130,84 @@ def compute(
     explained_again = dict.fromkeys(
         row.source for row in rows for judge in columns if judge.robustness and (row.name, judge.name) not in left_out
     )
-    cells = [
-        Cell(
+    perturbed = {
+        (source, block): Cell(
             # Their maps are those of the whole block, so it is part of the name.
-            ("robustness", source, _name(block), _name(first)),
+            ("robustness", source, block.name, f"{count:06d}"),
             attribution_experiment.robustness,
-            (experiment, store, _maps_key(source, block), positions[slice(*first)], source),
+            (experiment, store, _maps_key(source, block), block, source, count),
         )
         for source in explained_again
-        # The first images of the blocks.
-        for block, first in zip(blocks, _blocks(robustness_images), strict=False)
-    ]
-    cells += [
-        Cell(
-            ("scores", row.name, judge.name, _name(block)),
-            attribution_experiment.scores,
-            (experiment, store, _maps_key(row.source, block), positions[slice(*block)], (row.name,), (judge.name,)),
-        )
-        for judge in columns
-        if not judge.robustness
-        for row in rows
         for block in blocks
+        if (count := min(robustness_images - block.first, len(block))) > 0
+    }
+    cells = [
+        *perturbed.values(),
+        *(
+            Cell(
+                ("scores", row.name, judge.name, block.name),
+                attribution_experiment.scores,
+                (experiment, store, _maps_key(row.source, block), block, (row.name,), (judge.name,)),
+            )
+            for judge in columns
+            if not judge.robustness
+            for row in rows
+            for block in blocks
+        ),
     ]
     runner.run(store, cells, "scores")
 
-    scores = _in_order([store.read(cell.key) for cell in cells], rows, columns)
-    return Results(scores, left_out, *_of_maps(store, rows, blocks))
+    found = {cell.key: store.read(cell.key) for cell in cells}
+    seconds, maps, given = _of_maps(store, rows, blocks)
+    for (source, block), cell in perturbed.items():
+        given += [(source, block, True, message) for message in found[cell.key]["warnings"][0]]
+    scores = _in_order(list(found.values()), rows, columns)
+    return Results(scores, left_out, seconds, maps, _warned(rows, given), len(blocks))
 
 
-def _blocks(count: int) -> list[Block]:
-    return [(first, min(first + BLOCK, count)) for first in range(0, count, BLOCK)]
-
-
-def _name(block: Block) -> str:
-    return "{:06d}-{:06d}".format(*block)
+def _bounds(count: int) -> list[tuple[int, int]]:
+    """Where blocks begin and end. None is of one image, unless it is the only one: nothing can be permuted in it."""
+    starts = [first for first in range(0, count, BLOCK) if first == 0 or count - first > 1]
+    return list(zip(starts, [*starts[1:], count], strict=True))
 
 
 def _maps_key(source: str, block: Block) -> Key:
-    return "maps", source, _name(block)
+    return "maps", source, block.name
+
+
+def _of_maps(
+    store: Store, rows: Sequence[Method], blocks: Sequence[Block]
+) -> tuple[dict[str, float], dict[str, np.ndarray], list[Given]]:
+    """The seconds and maps of `Results`, and the warnings."""
+    seconds: dict[str, float] = {}
+    maps: dict[str, np.ndarray] = {}
+    given: list[Given] = []
+    for source in dict.fromkeys(row.source for row in rows):
+        of_source = [row for row in rows if row.source == source]
+        # Without the maps, which are many bytes; only those of the first block are drawn.
+        tables = [store.read(_maps_key(source, block), ["seconds", "reason", "warnings"]) for block in blocks]
+        seconds.update(dict.fromkeys((row.name for row in of_source), float(pd.concat(tables)["seconds"].mean())))
+        if not tables[0]["reason"][0]:
+            drawn = attribution_experiment.stored_maps(store.read(_maps_key(source, blocks[0])))
+            maps.update({row.name: part(row, drawn) for row in of_source})
+        for block, table in zip(blocks, tables, strict=True):
+            given += [(source, block, False, message) for message in table["warnings"][0]]
+    # In the order of the rows, between which those of another source may stand.
+    return seconds, {row.name: maps[row.name] for row in rows if row.name in maps}, given
+
+
+def _warned(rows: Sequence[Method], given: Sequence[Given]) -> tuple[Warned, ...]:
+    """The warnings, told apart by their source and their words, in the order of the rows."""
+    alike: dict[tuple[str, str], list[tuple[Block, bool, str]]] = {}
+    for source, block, again, message in given:
+        alike.setdefault((source, _NUMBERS.sub("#", message)), []).append((block, again, message))
+    found = []
+    for (source, _), places in alike.items():
+        block, again, message = places[0]
+        names = tuple(row.name for row in rows if row.source == source)
+        found.append(Warned(names, message, block.positions, again, len({block for block, _, _ in places})))
+    order = [row.name for row in rows]
+    return tuple(sorted(found, key=lambda warned: order.index(warned.methods[0])))
 
 
 def _left_out(row: Method, judge: Judge, count: int, ablation_robustness: bool) -> str | None:
@@ -153,29 +226,9 @@ def _in_order(tables: Sequence[pd.DataFrame], rows: Sequence[Method], columns: S
     scores = pd.concat(tables, ignore_index=True) if tables else empty
     of_method = {row.name: i for i, row in enumerate(rows)}
     of_judge = {judge.name: i for i, judge in enumerate(columns)}
-    scores = scores[scores["method"].isin(of_method) & scores["judge"].isin(of_judge)]
+    scores = scores[scores["method"].isin(of_method) & scores["judge"].isin(of_judge)][list(empty.columns)]
     order = np.lexsort((scores["judge"].map(of_judge), scores["method"].map(of_method)))
     return scores.iloc[order].reset_index(drop=True)
-
-
-def _of_maps(
-    store: Store, rows: Sequence[Method], blocks: Sequence[Block]
-) -> tuple[dict[str, float], dict[str, np.ndarray], dict[str, tuple[list[str], list[Block]]]]:
-    """The seconds, maps and warnings of `Results`."""
-    seconds: dict[str, float] = {}
-    maps: dict[str, np.ndarray] = {}
-    warnings: dict[str, tuple[list[str], list[Block]]] = {}
-    for row in rows:
-        tables = [store.read(_maps_key(row.source, block)) for block in blocks]
-        seconds[row.name] = float(pd.concat(tables)["seconds"].mean())
-        if not tables[0]["reason"][0]:
-            maps[row.name] = part(row, attribution_experiment.stored_maps(tables[0]))
-        for block, table in zip(blocks, tables, strict=True):
-            for message in table["warnings"][0]:
-                names, where = warnings.setdefault(message, ([], []))
-                names += [row.name] * (row.name not in names)
-                where += [block] * (block not in where)
-    return seconds, maps, warnings
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -197,7 +250,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--baselines", type=at_least(1), default=10, help="reference images, drawn from the training ones (%(default)s)"
     )
     add("--n-steps", type=at_least(1), default=10, help="points per reference image (%(default)s)")
-    add("--radius", type=positive, help="local radius in normalised units (a tenth of the median distance)")
+    add(
+        "--radius",
+        type=positive_or_infinite,
+        help="local radius in normalised units, or inf (a tenth of the median distance)",
+    )
     add("--fresh-draws", action="store_true", help="local measures draw new points for each explanation")
     add("--ablation-robustness", action="store_true", help="also the sensitivity columns of the ablation rows (slow)")
     add("--seed", type=at_least(0), default=0, help="of images, references and all random draws (%(default)s)")
@@ -225,27 +282,36 @@ def table(settings: argparse.Namespace) -> int:
         own_device(settings.device)
     columns = judges.choose(judges.available(), settings.metrics)
     images = data.load(settings.data, settings.root)
-    references = data.sample_references(images.train, settings.baselines, settings.seed)
+    training = data.readable_references(images.train, settings.baselines, settings.seed)
+    references = training.x
     # Names are checked before the minute that a training may take.
     methods.choose(methods.available(methods.MethodSettings(references)), settings.methods)
-    _writable(settings.out)
+    check_writable(settings.out, settings.out)
 
     model, weights = _model(settings, images)
+    radius, unreadable = settings.radius, {}
+    if radius is None:
+        inputs = attribution_experiment.local_images(images.test, settings.seed)
+        radius, unreadable = attribution_experiment.local_radius(inputs.x, references), inputs.unreadable
     experiment = Experiment(
         data=settings.data,
         # Workers may have another working directory.
         root=None if settings.root is None else str(settings.root.absolute()),
         weights=str(weights.absolute()),
-        radius=settings.radius or attribution_experiment.local_radius(images.test, references, settings.seed),
+        radius=radius,
         baselines=settings.baselines,
         n_steps=settings.n_steps,
         seed=settings.seed,
         fresh_draws=settings.fresh_draws,
         device=settings.device,
     )
-    store = open_store(settings.out / "cells", attribution_experiment.describe(experiment, images, references, model))
+    described = attribution_experiment.describe(experiment, images, references, model)
+    experiment = attribution_experiment.made_of(experiment, described)
+    store = open_store(settings.out / "cells", described)
     with one_thread():
         selection = data.select_correct(model, images.test, settings.images, settings.seed)
+    unreadable = {**unreadable, **selection.unreadable}
+    _tell_unreadable([*training.unreadable.values(), *unreadable.values()])
     rows = methods.choose(attribution_experiment.available(experiment, references), settings.methods)
     facts = report.Facts(
         data=images.name,
@@ -260,6 +326,8 @@ def table(settings: argparse.Namespace) -> int:
         fresh_draws=settings.fresh_draws,
         device=settings.device.partition(":")[0],
         shape=tuple(selection.x.shape[1:]),
+        unreadable_test=len(unreadable),
+        unreadable_training=len(training.unreadable),
     )
     print(report.heading(facts), flush=True)
     with Runner(workers) as runner:
@@ -269,7 +337,7 @@ def table(settings: argparse.Namespace) -> int:
             runner,
             rows,
             columns,
-            selection.positions,
+            selection,
             robustness_images=facts.robustness_images,
             ablation_robustness=settings.ablation_robustness,
         )
@@ -287,18 +355,22 @@ def _model(settings: argparse.Namespace, images: data.Images) -> tuple[nn.Module
         return model, settings.weights
     print(f"digits network: accuracy {models.accuracy(model, images.test):.1%} on {len(images.test)} test images")
     file = models.digits_file(settings.cache)
-    if not file.is_file():
+    try:
+        kept = models.checksum(models.load_checkpoint(file, images.classes)) == models.checksum(model)
+    except BenchmarkError:
+        kept = False
+    if not kept:
         raise BenchmarkError(
             f"--cache {file.parent} can't be written to, but the workers read the trained network there; give another"
         )
     return model, file
 
 
-def _writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BenchmarkError(f"--out {folder} can't be written to: {error}") from error
+def _tell_unreadable(messages: Sequence[str]) -> None:
+    for message in messages[:NAMED]:
+        print(f"skipped, unreadable: {message}", file=sys.stderr)
+    if len(messages) > NAMED:
+        print(f"skipped, unreadable: {len(messages)} images in all", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.gpus import EACH
@@ -27,8 +29,33 @@ def positive(text: str) -> float:
     """A `type` of argparse: a finite number above 0."""
     value = float(text)
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {value}")
+        raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {value}")
     return value
+
+
+def positive_or_infinite(text: str) -> float:
+    """A `type` of argparse: a number above 0, or inf."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, or inf, got {value}")
+    return value
+
+
+def check_writable(folder: Path, out: Path) -> None:
+    """That files can be written into a folder, which is made if it is missing.
+
+    Args:
+        out: what the user gave as --out, for the message.
+
+    Raises:
+        BenchmarkError: they can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BenchmarkError(f"--out {out} can't be written to: {error}") from error
 
 
 def add_workers(parser: argparse.ArgumentParser, jobs: str) -> None:
@@ -38,7 +65,12 @@ def add_workers(parser: argparse.ArgumentParser, jobs: str) -> None:
         jobs: in the words of the help, how many workers there are on this machine unless the user says.
     """
     add = parser.add_argument
-    add("--jobs", type=integer_from(1), help=f"workers ({jobs}; of a cluster that is started: one for each core)")
+    add(
+        "--jobs",
+        type=integer_from(1),
+        help=f"workers, each of which holds the network and the data in its own memory ({jobs}; of a cluster that is "
+        "started: one for each core)",
+    )
     add("--backend", choices=BACKENDS, default="local", help="processes here, a dask or a ray cluster (%(default)s)")
     add("--address", help="of a running cluster, such as tcp://host:8786 (dask) or auto (ray)")
     add("--device", default="cpu", help=f"cpu, cuda, cuda:0 or {EACH}, a GPU for each worker (%(default)s)")
@@ -50,6 +82,12 @@ def engine(settings: argparse.Namespace, jobs: int = 1) -> Engine:
     Raises:
         BenchmarkError: options that exclude each other.
     """
+    if settings.address is not None and settings.backend == "local":
+        raise BenchmarkError(f"--address {settings.address} needs --backend dask or ray")
+    if settings.address is not None and settings.backend == "dask" and settings.jobs is not None:
+        raise BenchmarkError(
+            "--jobs can't be given with --backend dask --address: all workers of that cluster serve; leave it out"
+        )
     local = jobs if settings.backend == "local" else None
     try:
         return Engine(

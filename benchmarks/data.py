@@ -5,20 +5,22 @@ A data set here gives normalised images (3, 32, 32) and class numbers; everythin
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 from torchvision import datasets, transforms
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, Unreadable
 
 NAMES = ("digits", "cifar10")
 
+SIDE = 32
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
@@ -51,13 +53,28 @@ class Images:
 class Selection:
     """Test images that the model classifies correctly: x (N, C, H, W) and y (N,), with their places in the test part.
 
-    `tried` is how many test images were looked at to find them.
+    `tried` is how many test images were looked at to find them; of these, `unreadable` says by their places why some
+    could not be read.
     """
 
     x: Tensor
     y: Tensor
     positions: tuple[int, ...]
     tried: int
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Those of some images of a data set that can be read: x (N, C, H, W), y (N,), and their places.
+
+    `unreadable` says by their places why the others can't; of no readable image x is empty.
+    """
+
+    x: Tensor
+    y: Tensor
+    positions: tuple[int, ...]
+    unreadable: dict[int, str]
 
 
 def load(name: str, root: str | Path | None = None) -> Images:
@@ -101,7 +118,7 @@ def cifar10(root: str | Path | None) -> Images:
             f"--root {root} is not a folder; give the one that holds CIFAR-10, or create it to have CIFAR-10 "
             f"downloaded into it"
         )
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(CIFAR10_MEAN, CIFAR10_STD)])
+    transform = transforms.Compose([_sized, transforms.ToTensor(), transforms.Normalize(CIFAR10_MEAN, CIFAR10_STD)])
     if (root / "test").is_dir() and (root / "train").is_dir():
         train, test = (_image_folder(root / part, transform) for part in ("train", "test"))
         if train.classes != test.classes:
@@ -112,6 +129,13 @@ def cifar10(root: str | Path | None) -> Images:
         return Images(name, train, test, CIFAR10_MEAN, CIFAR10_STD, len(test.classes))
     train, test = (_torchvision_cifar10(root, train, transform) for train in (True, False))
     return Images("CIFAR-10", train, test, CIFAR10_MEAN, CIFAR10_STD, 10)
+
+
+def _sized(picture: Image.Image) -> Image.Image:
+    width, height = picture.size
+    if (width, height) != (SIDE, SIDE):
+        raise ValueError(f"{width} x {height} pixels instead of {SIDE} x {SIDE}")
+    return picture
 
 
 def _image_folder(folder: Path, transform: Callable) -> datasets.ImageFolder:
@@ -148,40 +172,109 @@ def order(test: Dataset, seed: int) -> np.ndarray:
 def select_correct(
     model: nn.Module, test: Dataset, count: int, seed: int, device: torch.device | str = "cpu", batch_size: int = 64
 ) -> Selection:
-    """The first `count` correctly classified test images in a random order given by the seed."""
+    """The first `count` correctly classified test images in a random order given by the seed.
+
+    Raises:
+        BenchmarkError: there are fewer.
+    """
     places = order(test, seed)
     chosen: list[tuple[Tensor, int, int]] = []
+    unreadable: dict[int, str] = {}
     tried = 0
     for start in range(0, len(places), batch_size):
-        x, y = stack(test, places[start : start + batch_size])
-        with torch.no_grad():
-            correct = model(x.to(device)).argmax(1).cpu() == y
-        for i, position in enumerate(places[start : start + batch_size]):
+        batch = readable(test, places[start : start + batch_size])
+        correct = torch.empty(0)
+        if batch.positions:
+            with torch.no_grad():
+                correct = model(batch.x.to(device)).argmax(1).cpu() == batch.y
+        row_of = {position: row for row, position in enumerate(batch.positions)}
+        for position in places[start : start + batch_size].tolist():
             tried += 1
-            if correct[i]:
-                chosen.append((x[i], int(y[i]), int(position)))
+            if position in batch.unreadable:
+                unreadable[position] = batch.unreadable[position]
+            elif correct[row := row_of[position]]:
+                chosen.append((batch.x[row], int(batch.y[row]), position))
             if len(chosen) == count:
                 images, labels, positions = zip(*chosen, strict=True)
-                return Selection(torch.stack(images), torch.tensor(labels), tuple(positions), tried)
+                return Selection(torch.stack(images), torch.tensor(labels), tuple(positions), tried, unreadable)
     raise BenchmarkError(
         f"{count} correctly classified test images asked for, but the model gets only {len(chosen)} of "
-        f"{len(places)} right; ask for fewer (--images), or check that the weights belong to this data"
+        f"{len(places)} right{f' ({len(unreadable)} of them are unreadable)' * bool(unreadable)}; ask for fewer "
+        f"(--images), or check that the weights belong to this data"
     )
 
 
 def sample_references(train: Dataset, count: int, seed: int) -> Tensor:
-    """`count` training images (count, C, H, W), drawn without replacement by the seed."""
+    """`count` training images (count, C, H, W), drawn without replacement by the seed; unreadable ones are passed over.
+
+    Raises:
+        BenchmarkError: there are fewer.
+    """
+    return readable_references(train, count, seed).x
+
+
+def readable_references(train: Dataset, count: int, seed: int) -> Readable:
+    """The images of `sample_references`, and those that were passed over."""
     available = len(train)  # type: ignore[arg-type]
     if not 1 <= count <= available:
         raise BenchmarkError(
             f"--baselines must lie between 1 and {available}, the number of training images; got {count}"
         )
     # Another stream than the test images' order.
-    positions = np.random.default_rng([seed, 1]).permutation(available)[:count]
-    return stack(train, positions)[0]
+    found = readable(train, np.random.default_rng([seed, 1]).permutation(available), count)
+    if len(found.positions) < count:
+        raise BenchmarkError(
+            f"--baselines {count}: only {len(found.positions)} of the {available} training images can be read; the "
+            f"first that can't: {next(iter(found.unreadable.values()))}"
+        )
+    return found
 
 
-def stack(dataset: Dataset, positions: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The images (N, C, H, W) and classes (N,) at these places of the data set."""
-    pairs = list(Subset(dataset, positions.tolist()))  # type: ignore[arg-type]
-    return torch.stack([x for x, _ in pairs]), torch.tensor([int(y) for _, y in pairs])
+def readable(dataset: Dataset, positions: Iterable[int], count: int | None = None) -> Readable:
+    """Those of the images at these places that can be read, the first `count` of them if it is given."""
+    x, y, places = [], [], []
+    unreadable: dict[int, str] = {}
+    for place in map(int, positions):
+        if len(places) == count:
+            break
+        try:
+            image, label = read(dataset, place)
+        except Unreadable as error:
+            unreadable[place] = str(error)
+            continue
+        x.append(image)
+        y.append(label)
+        places.append(place)
+    return Readable(torch.stack(x) if x else torch.empty(0), torch.tensor(y), tuple(places), unreadable)
+
+
+def stack(dataset: Dataset, positions: Iterable[int]) -> tuple[Tensor, Tensor]:
+    """The images (N, C, H, W) and classes (N,) at these places of the data set.
+
+    Raises:
+        Unreadable: one of them can't be read.
+    """
+    x, y = zip(*(read(dataset, int(position)) for position in positions), strict=True)
+    return torch.stack(x), torch.tensor(y)
+
+
+def read(dataset: Dataset, position: int) -> tuple[Tensor, int]:
+    """The image (C, H, W) and its class at a place of the data set.
+
+    Raises:
+        Unreadable: it is missing, truncated, no image, or of another size.
+    """
+    try:
+        x, y = dataset[position]
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders fail in many ways on damaged files
+        raise Unreadable(f"{_name(dataset, position)}: {' '.join(str(error).split())[:200]}") from error
+    return x, int(y)
+
+
+def _name(dataset: Dataset, position: int) -> str:
+    if isinstance(dataset, datasets.ImageFolder):
+        # As train/cat/0.png.
+        return Path(dataset.samples[position][0]).relative_to(Path(dataset.root).parent).as_posix()
+    return f"image {position}"

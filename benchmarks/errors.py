@@ -3,3 +3,7 @@
 
 class BenchmarkError(Exception):
     """A wrong name, a missing path, data that can't be had; the message says what to do."""
+
+
+class Unreadable(BenchmarkError):
+    """An image that can't be decoded; the message names it and says why."""

@@ -64,10 +64,14 @@ class Explanations:
 
     Quantus explains all inputs anew for each metric, so without this every column would pay for every map.
     Perturbed images are others and are explained, once for all rows of the source and all columns that ask for them.
+
+    Attributes:
+        warnings: messages that the method gave while it explained here, without repetition.
     """
 
     def __init__(self, source: Method, model: nn.Module, seed: int = 0, device: str = "cpu"):
         self.source, self.model, self.seed, self.device = source, model, seed, device
+        self.warnings: tuple[str, ...] = ()
         self._known: dict[bytes, np.ndarray] = {}
 
     def add(self, inputs: np.ndarray, targets: np.ndarray, maps: np.ndarray) -> None:
@@ -78,7 +82,9 @@ class Explanations:
         """The maps (N, C, H, W) of a batch, of one of the rows of the source."""
         keys = _keys(inputs, targets)
         if not all(key in self._known for key in keys):
-            self.add(inputs, targets, explain(self.source, self.model, inputs, targets, self.seed, self.device).maps)
+            explained = explain(self.source, self.model, inputs, targets, self.seed, self.device)
+            self.warnings = tuple(dict.fromkeys((*self.warnings, *explained.warnings)))
+            self.add(inputs, targets, explained.maps)
         return part(method, np.stack([self._known[key] for key in keys]))
 
     def function(self, method: Method, channels: int) -> Callable[..., np.ndarray]:

@@ -6,21 +6,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import os
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet18
 
-from benchmarks.data import Images
+from benchmarks.data import Images, readable
 from benchmarks.errors import BenchmarkError
+from benchmarks.store import write_atomically
 
 # Part of the cached file's name: raise it whenever the training below changes.
 TRAINING_VERSION = 1
@@ -121,8 +123,8 @@ def digits_model(train: Dataset, cache: str | Path | None = None, seed: int = 0)
     model = train_network(resnet18_32(), train, seed=seed)
     try:
         save_atomically(model.state_dict(), path)
-    except OSError as error:
-        warnings.warn(f"the trained network could not be cached in {path.parent}: {error}", stacklevel=2)
+    except BenchmarkError as error:
+        warnings.warn(f"the trained network could not be cached: {error}", stacklevel=2)
     return model
 
 
@@ -170,14 +172,16 @@ def one_cycle(
 
 
 def accuracy(model: nn.Module, test: Dataset, device: torch.device | str = "cpu", batch_size: int = 64) -> float:
-    """The share of test images that the model classifies correctly."""
+    """The share of the test images that can be read which the model classifies correctly; nan if none can."""
     correct = count = 0
+    size = len(test)  # type: ignore[arg-type]
     with torch.no_grad():
-        # A loader draws from the global generator unless it is given one.
-        for x, y in DataLoader(test, batch_size=batch_size, generator=torch.Generator()):
-            correct += int((model(x.to(device)).argmax(1).cpu() == y).sum())
-            count += len(y)
-    return correct / count
+        for start in range(0, size, batch_size):
+            batch = readable(test, range(start, min(start + batch_size, size)))
+            if batch.positions:
+                correct += int((model(batch.x.to(device)).argmax(1).cpu() == batch.y).sum())
+                count += len(batch.y)
+    return correct / count if count else math.nan
 
 
 def ready(model: nn.Module, device: torch.device | str) -> nn.Module:
@@ -205,14 +209,12 @@ def default_cache() -> Path:
     return Path.home() / ".cache" / "captum-wg"
 
 
-def save_atomically(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write a checkpoint so that no reader ever sees half of it, whoever else writes at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(dict(state), file)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def save_atomically(state: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint so that no reader ever sees half of it, whoever else writes at the same time.
+
+    Raises:
+        BenchmarkError: it can't be written; nothing of it is left then.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomically(path, buffer.getvalue())

@@ -15,13 +15,9 @@ from PIL import Image
 from torchvision import datasets
 
 from benchmarks.data import cifar10
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, Unreadable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-
-
-class Unreadable(Exception):
-    """A photograph that can't be decoded; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +93,7 @@ class MaskFolder:
 def cifar10_pictures(root: str | Path) -> tuple[Pictures, Pictures]:
     """The training and the test images of CIFAR-10, in either form that `benchmarks.data.cifar10` reads."""
     images = cifar10(root)
-    train, test = (_of_dataset(part, images.name, Path(root)) for part in (images.train, images.test))
+    train, test = (of_dataset(part, images.name, root) for part in (images.train, images.test))
     return train, test
 
 
@@ -177,7 +173,8 @@ def all_files(root: str | Path, name: str) -> Pictures:
     return Pictures(name, tuple(path.relative_to(root).as_posix() for path in paths), paths)
 
 
-def _of_dataset(dataset, name: str, root: Path) -> Pictures:
+def of_dataset(dataset, name: str, root: str | Path) -> Pictures:
+    """The photographs of one part of CIFAR-10, as `benchmarks.data.cifar10` reads it below root."""
     if isinstance(dataset, datasets.ImageFolder):
         paths = [Path(path) for path, _ in dataset.samples]
         names = tuple(path.relative_to(root).as_posix() for path in paths)

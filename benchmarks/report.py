@@ -20,11 +20,11 @@ from benchmarks.faults import one_line
 from benchmarks.judges import Judge
 from benchmarks.methods import Method
 from benchmarks.statistics import compare
-from benchmarks.store import write_atomically
+from benchmarks.store import leftovers, remove_abandoned, write_atomically
 from captum_wg import visualization
 
 if TYPE_CHECKING:
-    from benchmarks.attribution_table import Block, Results
+    from benchmarks.attribution_table import Results
 
 PAIRS = (("ExpectedGradients", "WeightedGradients"), ("ExpectedGradients", "WeightedGradients-half"))
 PAIRED_JUDGES = ("DeletionAUC", "DeletionAUC-blur", "InsertionAUC")
@@ -36,9 +36,10 @@ class Facts:
     """The settings that stand with the figures.
 
     Attributes:
-        tried: test images looked at to find `images` correctly classified ones.
+        tried: test images looked at to find `images` correctly classified ones, unreadable ones too.
         radius_chosen: whether the local radius follows from the data rather than from the user.
         shape: (C, H, W).
+        unreadable_test, unreadable_training: images that were looked at and could not be read.
     """
 
     data: str
@@ -53,6 +54,8 @@ class Facts:
     fresh_draws: bool
     device: str
     shape: tuple[int, ...]
+    unreadable_test: int = 0
+    unreadable_training: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def notes(
     rows: Sequence[Method],
     columns: Sequence[Judge],
     partly: dict[tuple[str, str], list[str]],
-    warned: dict[str, tuple[list[str], list[Block]]],
+    results: Results,
 ) -> list[str]:
     """What must be known to read the figures; only of what the table holds."""
     groups = {method.group for method in rows}
@@ -166,9 +169,14 @@ def notes(
     channels, height, width = facts.shape
     lines = [
         "Each cell is the mean ± standard deviation over the images (↑ higher is better, ↓ lower is better), from "
-        f"calls of `quantus.evaluate` on blocks of {BLOCK} images (the last may be smaller); {SECONDS} is the time of "
-        "explaining a block on one thread, divided by its images."
+        f"calls of `quantus.evaluate` on blocks of {BLOCK} images (the last holds what is left, {BLOCK + 1} at most); "
+        f"{SECONDS} is the time of explaining a block on one thread, divided by its images."
     ]
+    if facts.unreadable_test or facts.unreadable_training:
+        lines.append(
+            f"Skipped, because they could not be read: {facts.unreadable_test} of the test images looked at, and "
+            f"{facts.unreadable_training} of the training images drawn as references."
+        )
     if "captum" in groups:
         lines.append("IntegratedGradients ... Deconvolution: `quantus.explain` with its defaults.")
     if any(method.name == "FeaturePermutation" for method in rows):
@@ -224,10 +232,14 @@ def notes(
         "metric's own, which are the same for every row."
     )
     shown = {method.name for method in rows if method.group in ("ours", "published")}
-    for message, (names, blocks) in warned.items():
-        if warners := [name for name in names if name in shown]:
-            where = ", ".join(f"{first + 1} to {last}" for first, last in blocks)
-            lines.append(f"{', '.join(warners)} warned{f' of images {where}' * (facts.images > BLOCK)}: {message}")
+    for warned in results.warnings:
+        if warners := [name for name in warned.methods if name in shown]:
+            where = ""
+            if results.blocks > 1:
+                images = f"image{'s' * (len(warned.images) > 1)} {', '.join(map(str, warned.images))}"
+                where = f" in {warned.blocks} of {results.blocks} blocks, for example of {images} (as in scores.csv)"
+            again = " when images were perturbed" if warned.perturbed else ""
+            lines.append(f"{', '.join(warners)} warned{again}{where}: {warned.example}")
     lines.extend(f"{method}, {judge}: {text}." for (method, judge), texts in partly.items() for text in texts)
     return lines
 
@@ -294,36 +306,41 @@ def write(
     without, partly = missing(results)
     marks, reasons = failures(without, rows, columns)
     text = readable(table, columns, marks)
-    lines = notes(facts, rows, columns, partly, results.warnings)
+    lines = notes(facts, rows, columns, partly, results)
+    picture = None
     try:
-        picture = draw(folder / "maps.png", results.maps, pictures)
+        picture = draw(results.maps, pictures)
     except Exception as error:  # the figures matter more than their picture
-        picture = None
         lines.append(f"maps.png could not be drawn: {one_line(error)}")
 
     full = pd.concat([table.assign(**_columns_of(facts)), _reasons(without, rows, columns)], axis=1)
-    for name, content in (("table", full), ("scores", scores), ("paired", comparison)):
-        write_atomically(folder / f"{name}.csv", content.to_csv(index=False).encode())
-
     parts = _parts(comparison, [*reasons, *lines])
     document = [f"# Attribution table: {facts.data}", heading(facts), text.to_markdown(index=False), *parts]
-    write_atomically(folder / "table.md", ("\n\n".join(document) + "\n").encode())
+    files = {
+        "table.md": ("\n\n".join(document) + "\n").encode(),
+        "table.csv": full.to_csv(index=False).encode(),
+        "paired.csv": comparison.to_csv(index=False).encode(),
+        "scores.csv": scores.to_csv(index=False).encode(),
+    }
+    if picture is not None:
+        files["maps.png"] = picture
+    for name, content in files.items():
+        remove_abandoned(folder, leftovers(name))
+        write_atomically(folder / name, content)
     screen = [block.to_markdown(index=False) for block in _blocks(text)]
-    files = ["table.md", "table.csv", "paired.csv", "scores.csv", *([picture] if picture else [])]
-    return Written("\n\n".join(["", *screen, *parts]), files)
+    return Written("\n\n".join(["", *screen, *parts]), list(files))
 
 
-def draw(path: Path, maps: dict[str, np.ndarray], pictures: Tensor) -> str | None:
-    """A grid of the images of the first block by all methods, the maps with all their channels."""
+def draw(maps: dict[str, np.ndarray], pictures: Tensor) -> bytes | None:
+    """A PNG of the images of the first block by all methods, the maps with all their channels; None without maps."""
     if not maps:
         return None
     shown = {name.replace("-", "\n", 1): values for name, values in maps.items()}
-    figure, _ = visualization.grid(pictures[:BLOCK], shown)
+    figure, _ = visualization.grid(pictures[: len(next(iter(maps.values())))], shown)
     buffer = io.BytesIO()
     # Without the version of matplotlib the file depends on the figure alone.
     figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
-    return path.name
+    return buffer.getvalue()
 
 
 def _parts(comparison: pd.DataFrame, lines: Sequence[str]) -> list[str]:

@@ -9,12 +9,14 @@ killed leaves at most a temporary file, which no reader takes for a result.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
 import io
 import json
 import os
 import re
-import tempfile
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ _METADATA = b"made_with"
 _TEMPORARY = ".part"
 # A temporary file is written within seconds; one that has not changed for this long belongs to nobody.
 _ABANDONED_SECONDS = 3600.0
+# What to do about a folder of other results.
+_INSTEAD = "give another --out, or delete this folder"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,=+-]*")
 
 
@@ -74,24 +78,22 @@ class Store:
         pq.write_table(arrow, buffer, compression="zstd")
         write_atomically(path, buffer.getvalue())
 
-    def read(self, key: Key) -> pd.DataFrame:
-        """The table stored under a key.
+    def read(self, key: Key, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The table stored under a key, or some columns of it.
 
         Raises:
             BenchmarkError: it is missing, unreadable, or was made with other settings.
         """
         path = self._path(key)
         try:
-            arrow = pq.read_table(path, partitioning=None)
+            arrow = pq.read_table(path, columns=columns and list(columns), partitioning=None)
         except FileNotFoundError as error:
             raise BenchmarkError(f"{path} is missing; run the command again to make it") from error
         except (OSError, pa.ArrowException) as error:
             raise BenchmarkError(f"{path} can't be read ({error}); delete it and run the command again") from error
         made_with = json.loads((arrow.schema.metadata or {}).get(_METADATA, b"{}"))
         if difference := differences(made_with.get("settings", {}), json.loads(self.settings)):
-            raise BenchmarkError(
-                f"{path} was made with other settings: {difference}; delete it, or give another folder"
-            )
+            raise BenchmarkError(f"{path} was made with other settings: {difference}; delete it, or give another --out")
         return arrow.to_pandas()
 
     def read_all(self, keys: Sequence[Key]) -> pd.DataFrame:
@@ -137,7 +139,7 @@ def open_store(folder: str | Path, settings: Mapping[str, Any]) -> Store:
         folder.mkdir(parents=True, exist_ok=True)
         there = path.read_text() if path.is_file() else None
         if there is None and any(folder.glob("**/*.parquet")):
-            raise BenchmarkError(f"{folder} holds results without {SETTINGS}; give another folder")
+            raise BenchmarkError(f"{folder} holds results without {SETTINGS}; {_INSTEAD}")
     except OSError as error:
         raise BenchmarkError(f"the results folder {folder} can't be used: {error}") from error
     if there is None:
@@ -146,12 +148,15 @@ def open_store(folder: str | Path, settings: Mapping[str, Any]) -> Store:
         try:
             stored = json.loads(there)
         except ValueError as error:
-            raise BenchmarkError(f"{path} is no JSON ({error}); give another folder") from error
+            raise BenchmarkError(f"{path} is no JSON ({error}); {_INSTEAD}") from error
         if difference := differences(stored, json.loads(text)):
-            raise BenchmarkError(
-                f"{folder} holds results of other settings: {difference}; give another folder, or these settings"
+            kind = (
+                "versions of the code or the packages"
+                if _only_versions_differ(stored, json.loads(text))
+                else "settings"
             )
-    _remove_abandoned(folder)
+            raise BenchmarkError(f"{folder} holds results of other {kind}: {difference}; {_INSTEAD}")
+    remove_abandoned(folder, f"**/*{_TEMPORARY}")
     return Store(folder, text)
 
 
@@ -172,16 +177,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         BenchmarkError: it can't be written; nothing is left of it.
     """
-    temporary = None
+    temporary = path.with_name(f"{path.name}{secrets.token_hex(4)}{_TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=_TEMPORARY)
-        with os.fdopen(handle, "wb") as file:
+        # Other than tempfile's, readable for whom the user's umask allows it.
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        temporary = None
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "the disk is full" if full else str(error)
@@ -190,18 +194,27 @@ def write_atomically(path: Path, content: bytes) -> None:
             f"{'make room' if full else 'put that right'} and run the same command again to go on"
         ) from error
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as a parent that is a file; the first error says so
+            temporary.unlink()
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Delete the temporary files that killed processes left behind."""
-    for part in folder.glob(f"**/*{_TEMPORARY}"):
+def leftovers(name: str) -> str:
+    """A pattern for glob: the temporary files of a file, which `write_atomically` leaves if its process is killed."""
+    return f"{glob.escape(name)}{'?' * 8}{_TEMPORARY}"
+
+
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Delete the temporary files of a pattern that killed processes left behind."""
+    for part in folder.glob(pattern):
         try:
             if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
                 part.unlink()
         except OSError:
             continue  # another process was faster
+
+
+def _only_versions_differ(stored: Any, wanted: Mapping[str, Any]) -> bool:
+    return isinstance(stored, Mapping) and {**stored, "versions": None} == {**wanted, "versions": None}
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -11,12 +11,9 @@ on nothing but the seed and the step. (On a GPU cuDNN need not repeat itself.)
 from __future__ import annotations
 
 import argparse
-import glob
 import hashlib
-import io
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -29,18 +26,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.command_line import integer_from, positive
-from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD
+from benchmarks.command_line import check_writable, integer_from, positive
+from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD, SIDE
 from benchmarks.errors import BenchmarkError
 from benchmarks.gpus import own_device
-from benchmarks.models import one_cycle, resnet18_32
+from benchmarks.models import one_cycle, resnet18_32, save_atomically
 from benchmarks.pictures import Pictures, Unreadable, cifar10_pictures
 from benchmarks.randomness import seeded
-from benchmarks.store import differences, write_atomically
+from benchmarks.store import differences, leftovers
 
 # Part of the checkpoint: raise it whenever the training below changes.
 TRAINING_VERSION = 1
-SIDE, PADDING = 32, 4
+PADDING = 4
 PRECISIONS = ("auto", "bfloat16", "float32")
 # Test images in one forward.
 EVALUATED = 256
@@ -173,6 +170,9 @@ def train(model: nn.Module, images: Decoded, test: Decoded, plan: Plan, checkpoi
         "images' checksum": images.checksum(),
         "version": TRAINING_VERSION,
     }
+    made_with: dict[str, Any] = {"torch": str(torch.__version__)}
+    if device.type == "cpu":
+        made_with["threads"] = torch.get_num_threads()
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer, schedule = one_cycle(model, plan.lr, steps)
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
@@ -182,6 +182,12 @@ def train(model: nn.Module, images: Decoded, test: Decoded, plan: Plan, checkpoi
             part.load_state_dict(state[name])
         done, total = state["done"], state["total"]
         print(f"going on after step {done} of {steps}, from {checkpoint}", flush=True)
+        if difference := differences(state.get("made with", made_with), made_with):
+            print(
+                f"warning: the training went on elsewhere until then ({difference}); the weights may not be those of "
+                "one without interruption, bit for bit",
+                file=sys.stderr,
+            )
     if device.type == "cpu":
         print(f"{torch.get_num_threads()} threads: bit-identical weights take as many after an interruption")
 
@@ -213,7 +219,8 @@ def train(model: nn.Module, images: Decoded, test: Decoded, plan: Plan, checkpoi
                 total, trained, busy = 0.0, 0, 0.0
             if done < steps and time.perf_counter() - saved >= seconds:
                 states = {name: part.state_dict() for name, part in parts.items()}
-                _write(checkpoint, {**states, "settings": settings, "done": done, "total": total})
+                progress = {"settings": settings, "made with": made_with, "done": done, "total": total}
+                save_atomically({**states, **progress}, checkpoint)
                 saved = time.perf_counter()
     return result
 
@@ -268,12 +275,6 @@ def _read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] 
     return state
 
 
-def _write(path: Path, state: Mapping[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    write_atomically(path, buffer.getvalue())
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's settings."""
     parser = argparse.ArgumentParser(
@@ -308,7 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(settings: argparse.Namespace) -> None:
     """Read the images, train, and write the weights."""
-    _check_out(settings.out)
+    checkpoint = settings.out.with_name(settings.out.name + ".partial")
+    _check_out(settings.out, checkpoint)
     device = own_device(settings.device)
     precision, why = choose_precision(settings.precision, device)
     print(f"precision {precision}: {why}", flush=True)
@@ -332,29 +334,23 @@ def run(settings: argparse.Namespace) -> None:
     with seeded("initial weights", settings.seed):
         model = resnet18_32(len(set(pictures[0].labels or ())))
     plan = Plan(settings.epochs, settings.batch_size, settings.lr, settings.seed, precision)
-    checkpoint = settings.out.with_name(settings.out.name + ".partial")
     result = train(model, images, test, plan, checkpoint, settings.checkpoint_seconds)
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    _write(settings.out, state)
+    save_atomically(state, settings.out)
     checkpoint.unlink(missing_ok=True)
     for path in (checkpoint, settings.out):
-        # What a process left that was killed while it wrote; the name is tempfile's.
-        for left in path.parent.glob(glob.escape(path.name) + "????????.part"):
+        for left in path.parent.glob(leftovers(path.name)):
             left.unlink(missing_ok=True)
     print(f"written to {settings.out}: {pictures[1].name}, accuracy {result:.2%} on {len(test)} test images")
 
 
-def _check_out(path: Path) -> None:
+def _check_out(path: Path, checkpoint: Path) -> None:
     if path.is_dir():
         raise BenchmarkError(f"--out {path} is a folder; give a file in it")
     if path.exists():
-        raise BenchmarkError(f"--out {path} exists; delete it to train anew, or give another --out")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise BenchmarkError(f"--out {path} can't be written to: {error}") from error
+        both = f" it and {checkpoint}" if checkpoint.exists() else " it"
+        raise BenchmarkError(f"--out {path} exists; delete{both} to train anew, or give another --out")
+    check_writable(path.parent, path)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from dataclasses import replace
@@ -12,13 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import TensorDataset
+from torchvision import transforms
 
 from benchmarks import attribution_experiment, attribution_table, data, judges, methods, models, report
 from benchmarks.attribution_experiment import Bench, Experiment
+from benchmarks.errors import BenchmarkError
 from benchmarks.methods import Method
 from benchmarks.runner import Runner
-from benchmarks.store import open_store
+from benchmarks.store import Store, open_store
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--images", "2", "--baselines", "2", "--n-steps", "2", "--jobs", "1"]
@@ -90,6 +94,10 @@ def bench(monkeypatch, tiny_model, tiny_batch, references):
     return ready
 
 
+def selection_of(ready, positions=POSITIONS):
+    return data.Selection(*data.stack(ready.test, positions), tuple(positions), 4)
+
+
 def compute(ready, folder, rows=None, columns=None, positions=POSITIONS, **options):
     columns = columns or ["Sparseness", "DeletionAUC", "MaxSensitivity", "Complexity"]
     with Runner(progress=False) as runner:
@@ -99,7 +107,7 @@ def compute(ready, folder, rows=None, columns=None, positions=POSITIONS, **optio
             runner,
             [row for row in ready.rows.values() if rows is None or row.name in rows],
             judges.choose(judges.available(), columns),
-            positions,
+            selection_of(ready, positions),
             **{"robustness_images": 2, **options},
         )
 
@@ -110,9 +118,7 @@ def scores_of(results, method, judge):
 
 
 def write(folder, ready, results, columns=("Sparseness", "DeletionAUC", "MaxSensitivity", "Complexity")):
-    x, y = ready.batch(POSITIONS)
-    selection = data.Selection(torch.from_numpy(x), torch.from_numpy(y), POSITIONS, 4)
-    scores = report.long_scores(results.scores, selection, make_facts())
+    scores = report.long_scores(results.scores, selection_of(ready), make_facts())
     columns = judges.choose(judges.available(), columns)
     pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     return report.write(folder, make_facts(), list(ready.rows.values()), columns, results, scores, pictures)
@@ -120,6 +126,11 @@ def write(folder, ready, results, columns=("Sparseness", "DeletionAUC", "MaxSens
 
 def cells(folder):
     return {p.relative_to(folder).as_posix(): p.stat().st_mtime_ns for p in folder.rglob("*.parquet")}
+
+
+def ranks(names):
+    """Results without what their blocks are made of."""
+    return {re.sub(r"(\d{6}-\d{6})-[0-9a-f]{16}", r"\1", name) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +259,7 @@ def test_a_second_run_reads_all_it_needs_from_the_store(tmp_path, bench, monkeyp
     np.testing.assert_equal(again.seconds, first.seconds)
     np.testing.assert_equal(again.maps, first.maps)
     assert again.warnings == first.warnings
-    assert sum(message.startswith("the first pixel is") for message in again.warnings) == 2
+    assert [w.methods for w in again.warnings if w.example.startswith("the first pixel is")] == [("Warning",)]
     assert (again.scores["reason"] == "RuntimeError: this one fails").any()
 
 
@@ -256,30 +267,30 @@ def test_what_is_missing_is_made_as_before(tmp_path, bench):
     del bench.rows["WeightedGradients"], bench.rows["ExpectedGradients"]
     first = compute(bench, tmp_path)
     before = cells(tmp_path)
-    lost = [*sorted(before)[::2], "maps/Saliency/000000-000002.parquet"]
+    lost = {*sorted(before)[::2], *(name for name in before if name.startswith("maps/Saliency/000000"))}
     for name in lost:
         (tmp_path / name).unlink(missing_ok=True)
     again = compute(bench, tmp_path)
     after = cells(tmp_path)
-    assert {name for name in after if after[name] != before[name]} == set(lost)
+    assert {name for name in after if after[name] != before[name]} == lost
     pd.testing.assert_frame_equal(again.scores, first.scores, check_exact=True)
     np.testing.assert_equal(again.maps, first.maps)
 
 
 def test_more_rows_columns_and_images_do_only_what_is_new(tmp_path, bench):
-    compute(bench, tmp_path / "a", ["Saliency"], ["Sparseness"])
+    compute(bench, tmp_path / "a", ["Saliency"], ["Sparseness"], (*POSITIONS, 2))
     before = cells(tmp_path / "a")
-    assert set(before) == {
+    assert ranks(before) == {
         f"{kind}/{block}.parquet"
         for kind in ("maps/Saliency", "scores/Saliency/Sparseness-1ch", "scores/Saliency/Sparseness-3ch")
-        for block in ("000000-000002", "000002-000003")
+        for block in ("000000-000002", "000002-000004")
     }
-    more = dict(rows=["Saliency", "Random"], columns=["Sparseness", "MaxSensitivity"], positions=(*POSITIONS, 2))
+    more = dict(rows=["Saliency", "Random"], columns=["Sparseness", "MaxSensitivity"], positions=(*POSITIONS, 2, 0))
     grown = compute(bench, tmp_path / "a", **more)
     after = cells(tmp_path / "a")
     assert {name: after[name] for name in before} == before
-    # The block that was short is another one now.
-    assert sum("000002-000004" in name for name in after) == 6
+    # The block at the end takes a single image more, and is another one now.
+    assert sum("000002-000005" in name for name in after) == 6
     at_once = compute(bench, tmp_path / "b", **more)
     pd.testing.assert_frame_equal(grown.scores, at_once.scores, check_exact=True)
 
@@ -306,8 +317,8 @@ def test_rows_of_one_source_are_explained_once(tmp_path, bench, monkeypatch, ref
     names = [f"{measure}-local" for measure in methods.MEASURES]
     columns = ["Sparseness", "MaxSensitivity", "AvgSensitivity"]
     compute(bench, tmp_path, names, columns, robustness_images=1)
-    # Blocks of 2 and 1 images, and ten times the first image perturbed.
-    assert calls == [2, 1, *[1] * 10]
+    # A block of 3 images, and ten times the first image perturbed.
+    assert calls == [3, *[1] * 10]
     # One column of one row explained all that the others need.
     compute(bench, tmp_path / "one", names[:1], ["MaxSensitivity"], robustness_images=1)
     before = cells(tmp_path / "one")
@@ -323,15 +334,107 @@ def test_slow_rows_are_explained_first(tmp_path, bench, monkeypatch):
     )
     with pytest.raises(ZeroDivisionError):
         compute(bench, tmp_path)
-    assert [source for _, source, _ in order][:3] == ["FeatureAblation", "FeatureAblation", "Saliency"]
+    assert [source for _, source, _ in order][:2] == ["FeatureAblation", "Saliency"]
 
 
-def test_warnings_name_the_images_they_are_of(written):
-    notes = [line for line in written[2].text.splitlines() if "Warning warned" in line]
-    assert [line.partition(":")[0] for line in notes] == [
-        "- Warning warned of images 1 to 2",
-        "- Warning warned of images 3 to 3",
-    ]
+def notes_of(text, method="Warning"):
+    return [line for line in text.splitlines() if re.match(rf"- {method} warned", line)]
+
+
+def test_a_warning_is_one_note_however_many_blocks_gave_it(tmp_path, bench):
+    positions = (*POSITIONS, 2)
+    columns = ["DeletionAUC", "MaxSensitivity"]
+    results = compute(bench, tmp_path, ["Warning"], columns, positions, robustness_images=1)
+    value = f"the first pixel is {bench.test[POSITIONS[0]][0][0, 0, 0]:.3f}"
+    (note,) = notes_of(write(tmp_path, bench, results, columns).text)
+    assert note == f"- Warning warned in 2 of 2 blocks, for example of images 11, 5 (as in scores.csv): {value}"
+    # Where there is a single block its images need no naming.
+    results = compute(bench, tmp_path, ["Warning"], columns, robustness_images=1)
+    assert notes_of(write(tmp_path, bench, results, columns).text) == [f"- Warning warned: {value}"]
+
+
+def test_a_warning_given_of_perturbed_images_alone_is_noted(tmp_path, bench):
+    def explain(model, inputs, targets, device=None):
+        return inputs if len(inputs) > 1 else warning(model, inputs, targets)
+
+    bench.rows["Warning"] = Method("Warning", "ours", explain)
+    results = compute(bench, tmp_path, ["Warning"], ["MaxSensitivity"], robustness_images=1)
+    (note,) = notes_of(write(tmp_path, bench, results, ["MaxSensitivity"]).text)
+    assert note.startswith("- Warning warned when images were perturbed: the first pixel is")
+
+
+@pytest.mark.parametrize(
+    ("count", "bounds"),
+    [
+        (1, [(0, 1)]),
+        (2, [(0, 2)]),
+        (8, [(0, 8)]),
+        (9, [(0, 9)]),
+        (10, [(0, 8), (8, 10)]),
+        (17, [(0, 8), (8, 17)]),
+        (24, [(0, 8), (8, 16), (16, 24)]),
+    ],
+)
+def test_no_block_but_the_only_one_is_of_one_image(count, bounds):
+    assert attribution_table._bounds(count) == bounds
+
+
+def test_changed_images_are_explained_anew(tmp_path, bench):
+    """Their names, sizes and places are what they were, so the settings of the folder are too."""
+    before = compute(bench, tmp_path, ["Saliency"], ["Sparseness"], (*POSITIONS, 2))
+    kept = cells(tmp_path)
+    bench.test.tensors[0][8] += 1
+    after = compute(bench, tmp_path, ["Saliency"], ["Sparseness"], (*POSITIONS, 2))
+    new = set(cells(tmp_path)) - set(kept)
+    assert new and all("/000002-000004-" in name for name in new)
+    first, second = (scores_of(results, "Saliency", "Sparseness-1ch") for results in (before, after))
+    assert (first[[11, 5]] == second[[11, 5]]).all() and first[8] != second[8]
+
+
+def test_only_the_maps_that_are_drawn_are_read_for_the_report(tmp_path, bench, monkeypatch):
+    rows = {"Saliency": bench.rows["Saliency"]}
+    compute(bench, tmp_path, list(rows), ["Sparseness"], (*POSITIONS, 2))
+    read, asked = Store.read, []
+
+    def watch(store, key, *columns):
+        asked.append((key, *columns))
+        return read(store, key, *columns)
+
+    monkeypatch.setattr(Store, "read", watch)
+    compute(bench, tmp_path, list(rows), ["Sparseness"], (*POSITIONS, 2))
+    whole = [key for key, *columns in asked if key[0] == "maps" and not columns]
+    assert len(whole) == 1 and whole[0][2].startswith("000000-000002")
+
+
+def test_a_full_disk_at_the_picture_is_an_error(tmp_path, bench, monkeypatch):
+    results = compute(bench, tmp_path, ["Saliency"], ["Sparseness"])
+
+    def full(path, content):
+        if path.name == "maps.png":
+            raise BenchmarkError("the disk is full")
+
+    monkeypatch.setattr(report, "write_atomically", full)
+    with pytest.raises(BenchmarkError, match="the disk is full"):
+        write(tmp_path, bench, results, ["Sparseness"])
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_note(tmp_path, bench, monkeypatch):
+    results = compute(bench, tmp_path, ["Saliency"], ["Sparseness"])
+    monkeypatch.setattr(report.visualization, "grid", failing)
+    written = write(tmp_path, bench, results, ["Sparseness"])
+    assert "maps.png" not in written.files
+    assert re.search(r"maps\.png could not be drawn: \w+", (tmp_path / "table.md").read_text())
+
+
+def test_what_a_killed_report_left_goes_after_a_while(tmp_path, bench):
+    results = compute(bench, tmp_path, ["Saliency"], ["Sparseness"])
+    old, new, foreign = (tmp_path / name for name in ("table.md12345678.part", "maps.pngabcdefgh.part", "film.part"))
+    for path in (old, new, foreign):
+        path.write_bytes(b"half")
+    for path in (old, foreign):
+        os.utime(path, (time.time() - 1e5,) * 2)
+    write(tmp_path, bench, results, ["Sparseness"])
+    assert not old.exists() and new.exists() and foreign.exists()
 
 
 def test_images_without_a_score_are_counted(tmp_path, bench):
@@ -340,10 +443,10 @@ def test_images_without_a_score_are_counted(tmp_path, bench):
 
     bench.rows["Warning"] = Method("Warning", "ours", second_block_fails)
     columns = ["DeletionAUC", "MaxSensitivity"]
-    results = compute(bench, tmp_path, ["Warning"], columns)
-    assert scores_of(results, "Warning", "DeletionAUC").notna().tolist() == [True, True, False]
+    results = compute(bench, tmp_path, ["Warning"], columns, (*POSITIONS, 2, 0))
+    assert scores_of(results, "Warning", "DeletionAUC").notna().tolist() == [True, True, False, False, False]
     text = write(tmp_path, bench, results, columns).text
-    assert "Warning, DeletionAUC: 1 images without a score are left out: RuntimeError: this one fails." in text
+    assert "Warning, DeletionAUC: 3 images without a score are left out: RuntimeError: this one fails." in text
     table = pd.read_csv(tmp_path / "table.csv").set_index("method")
     assert table.loc["Warning", "DeletionAUC n"] == 2 and table.loc["Warning", "MaxSensitivity n"] == 2
 
@@ -416,7 +519,8 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_files(serial, tmp_p
 def test_other_settings_and_weights_are_refused_by_name(serial, tmp_path, capsys):
     out, command = serial
     assert attribution_table.main([*command, "--out", str(out), "--n-steps", "3", "--fresh-draws"]) == 2
-    assert "fresh_draws: false there, true here; n_steps: 2 there, 3 here; give another" in capsys.readouterr().err
+    told = "fresh_draws: false there, true here; n_steps: 2 there, 3 here; give another --out"
+    assert told in capsys.readouterr().err
     assert attribution_table.main([*command, "--out", str(out), "--radius", "1"]) == 2
     assert re.search(r"settings: radius: [\d.]+ there, 1.0 here;", capsys.readouterr().err)
     state = torch.load(command[command.index("--weights") + 1])
@@ -439,6 +543,28 @@ def test_a_trained_network_that_workers_could_not_read(tmp_path, monkeypatch, ti
     assert f"error: --cache {tmp_path / 'gone'} can't be written to, but the workers" in capsys.readouterr().err
 
 
+def test_a_cached_network_that_neither_workers_nor_this_command_can_use(tmp_path, monkeypatch, capsys, tiny_model):
+    """It was trained anew, but the damaged file could not be replaced."""
+    models.digits_file(tmp_path).write_bytes(b"half a file")
+    monkeypatch.setattr(models, "trained", lambda *args: tiny_model)
+    assert attribution_table.main(["--out", str(tmp_path / "out"), "--cache", str(tmp_path)]) == 2
+    assert f"error: --cache {tmp_path} can't be written to, but the workers" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch, capsys):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied")
+
+    # A mode would not stop root.
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert attribution_table.main(["--out", str(tmp_path), "--cache", str(tmp_path)]) == 2
+    assert f"error: --out {tmp_path} can't be written to: [Errno 13]" in capsys.readouterr().err
+
+
+def test_an_infinite_radius_is_one():
+    assert attribution_table.parse(["--radius", "inf"]).radius == float("inf")
+
+
 def test_nothing_computed_is_an_error(tmp_path, weights):
     command = [*QUICK, "--weights", weights, "--out", str(tmp_path), "--methods", "Saliency"]
     assert attribution_table.main([*command, "--metrics", "MaxSensitivity", "--robustness-images", "0"]) == 1
@@ -453,7 +579,11 @@ def test_nothing_computed_is_an_error(tmp_path, weights):
         (["--data", "cifar10"], "--data cifar10 needs --root"),
         (["--data", "cifar10", "--root", "/no/such"], "--root /no/such is not a folder"),
         (["--device", "nonsense"], "--device nonsense can't be used here"),
-        (["--address", "tcp://host:1"], "address is of a dask or ray cluster"),
+        (["--address", "tcp://host:1"], "--address tcp://host:1 needs --backend dask or ray"),
+        (
+            ["--address", "tcp://host:1", "--backend", "dask", "--jobs", "2"],
+            "--jobs can't be given with --backend dask --address: all workers of that cluster serve; leave it out",
+        ),
         (["--out", "/dev/null/out"], "--out /dev/null/out can't be written to"),
         (["--baselines", "5000"], "--baselines must lie between 1 and 1198"),
     ],
@@ -469,7 +599,8 @@ def test_settings_that_cannot_be_used(tmp_path, capsys, arguments, message):
     [
         (["--images", "0"], "must be at least 1, got 0"),
         (["--robustness-images", "-1"], "must be at least 0, got -1"),
-        (["--radius", "0"], "must be above 0, got 0.0"),
+        (["--radius", "0"], "must be a number above 0, or inf, got 0.0"),
+        (["--radius", "nan"], "must be a number above 0, or inf, got nan"),
         (["--n-steps", "many"], "invalid integer value: 'many'"),
     ],
 )
@@ -477,3 +608,50 @@ def test_numbers_that_cannot_be_meant(capsys, arguments, message):
     with pytest.raises(SystemExit):
         attribution_table.parse(arguments)
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory, weights):
+    """A CIFAR-10 of noise, with the classes that the network gives it, a truncated image in each part."""
+    root = tmp_path_factory.mktemp("cifar10")
+    generator = np.random.default_rng(0)
+    model = models.load_checkpoint(weights)
+    for part, count in (("train", 4), ("test", 5)):
+        for label in range(10):
+            (root / part / f"class{label}").mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(root / part / f"class{label}" / "black.png")
+        for i in range(count):
+            pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            x = transforms.functional.normalize(
+                transforms.functional.to_tensor(pixels), data.CIFAR10_MEAN, data.CIFAR10_STD
+            )
+            with torch.no_grad():
+                label = int(model(x[None]).argmax())
+            Image.fromarray(pixels).save(root / part / f"class{label}" / f"{i}.png")
+        path = root / part / "class3" / "black.png"
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    Image.new("RGB", (16, 32)).save(root / "test" / "class4" / "black.png")
+    return root
+
+
+def test_photographs_end_to_end(photographs, weights, tmp_path, capsys):
+    command = [*QUICK, "--data", "cifar10", "--root", str(photographs), "--weights", weights, "--out", str(tmp_path)]
+    command += ["--baselines", "13", "--methods", "Saliency", "--metrics", "Sparseness"]
+    assert attribution_table.main(command) == 0
+    told = capsys.readouterr()
+    assert "skipped, unreadable: train/class3/black.png: " in told.err
+    assert "skipped, unreadable: test/class3/black.png: " in told.err
+    assert "skipped, unreadable: test/class4/black.png: 16 x 32 pixels instead of 32 x 32" in told.err
+    assert told.out.startswith("CIFAR-10 (PNG): n = 2 correctly classified")
+    text = (tmp_path / "table.md").read_text()
+    assert "could not be read: 2 of the test images looked at, and 1 of the training images drawn" in text
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert scores["score"].between(0, 1).all() and len(scores) == 4
+    before = cells(tmp_path)
+    assert attribution_table.main(command) == 0
+    assert cells(tmp_path) == before
+    capsys.readouterr()
+    # All training images but the damaged one are taken.
+    assert attribution_table.main([*command, "--baselines", "14", "--out", str(tmp_path / "more")]) == 2
+    assert "--baselines 14: only 13 of the 14 training images can be read" in capsys.readouterr().err

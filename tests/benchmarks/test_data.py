@@ -5,8 +5,8 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 from torchvision import datasets
 
-from benchmarks import data
-from benchmarks.errors import BenchmarkError
+from benchmarks import data, models
+from benchmarks.errors import BenchmarkError, Unreadable
 
 
 def test_digits_are_normalised_colour_images_of_a_fixed_split():
@@ -97,6 +97,62 @@ def test_image_folder_says_what_it_is(tmp_path, suffix, name):
     assert y == 1
     saved = np.asarray(Image.open(tmp_path / "test" / "dog" / f"1.{suffix}"), dtype=np.float32) / 255
     np.testing.assert_allclose(images.pixels(x).permute(1, 2, 0), saved, atol=1e-6)
+
+
+def damage(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_unreadable_images_are_passed_over_and_named(tmp_path):
+    write_image_folder(tmp_path)
+    damage(tmp_path / "test/cat/0.png")
+    (tmp_path / "test/dog/1.png").write_text("no image")
+    Image.new("RGB", (16, 32)).save(tmp_path / "test/dog/0.png")
+    images = data.cifar10(tmp_path)
+    found = data.readable(images.test, range(4))
+    assert found.positions == (1,) and torch.equal(found.x[0], images.test[1][0]) and found.y.tolist() == [0]
+    assert [message.partition(":")[0] for message in found.unreadable.values()] == [
+        "test/cat/0.png",
+        "test/dog/0.png",
+        "test/dog/1.png",
+    ]
+    assert found.unreadable[2].endswith(": 16 x 32 pixels instead of 32 x 32")
+    with pytest.raises(Unreadable, match=r"test/cat/0\.png: .*truncated"):
+        data.stack(images.test, [1, 0])
+
+    def always_cat(x):
+        return torch.eye(2)[[0]].expand(len(x), 2)
+
+    seed = next(seed for seed in range(20) if data.order(images.test, seed)[3] == 1)
+    selection = data.select_correct(always_cat, images.test, 1, seed, batch_size=2)
+    assert selection.positions == (1,) and selection.tried == 4 and set(selection.unreadable) == {0, 2, 3}
+    with pytest.raises(BenchmarkError, match=r"only 1 of 4 right \(3 of them are unreadable\); ask for fewer"):
+        data.select_correct(always_cat, images.test, 2, seed)
+    assert models.accuracy(always_cat, images.test) == 1
+
+
+def test_a_selection_names_what_it_looked_at_alone(tmp_path):
+    """However many images share a forward."""
+    write_image_folder(tmp_path)
+    damage(tmp_path / "test/dog/1.png")
+    test = data.cifar10(tmp_path).test
+    seed = next(seed for seed in range(20) if data.order(test, seed)[3] == 3 and data.order(test, seed)[0] < 2)
+    selection = data.select_correct(lambda x: torch.eye(2)[[0]].expand(len(x), 2), test, 1, seed)
+    assert selection.tried == 1 and selection.unreadable == {}
+
+
+def test_unreadable_references_give_way_to_the_next(tmp_path):
+    write_image_folder(tmp_path)
+    train = data.cifar10(tmp_path).train
+    whole = data.sample_references(train, 4, 0)
+    first = int(np.random.default_rng([0, 1]).permutation(4)[0])
+    damage(tmp_path / "train" / ("cat", "dog")[first // 2] / f"{first % 2}.png")
+    found = data.readable_references(train, 3, 0)
+    assert torch.equal(found.x, whole[1:]) and list(found.unreadable) == [first]
+    assert torch.equal(found.x, data.sample_references(train, 3, 0))
+    with pytest.raises(BenchmarkError, match="--baselines 4: only 3 of the 4 training images can be read; the first"):
+        data.sample_references(train, 4, 0)
 
 
 def test_image_folders_of_different_classes(tmp_path):

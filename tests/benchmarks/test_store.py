@@ -1,5 +1,7 @@
 import errno
+import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -28,8 +30,6 @@ def test_a_table_comes_back_bit_for_bit(tmp_path):
 
 
 def test_a_file_says_how_to_make_it_again(tmp_path):
-    import json
-
     import pyarrow.parquet as pq
 
     open_store(tmp_path, SETTINGS).write(KEY, TABLE)
@@ -54,6 +54,36 @@ def test_a_folder_of_other_settings_is_refused_by_name(tmp_path):
     ):
         open_store(tmp_path, other)
     assert differences(SETTINGS, SETTINGS) == ""
+
+
+def test_a_refusal_says_what_to_do_and_whether_only_the_versions_differ(tmp_path):
+    open_store(tmp_path, {**SETTINGS, "versions": {"torch": "2.3"}})
+    with pytest.raises(
+        BenchmarkError,
+        match=r'results of other versions of the code or the packages: versions\.torch: "2\.3" there, "2\.4" here; '
+        r"give another --out, or delete this folder$",
+    ):
+        open_store(tmp_path, {**SETTINGS, "versions": {"torch": "2.4"}})
+    with pytest.raises(BenchmarkError, match=r"results of other settings: seed: .* delete this folder"):
+        open_store(tmp_path, {**SETTINGS, "seed": 1, "versions": {"torch": "2.4"}})
+
+
+def test_some_columns_are_read_alone_and_checked_as_the_whole(tmp_path):
+    open_store(tmp_path, SETTINGS).write(KEY, TABLE)
+    pd.testing.assert_frame_equal(open_store(tmp_path, SETTINGS).read(KEY, ["score"]), TABLE[["score"]])
+    with pytest.raises(BenchmarkError, match="was made with other settings: seed: 0 there, 5 here"):
+        Store(tmp_path, json.dumps({**SETTINGS, "seed": 5})).read(KEY, ["score"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs modes of POSIX")
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o007, 0o660)])
+def test_files_have_the_mode_that_the_user_asks_for(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        open_store(tmp_path, SETTINGS).write(KEY, TABLE)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.rglob("*") if p.is_file()} == {mode}
 
 
 def test_a_file_of_other_settings_is_refused(tmp_path):

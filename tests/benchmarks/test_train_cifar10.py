@@ -271,6 +271,28 @@ def test_an_unfinished_training_of_other_settings_is_refused(
     assert "delete it, or give another --out" in message
 
 
+def test_other_threads_and_versions_are_told(root, tmp_path, tiny, monkeypatch, capsys):
+    interrupted(root, tmp_path, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "1.0")
+        patch.setattr(torch, "get_num_threads", lambda: 99)
+        assert main(arguments(root, tmp_path / "m.pt")) == 0
+    told = capsys.readouterr().err
+    assert re.search(r'warning: .*threads: \d+ there, 99 here; torch: ".*" there, "1\.0" here', told)
+    (tmp_path / "m.pt").unlink()
+    interrupted(root, tmp_path, monkeypatch)
+    assert main(arguments(root, tmp_path / "m.pt")) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_weights_that_exist_beside_an_unfinished_training(root, tmp_path, tiny, monkeypatch, capsys):
+    interrupted(root, tmp_path, monkeypatch)
+    (tmp_path / "m.pt").write_text("kept")
+    assert main(arguments(root, tmp_path / "m.pt")) == 2
+    both = f"{tmp_path / 'm.pt'} exists; delete it and {tmp_path / 'm.pt.partial'} to train anew"
+    assert both in capsys.readouterr().err
+
+
 def test_an_unfinished_training_on_other_images_is_refused(root, tmp_path, tiny, monkeypatch, capsys):
     interrupted(root, tmp_path, monkeypatch)
     Image.new("RGB", (32, 32), (9, 9, 9)).save(root / "train/class0/0.png")
@@ -323,7 +345,7 @@ def test_settings_that_cannot_be_used(root, tmp_path, tiny, capsys, more, messag
 def test_learning_rates_that_are_none(lr, capsys):
     with pytest.raises(SystemExit):
         main(["--root", "x", "--out", "y", "--lr", lr])
-    assert "--lr: must be above 0" in capsys.readouterr().err
+    assert "--lr: must be a finite number above 0" in capsys.readouterr().err
 
 
 def test_unusable_images_are_named_and_skipped(root, tmp_path, tiny, capsys):

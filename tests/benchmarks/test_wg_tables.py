@@ -350,7 +350,7 @@ def test_a_full_disk_is_no_fault_of_an_image(data, tmp_path, monkeypatch):
         ({"n-baselines": 50}, (), "there are only 13 readable reference images"),
         ({}, ("--judges", "OverlapAUC"), "OverlapAUC needs masks"),
         ({}, ("--controls", "Nobody"), "unknown method 'Nobody'"),
-        ({}, ("--address", "tcp://host:1"), "address is of a dask or ray cluster"),
+        ({}, ("--address", "tcp://host:1"), "--address tcp://host:1 needs --backend dask or ray"),
         ({}, ("--device", "nonsense"), "--device nonsense can't be used here"),
     ],
 )
