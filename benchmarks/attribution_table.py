@@ -26,7 +26,7 @@ from torch import nn
 
 from benchmarks import attribution_experiment, data, judges, methods, models, report
 from benchmarks.attribution_experiment import BLOCK, Block, Experiment, digest
-from benchmarks.command_line import add_workers, check_writable, engine, integer_from, positive_or_infinite
+from benchmarks.command_line import add_workers, check_writable, engine, exit_code, integer_from, positive_or_infinite
 from benchmarks.errors import BenchmarkError
 from benchmarks.evaluation import part
 from benchmarks.gpus import EACH, own_device
@@ -266,12 +266,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if anything could be computed, 1 if nothing, 2 if the settings can't be used."""
-    settings = parse(arguments)
-    try:
-        return table(settings)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(table, parse(arguments))
 
 
 def table(settings: argparse.Namespace) -> int:

@@ -1,9 +1,10 @@
-"""What the commands have in common: numbers, checked as they are read, and the workers."""
+"""What the commands have in common: their end, numbers that are checked as they are read, and the workers."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,15 @@ from pathlib import Path
 from benchmarks.errors import BenchmarkError
 from benchmarks.gpus import EACH
 from benchmarks.runner import BACKENDS, Engine
+
+
+def exit_code(work: Callable[[argparse.Namespace], int | None], settings: argparse.Namespace) -> int:
+    """What work returns, 0 for None; 2, the reason printed, if the settings can't be used."""
+    try:
+        return work(settings) or 0
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def integer_from(least: int) -> Callable[[str], int]:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.command_line import check_writable, integer_from, positive
+from benchmarks.command_line import check_writable, exit_code, integer_from, positive
 from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD, SIDE
 from benchmarks.errors import BenchmarkError
 from benchmarks.gpus import own_device
@@ -298,13 +298,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if the weights are written, 2 if the settings can't be used."""
-    settings = parse(arguments)
-    try:
-        run(settings)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(run, parse(arguments))
 
 
 def run(settings: argparse.Namespace) -> None:

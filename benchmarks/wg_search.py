@@ -23,7 +23,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import wg_experiment, wg_judges, wg_run
-from benchmarks.command_line import integer_from, positive
+from benchmarks.command_line import exit_code, integer_from, positive
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Runner
 from benchmarks.store import Store, write_atomically
@@ -85,13 +85,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if the tables are written, 2 if the settings can't be used."""
-    settings = parse(arguments)
-    try:
-        search(settings)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(search, parse(arguments))
 
 
 def candidates(n_baselines: int, screening_steps: Sequence[int]) -> list[str]:

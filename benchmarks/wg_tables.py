@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import wg_ablations, wg_judges, wg_methods, wg_report, wg_run
-from benchmarks.command_line import integer_from
+from benchmarks.command_line import exit_code, integer_from
 from benchmarks.errors import BenchmarkError
 from benchmarks.wg_judges import Judge
 
@@ -66,13 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if the tables are written, 2 if the settings can't be used."""
-    settings = parse(arguments)
-    try:
-        tables(settings)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(tables, parse(arguments))
 
 
 def tables(settings: argparse.Namespace) -> None:

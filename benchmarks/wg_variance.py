@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks import wg_experiment, wg_run
-from benchmarks.command_line import integer_from
+from benchmarks.command_line import exit_code, integer_from
 from benchmarks.errors import BenchmarkError
 from benchmarks.faults import one_line, raise_if_of_the_run
 from benchmarks.runner import Cell, Runner
@@ -51,13 +51,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if the table is written, 2 if the settings can't be used."""
-    settings = parse(arguments)
-    try:
-        variance(settings)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(variance, parse(arguments))
 
 
 def variance(settings: argparse.Namespace) -> None:
