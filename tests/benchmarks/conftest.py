@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ MODEL, CLASSES = "shufflenet_v2_x0_5", 5
 
 
 @pytest.fixture(scope="session")
-def tiny_model():
+def tiny_network():
     """A convolutional network for 3x32x32 and 10 classes, with fixed random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -29,11 +31,17 @@ def tiny_model():
     return model.eval().requires_grad_(False)
 
 
+@pytest.fixture
+def tiny_model(tiny_network):
+    """The tiny network, of the test's own."""
+    return copy.deepcopy(tiny_network)
+
+
 @pytest.fixture(scope="session")
-def tiny_batch(tiny_model):
-    """Three noise images and the classes that the tiny model gives them."""
+def tiny_batch(tiny_network):
+    """Three noise images and the classes that the tiny network gives them."""
     x = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    return x.numpy(), np.asarray(tiny_model(x).argmax(1))
+    return x.numpy(), np.asarray(tiny_network(x).argmax(1))
 
 
 @pytest.fixture(scope="session")

@@ -134,9 +134,9 @@ def ranks(names):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, tiny_model, tiny_batch, references):
+def written(tmp_path_factory, tiny_network, tiny_batch, references):
     """The table of all rows of the bench."""
-    ready, folder = make_bench(tiny_model, tiny_batch, references), tmp_path_factory.mktemp("table")
+    ready, folder = make_bench(tiny_network, tiny_batch, references), tmp_path_factory.mktemp("table")
     with pytest.MonkeyPatch.context() as monkeypatch:
         use(monkeypatch, ready)
         results = compute(ready, folder / "cells")
