@@ -234,17 +234,15 @@ def options(prog: str, description: str, out: str, **defaults: Any) -> argparse.
     return parser
 
 
-def run(
-    settings: argparse.Namespace, work: Callable[[Experiment, Store, Runner], Any], cells: str = "cells"
-) -> list[Any]:
-    """What `work` gives for each model's experiment, its store and a runner; the stores are in --out/`cells`."""
+def run(settings: argparse.Namespace, work: Callable[[Experiment, Store, Runner], Any]) -> list[Any]:
+    """What `work` gives for each model's experiment, its store and a runner; the stores are in --out/cells."""
     workers = engine(settings)
     # What is missing of any model is found before the hours that another one takes.
     described = [(experiment, wg_experiment.describe(experiment)) for experiment in experiments(settings)]
     found = []
     with Runner(workers) as runner:
         for experiment, made_with in described:
-            store = open_store(settings.out / cells / experiment.model, made_with)
+            store = open_store(settings.out / "cells" / experiment.model, made_with)
             digest = hashlib.sha256(store.settings.encode()).hexdigest()[:16]
             found.append(work(dataclasses.replace(experiment, made_of=digest), store, runner))
     return found
