@@ -9,16 +9,31 @@ import torch
 from benchmarks.errors import BenchmarkError
 
 # torch says these by plain RuntimeErrors.
-_OF_THE_MACHINE = re.compile(
-    r"DefaultCPUAllocator|out of memory|CUDA error|cuDNN error|CUDNN_STATUS|cuBLAS error|CUBLAS_STATUS"
-)
+_MEMORY = re.compile(r"DefaultCPUAllocator|out of memory|CUBLAS_STATUS_ALLOC_FAILED")
+_DEVICE = re.compile(r"CUDA error|cuDNN error|CUDNN_STATUS|cuBLAS error|CUBLAS_STATUS")
 
 
 def raise_if_of_the_run(error: Exception) -> None:
-    """Raise what would be otherwise on another machine or another day, such as a full disk, and so is no result."""
-    if isinstance(error, BenchmarkError | OSError | MemoryError | torch.cuda.OutOfMemoryError | ImportError):
+    """Raise what would be otherwise on another machine or another day, such as a full disk, and so is no result.
+
+    Raises:
+        BenchmarkError: for what a user can put right: memory, files.
+        Exception: the error itself, if it is of the device or of the installation.
+    """
+    if isinstance(error, BenchmarkError | ImportError):
         raise error
-    if isinstance(error, RuntimeError) and _OF_THE_MACHINE.search(str(error)):
+    of_torch = str(error) if isinstance(error, RuntimeError) else ""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or _MEMORY.search(of_torch):
+        raise BenchmarkError(
+            f"a worker has too little memory ({one_line(error)}); give a smaller --batch or fewer --jobs, and the same "
+            "command goes on where it was"
+        ) from error
+    if isinstance(error, OSError):
+        raise BenchmarkError(
+            f"a worker can't read or write a file ({one_line(error)}); put it right, and the same command goes on "
+            "where it was"
+        ) from error
+    if _DEVICE.search(of_torch):
         raise error
 
 

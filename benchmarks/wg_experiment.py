@@ -157,6 +157,52 @@ class Chosen:
     label: int
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What some methods are made of.
+
+    Attributes:
+        n_baselines: how many there are.
+        maps: of how many of them, the first ones, there are maps of each sort of points.
+        fitness: of how many of these there is D_alpha, by the points and by how it is taken.
+    """
+
+    n_baselines: int
+    maps: Mapping[str, int]
+    fitness: Mapping[tuple[str, wg_methods.Fitness], int]
+
+    @classmethod
+    def of(cls, methods: Sequence[wg_methods.Method], n_baselines: int) -> Needs:
+        """As many as the method with the largest pool needs."""
+        maps: dict[str, int] = {}
+        fitness: dict[tuple[str, wg_methods.Fitness], int] = {}
+        for method in methods:
+            pool = method.pool or n_baselines
+            for points in (method.points, method.screening):
+                if points:
+                    maps[points] = max(pool, maps.get(points, 0))
+                    if method.needs_fitness:
+                        fitness[points, method.fitness] = max(pool, fitness.get((points, method.fitness), 0))
+        return cls(n_baselines, maps, fitness)
+
+    def maps_key(self, points: str, chunk: str) -> Key:
+        """Where the maps are of a chunk of images."""
+        return ("maps", self._first(points, self.maps[points]), chunk)
+
+    def fitness_key(self, points: str, by: wg_methods.Fitness, chunk: str) -> Key:
+        """Where their D_alpha are."""
+        return ("fitness", self._first(points, self.fitness[points, by]), by.name, chunk)
+
+    def sources(self, method: wg_methods.Method, chunk: str) -> Sources:
+        """Where that is which a method is made of, for a chunk of images."""
+        own = self.fitness_key(method.points, method.fitness, chunk) if method.needs_fitness else None
+        screening = self.fitness_key(method.screening, method.fitness, chunk) if method.screening else None
+        return self.maps_key(method.points, chunk), own, screening
+
+    def _first(self, points: str, count: int) -> str:
+        return points if count == self.n_baselines else f"{points}-first{count}"
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """An experiment's things, ready to work with.
@@ -260,8 +306,8 @@ def predictions(experiment: Experiment, positions: Sequence[int]) -> pd.DataFram
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
-def maps(experiment: Experiment, images: Sequence[Chosen], points: str) -> pd.DataFrame:
-    """The maps of all baselines for each image.
+def maps(experiment: Experiment, images: Sequence[Chosen], points: str, count: int | None = None) -> pd.DataFrame:
+    """The maps of the first `count` baselines, or of all, for each image.
 
     points: "stepsN" or "randomN", see `baseline_maps`.
 
@@ -271,7 +317,7 @@ def maps(experiment: Experiment, images: Sequence[Chosen], points: str) -> pd.Da
     rows = []
     for image in images:
         try:
-            found, problem = baseline_maps(ready, ready.input(image), image.label, points, image.name), ""
+            found, problem = baseline_maps(ready, ready.input(image), image.label, points, image.name, count=count), ""
         except Exception as error:
             raise_if_of_the_run(error)
             found, problem = np.empty(0, np.float32), one_line(error)
@@ -287,7 +333,13 @@ def maps(experiment: Experiment, images: Sequence[Chosen], points: str) -> pd.Da
 
 
 def baseline_maps(
-    ready: Bench, x: Tensor, label: int, points: str, name: str, model: nn.Module | None = None
+    ready: Bench,
+    x: Tensor,
+    label: int,
+    points: str,
+    name: str,
+    model: nn.Module | None = None,
+    count: int | None = None,
 ) -> np.ndarray:
     """The integrated gradients (K, C, H, W) of one input x (1, C, H, W) from each baseline.
 
@@ -295,20 +347,21 @@ def baseline_maps(
         name: the image's, which random points follow from.
         points: "stepsN" for a quadrature of N points, "randomN" for N points drawn uniformly on each path.
         model: another than the experiment's.
+        count: of the first baselines alone; None: of all.
     """
     experiment = ready.experiment
     baselines = ready.baselines_of(x)
-    own = baselines[0] if baselines.ndim == 5 else baselines
-    kind, count = re.fullmatch(r"([a-z]+)(\d+)", points).groups()  # type: ignore[union-attr]
+    own = (baselines[0] if baselines.ndim == 5 else baselines)[:count]
+    kind, number = re.fullmatch(r"([a-z]+)(\d+)", points).groups()  # type: ignore[union-attr]
     explain = ExpectedGradients(model or ready.network.model).attribute
     common: dict[str, Any] = dict(target=label, internal_batch_size=experiment.batch)
     if kind == "steps":
         # Expected gradients of a single baseline for each row: (K, 1, ...) pairs row k with baseline k.
-        found = explain(x.expand_as(own), own[:, None], n_steps=int(count), **common)
+        found = explain(x.expand_as(own), own[:, None], n_steps=int(number), **common)
     else:
         # One call for each baseline: the draws of a call are shared by its rows.
         drawn = torch.Generator(x.device).manual_seed(seed_of(experiment, points, name))
-        random = dict(n_samples=int(count), generator=drawn, pairing="shared", **common)
+        random = dict(n_samples=int(number), generator=drawn, pairing="shared", **common)
         found = torch.cat([explain(x, one[None], **random) for one in own])
     return found.cpu().numpy()
 
@@ -337,9 +390,14 @@ def path_variance(ready: Bench, x: Tensor, label: int, name: str) -> np.ndarray:
 
 
 def fitness(
-    experiment: Experiment, store: Store, maps_key: Key, images: Sequence[Chosen], by: wg_methods.Fitness
+    experiment: Experiment,
+    store: Store,
+    maps_key: Key,
+    images: Sequence[Chosen],
+    by: wg_methods.Fitness,
+    count: int | None = None,
 ) -> pd.DataFrame:
-    """The D_alpha of each baseline's map for each image.
+    """The D_alpha of the first `count` baselines' maps, or of all, for each image.
 
     Columns: name; distances (K,); features, how many there are; problem, why there are no distances, or "".
     """
@@ -349,7 +407,7 @@ def fitness(
         x, problem, distances = ready.input(image), row["problem"], np.empty(0)
         if not problem:
             try:
-                distances = baseline_fitness(ready, x, image.label, stored_maps(row), by)
+                distances = baseline_fitness(ready, x, image.label, stored_maps(row)[:count], by)
             except Exception as error:
                 raise_if_of_the_run(error)
                 problem = one_line(error)
@@ -428,15 +486,6 @@ def scores(
     return pd.DataFrame(rows).astype({"name": str, "score": float, "problem": str})
 
 
-def sources(method: wg_methods.Method, chunk: str) -> Sources:
-    """Where that is which a method is made of, for a chunk of images."""
-    fitness = tuple(
-        ("fitness", points, method.fitness.name, chunk) if needed else None
-        for points, needed in ((method.points, method.needs_fitness), (method.screening, bool(method.screening)))
-    )
-    return ("maps", method.points, chunk), *fitness
-
-
 def stored_rows(store: Store, sources: Sources, images: Sequence[Chosen]) -> list[dict[str, Any]]:
     """What a method is made of, for each image of a chunk: name, maps, shape, distances, screening, problem.
 
@@ -486,11 +535,11 @@ def explanation(ready: Bench, method: str, name: str) -> Callable[..., np.ndarra
             found, distances, screening = np.empty(0), np.empty(0), None
             if not by.control:  # of which no network is asked
                 row = tensor[None].to(ready.device)
-                found = baseline_maps(ready, row, int(label), by.points, name, model)
+                found = baseline_maps(ready, row, int(label), by.points, name, model, by.pool)
                 if by.needs_fitness:
                     distances = baseline_fitness(ready, row, int(label), found, by.fitness, model)
                 if by.screening:
-                    coarse = baseline_maps(ready, row, int(label), by.screening, name, model)
+                    coarse = baseline_maps(ready, row, int(label), by.screening, name, model, by.pool)
                     screening = baseline_fitness(ready, row, int(label), coarse, by.fitness, model)
             made.append(by.map(tensor, found, distances, generator, screening))
         return np.stack(made)

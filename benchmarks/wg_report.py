@@ -260,7 +260,7 @@ def _data(part: Part) -> str:
 def _made_of(part: Part, method: str, image: Chosen) -> dict[str, Any]:
     for name, images in part.chunks:
         if image in images:
-            sources = wg_experiment.sources(part.experiment.method(method), name)
+            sources = part.needs.sources(part.experiment.method(method), name)
             return wg_experiment.stored_rows(part.store, sources, images)[images.index(image)]
     raise ValueError(f"{image.name} is in no chunk")
 

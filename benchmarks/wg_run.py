@@ -8,7 +8,7 @@ import hashlib
 import math
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,22 +59,24 @@ class Part:
     Attributes:
         chunks: the images of a cell, by the last part of its key.
         scores: the columns model, method, judge, image, score, problem.
-        fitness: what D_alpha was taken of (the maps' points) and how.
+        needs: what the methods are made of.
     """
 
     experiment: Experiment
     store: Store
     selection: Selection
     chunks: tuple[tuple[str, tuple[Chosen, ...]], ...]
+    needs: wg_experiment.Needs
     scores: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
-    fitness: tuple[tuple[str, wg_methods.Fitness], ...] = ()
 
     def hopeless(self) -> int:
         """Images for which all baselines have the same D_alpha, by the experiment's own settings: WG is EG there."""
         method = self.experiment.method(wg_methods.WG)
-        if (method.points, method.fitness) not in self.fitness:
+        if (method.points, method.fitness) not in self.needs.fitness:
             return 0
-        tables = [self.store.read(("fitness", method.points, method.fitness.name, images)) for images, _ in self.chunks]
+        tables = [
+            self.store.read(self.needs.fitness_key(method.points, method.fitness, images)) for images, _ in self.chunks
+        ]
         return sum(len(row) > 1 and np.ptp(row) == 0 for table in tables for row in table["distances"])
 
 
@@ -151,29 +153,28 @@ def evaluate(
         (f"{i:06d}-{min(i + chunk, last):06d}", selection.images[i : min(i + chunk, last)])
         for i in range(first, last, chunk)
     )
-    part = Part(experiment, store, selection, chunks)
     made = [experiment.method(name) for name in dict.fromkeys((*(name for name, _ in judged), *methods))]
-    points = dict.fromkeys(p for method in made for p in (method.points, method.screening) if p)
+    needs = wg_experiment.Needs.of(made, experiment.n_baselines)
+    part = Part(experiment, store, selection, chunks, needs)
     label = experiment.model
     runner.run(
         store,
         [
-            Cell(("maps", name, images), wg_experiment.maps, (experiment, chosen, name))
-            for name in points
+            Cell(needs.maps_key(points, images), wg_experiment.maps, (experiment, chosen, points, count))
+            for points, count in needs.maps.items()
             for images, chosen in chunks
         ],
         f"{label}: maps",
     )
-    fitness = dict.fromkeys((p, m.fitness) for m in made if m.needs_fitness for p in (m.points, m.screening) if p)
     runner.run(
         store,
         [
             Cell(
-                ("fitness", name, by.name, images),
+                needs.fitness_key(points, by, images),
                 wg_experiment.fitness,
-                (experiment, store, ("maps", name, images), chosen, by),
+                (experiment, store, needs.maps_key(points, images), chosen, by, count),
             )
-            for name, by in fitness
+            for (points, by), count in needs.fitness.items()
             for images, chosen in chunks
         ],
         f"{label}: fitness",
@@ -182,7 +183,7 @@ def evaluate(
         Cell(
             ("scores", method, judge, images),
             wg_experiment.scores,
-            (experiment, store, wg_experiment.sources(experiment.method(method), images), chosen, method, judge),
+            (experiment, store, needs.sources(experiment.method(method), images), chosen, method, judge),
         )
         for method, judge in judged
         for images, chosen in chunks
@@ -194,19 +195,26 @@ def evaluate(
         tables.append(store.read(cell.key).assign(model=label, method=method, judge=judge))
     columns = ["model", "judge", "method", "image", "score", "problem"]
     scores = pd.concat(tables, ignore_index=True).rename(columns={"name": "image"})[columns] if tables else part.scores
-    return dataclasses.replace(part, scores=scores, fitness=tuple(fitness))
+    return dataclasses.replace(part, scores=scores)
 
 
-def options(prog: str, description: str, out: str, **defaults: Any) -> argparse.ArgumentParser:
+def options(
+    prog: str, description: str, out: str, without: Collection[str] = (), **defaults: Any
+) -> argparse.ArgumentParser:
     """A parser of everything that decides an `Experiment`, of --images, and of where the work is done.
 
     Args:
         out: the default of --out.
+        without: options that say nothing in this command.
         defaults: other than `Experiment`'s.
     """
     parser = argparse.ArgumentParser(prog=prog, description=description)
     default = Experiment("", "cifar10", "", **defaults)
-    add = parser.add_argument
+
+    def add(name: str, **settings: Any) -> None:
+        if name not in without:
+            parser.add_argument(name, **settings)
+
     add("--data", choices=wg_experiment.DATA, required=True, help="what the photographs are")
     add("--root", required=True, help="their folder: train/ and test/, class folders or files, images/ of COCO")
     add("--labels", help="imagenet: csv with the columns file and class_index, instead of class folders")
@@ -281,10 +289,10 @@ def experiments(settings: argparse.Namespace) -> list[Experiment]:
     given: dict[str, Any] = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(Experiment)
-        if field.name not in ("model", "weights", "made_of")
+        if field.name not in ("model", "weights", "made_of") and hasattr(settings, field.name)
     }
     for name in ("root", "labels", "instances", "images_dir", "masks", "references"):
-        given[name] = _full(given[name])
+        given[name] = _full(given.get(name))
     return [Experiment(model, weights=_full(weights.get(model)), **given) for model in settings.models]
 
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.wg_search --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE
 
-tries pools, screening steps, keeps, powers, a second fitness and norms (`candidates`) that cost at most --budget
-gradients for an image, by default what expected gradients takes for 10 baselines x 50 steps. On the first half of the
-images it chooses the best for each goal; on the second half these are judged, also by judges that chose nothing,
-against the expected gradients that the budget allows. Prints and writes to --out search.md, search.csv (all candidates
-on the first half), recipes.csv (the chosen ones on the second) and search.png (quality over cost).
+tries pools, steps, screening, keeps, powers, a second fitness and norms (`candidates`) that cost at most --budget
+gradients for an image, by default what expected gradients takes for 10 baselines x 50 steps, the reference. On the
+first half of the images it chooses the best for each goal; on the second half these are judged, also by judges that
+chose nothing. Prints and writes to --out search.md, search.csv (all candidates on the first half), recipes.csv (the
+chosen ones on the second) and search.png (quality over cost).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
-import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -46,7 +45,9 @@ JUDGING = (
     "InsertionAUC-mean",
 )
 BOTH = "both-neutral=corners+blur"
-POOLS, KEEPS = (5, 10, 20, 30, 60), (1, 3, 5, 10)
+POOLS, KEEPS, STEPS = (5, 10, 25, 50), (1, 3, 5, 10), (5, 10, 20, 50)
+# Of the expected gradients that the others are compared with.
+REFERENCE_POOL = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Found:
     """One model's search.
 
     Attributes:
-        reference: expected gradients with as many baselines as the budget allows.
+        reference: expected gradients with 10 baselines and as many steps as the budget allows.
         candidates: each method's cost and its improvement by each choosing judge, on the first half.
         chosen: the method for each goal.
         judged: the chosen methods' comparison with the reference on the second half.
@@ -73,13 +74,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "python -m benchmarks.wg_search",
         "The best weighted gradients for the cost of expected gradients with 10 baselines x 50 steps.",
         out="results/wg_search",
-        n_baselines=30,
-        n_steps=20,
+        without=("--n-steps", "--masks"),  # --steps has them, and no judge is of masks
+        n_baselines=50,
     )
     add = parser.add_argument
     add("--budget", type=integer_from(1), default=500, help="gradients for an image (%(default)s)")
     add("--forward-cost", type=positive, default=0.45, help="of a forward, in gradients, as measured (%(default)s)")
-    add("--screening-steps", type=integer_from(1), nargs="+", default=[1, 3], help="to try (1 3)")
+    add("--steps", type=integer_from(1), nargs="+", default=list(STEPS), help=f"to try ({' '.join(map(str, STEPS))})")
+    add("--screening-steps", type=integer_from(1), nargs="*", default=[3], help="to try (3)")
     return parser.parse_args(arguments)
 
 
@@ -88,21 +90,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(search, parse(arguments))
 
 
-def candidates(n_baselines: int, screening_steps: Sequence[int]) -> list[str]:
-    """Every method to try, whatever it costs; expected gradients first."""
-    pools = sorted({*(pool for pool in POOLS if pool < n_baselines), n_baselines})
-    powers = ("", "-power2")
-    found = [f"{EG}-pool{pool}{norm}" for norm in ("", "-normalised") for pool in pools]
-    for pool, norm in itertools.product(pools, ("", "-normalised")):
-        found += [f"{WG}-pool{pool}-{words}{norm}" for words in ("power1", "power2", BOTH)]
-        for keep in (keep for keep in KEEPS if keep < pool):
-            found.append(f"{kept(keep)}-pool{pool}-{BOTH}{norm}")
-            ways = ("", *(f"-screened{n}" for n in screening_steps))
-            # One baseline has weight 1 whatever the power.
-            found += [
-                f"{kept(keep)}-pool{pool}{way}{norm}{power}" for way in ways for power in powers[: 2 if keep > 1 else 1]
-            ]
-    return found
+def candidates(
+    n_baselines: int, steps: Sequence[int], screening_steps: Sequence[int], budget: float, price: Callable[[str], float]
+) -> dict[str, float]:
+    """The methods to try and their cost, within the budget; the reference first.
+
+    Each weighting of each pool takes the most steps that the budget allows. Expected and plain weighted gradients are
+    tried with fewer, too, for the curve of quality over cost.
+    """
+    reference = reference_of(n_baselines, budget)
+    found = {reference: price(reference)}
+    for pool in sorted({*(pool for pool in POOLS if pool < n_baselines), n_baselines}):
+        for weighting in weightings(pool, screening_steps):
+            base, *words = weighting.split("-")
+            ways = {n: "-".join([base, f"pool{pool}", f"steps{n}", *words]) for n in sorted(set(steps))}
+            if screened := [int(word.removeprefix("screened")) for word in words if word.startswith("screened")]:
+                # The runner takes the full maps of the whole pool, to be shared by the methods.
+                ways = {n: way for n, way in ways.items() if n > screened[0] and n * pool <= budget}
+            within = {way: cost for way in ways.values() if (cost := price(way)) <= budget}
+            found |= within if words in ([], ["power1"]) else dict(list(within.items())[-1:])
+    return {name: cost for name, cost in found.items() if cost <= budget}
+
+
+def reference_of(n_baselines: int, budget: float) -> str:
+    """Expected gradients as most take them, 10 baselines, with the steps that the budget pays for."""
+    pool = min(REFERENCE_POOL, n_baselines)
+    return f"{EG}-pool{pool}-steps{max(1, int(budget // pool))}"
+
+
+def weightings(pool: int, screening_steps: Sequence[int]) -> list[str]:
+    """Those of a pool, without the words of pool and steps."""
+    found = [EG, *(f"{WG}-{words}" for words in ("power1", "power0.5", "power2", BOTH, f"{BOTH}-power2"))]
+    for keep in (keep for keep in KEEPS if keep < pool):
+        ways = ["", f"-{BOTH}", *(f"-screened{n}{fitness}" for n in screening_steps for fitness in ("", f"-{BOTH}"))]
+        # One baseline has weight 1 whatever the power.
+        ways += ["-power2"] if keep > 1 else []
+        found += [f"{kept(keep)}{way}" for way in ways]
+    # The map of a single baseline is its own whatever its norm.
+    return found + [f"{name}-normalised" for name in found if not name.startswith(kept(1) + "-") and name != kept(1)]
 
 
 def search(settings: argparse.Namespace) -> None:
@@ -116,7 +141,7 @@ def search(settings: argparse.Namespace) -> None:
             ". ".join(one.line for one in found)
             + f". At most {settings.budget} gradients an image, a forward counting as {settings.forward_cost:g} of "
             "one and of a search's forwards the most that there may be. "
-            f"{settings.n_steps} steps, {settings.levels} levels, seed {settings.seed}.\n\n"
+            f"{settings.levels} levels, seed {settings.seed}.\n\n"
             f"    {wg_run.command(settings, 'wg_search')}",
             *(block for one in found for block in _blocks(one, directions)),
         ]
@@ -139,21 +164,23 @@ def search_one(
     """The search for one model.
 
     Raises:
-        BenchmarkError: fewer than two images, or not even the smallest candidate is within the budget.
+        BenchmarkError: fewer than two images, or no candidate but the reference is within the budget.
     """
     selection = wg_run.select(experiment, store, runner, settings.images or None)
     if len(selection.images) < 2:
         raise BenchmarkError("two halves need at least two images; raise --images")
     n_features = int(wg_experiment.bench(experiment).input(selection.images[0])[0, 0].numel())
-    prices = {
-        name: price(experiment, name, n_features, settings.forward_cost)
-        for name in candidates(settings.n_baselines, settings.screening_steps)
-    }
-    within = [name for name in prices if prices[name] <= settings.budget]
-    plain = [name for name in within if name.startswith(EG) and "normalised" not in name]
-    if not plain:
-        raise BenchmarkError(f"--budget {settings.budget} does not even pay for {min(prices, key=prices.__getitem__)}")
-    reference = max(plain, key=prices.__getitem__)
+    prices = candidates(
+        settings.n_baselines,
+        settings.steps,
+        settings.screening_steps,
+        settings.budget,
+        lambda name: price(experiment, name, n_features, settings.forward_cost),
+    )
+    reference = reference_of(settings.n_baselines, settings.budget)
+    if len(prices) < 2 or reference not in prices:
+        raise BenchmarkError(f"--budget {settings.budget} pays for {', '.join(prices) or 'nothing'} alone; raise it")
+    within = list(prices)
     half = (len(selection.images) + 1) // 2
 
     def scores(which: slice, methods: Sequence[str], by: Sequence[str]) -> pd.DataFrame:

@@ -43,6 +43,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "python -m benchmarks.wg_variance",
         "The deviation of maps over redrawn sets of baselines, expected against weighted gradients.",
         out="results/wg_variance",
+        without=("--levels", "--masks"),  # nothing is judged
         n_baselines=10,
     )
     parser.add_argument("--sets", type=integer_from(2), default=4, help="draws of --n-baselines each (%(default)s)")
@@ -73,7 +74,7 @@ def variance(settings: argparse.Namespace) -> None:
             Cell(
                 ("variance", f"sets-of-{size}", images),
                 deviations,
-                (experiment, store, wg_experiment.sources(experiment.method(WG), images), chosen, size),
+                (experiment, store, part.needs.sources(experiment.method(WG), images), chosen, size),
             )
             for images, chosen in part.chunks
         ]

@@ -6,16 +6,48 @@ import torch
 from benchmarks import wg_search
 from benchmarks.wg_experiment import Experiment
 from benchmarks.wg_methods import EG, WG
-from benchmarks.wg_search import CHOOSING, JUDGING, candidates, choose, price
+from benchmarks.wg_search import BOTH, CHOOSING, JUDGING, candidates, choose, price, reference_of, weightings
 
 
-def test_candidates_are_methods_of_their_experiment():
-    experiment = Experiment(EG, "cifar10", "", n_baselines=12, n_steps=20)
-    names = candidates(12, [1, 3])
-    assert len(set(names)) == len(names) and names[0] == f"{EG}-pool5"
-    for name in names:
+def priced(experiment):
+    return lambda name: price(experiment, name, 1024, 0.5)
+
+
+def test_candidates_are_methods_of_their_experiment_within_the_budget():
+    experiment = Experiment(EG, "cifar10", "", n_baselines=30, n_steps=1)
+    found = candidates(30, [5, 10, 50], [3], 500, priced(experiment))
+    assert next(iter(found)) == reference_of(30, 500) == f"{EG}-pool10-steps50" and found[f"{EG}-pool10-steps50"] == 500
+    for name, cost in found.items():
         assert experiment.method(name).name == name
-    assert f"{WG}-keep10-pool12-screened3" in names and f"{WG}-keep5-pool5" not in names
+        assert cost == price(experiment, name, 1024, 0.5) <= 500
+    assert {
+        f"{WG}-pool25-steps10-keep10-screened3",
+        f"{WG}-pool10-steps10-{BOTH}",
+        f"{WG}-pool5-steps50-keep3-screened3-{BOTH}-normalised",
+        # Plain ones with fewer steps than the budget allows, too.
+        *(f"{WG}-pool10-steps{n}-power1" for n in (5, 10)),
+        *(f"{EG}-pool10-steps{n}" for n in (5, 10, 50)),
+    } <= set(found)
+    # Others only with the most: 25 * (10 + 0.5 * 11) + 0.5 is within the budget, 25 * (50 + 0.5 * 11) is not.
+    assert [name for name in found if name.startswith(f"{WG}-pool25-") and name.endswith("-power2-normalised")] == [
+        f"{WG}-pool25-steps10-power2-normalised",
+        *(f"{WG}-pool25-steps10-keep{keep}-power2-normalised" for keep in (3, 5, 10)),
+    ]
+    assert not [name for name in found if "pool50" in name or "keep5-pool5" in name]
+
+
+def test_weightings_are_not_repeated():
+    found = weightings(25, [1, 3])
+    assert len(set(found)) == len(found)
+    assert f"{WG}-keep10-screened1-{BOTH}-normalised" in found and f"{WG}-keep10-screened1" in found
+    # The map of one baseline alone: neither power nor norm changes it.
+    assert not [name for name in found if "keep1-" in name and ("normalised" in name or "power" in name)]
+    assert not [name for name in weightings(5, []) if "keep5" in name or "screened" in name]
+
+
+@pytest.mark.parametrize("n_baselines, budget, expected", [(50, 500, (10, 50)), (4, 36, (4, 9)), (10, 3, (10, 1))])
+def test_the_reference_spends_the_budget(n_baselines, budget, expected):
+    assert reference_of(n_baselines, budget) == "{}-pool{}-steps{}".format(EG, *expected)
 
 
 def test_prices_are_gradients_and_forwards():
@@ -39,32 +71,38 @@ def test_goals():
 
 
 def test_the_search_is_judged_on_the_other_half(tmp_path, folder, capsys):
-    more = ["--n-baselines", "6", "--n-steps", "2", "--levels", "4", "--chunk", "2", "--screening-steps", "1"]
-    words = [*folder, *more, "--images", "5", "--budget", "36", "--out", str(tmp_path)]
+    more = ["--n-baselines", "6", "--steps", "2", "4", "--levels", "4", "--chunk", "2", "--screening-steps", "1"]
+    words = [*folder, *more, "--images", "5", "--budget", "48", "--out", str(tmp_path)]
     assert wg_search.main(words) == 0
     text = (tmp_path / "search.md").read_text()
     assert "chosen on the first 3 images, judged on the other 2" in text and text in capsys.readouterr().out + "\n"
     found, judged = pd.read_csv(tmp_path / "search.csv"), pd.read_csv(tmp_path / "recipes.csv")
-    assert (found["cost"] <= 36).all() and set(found["method"]) <= set(candidates(6, [1]))
-    assert f"{WG}-pool6-{wg_search.BOTH}" not in set(found["method"])
+    experiment = Experiment(EG, "cifar10", "", n_baselines=6)
+    expected = candidates(6, [2, 4], [1], 48, lambda name: price(experiment, name, 1024, 0.45))
+    assert dict(zip(found["method"], found["cost"], strict=True)) == {
+        name: cost for name, cost in expected.items() if name != f"{EG}-pool6-steps8"
+    }
     assert set(judged["judge"]) == set(JUDGING) and (judged["n"] == 2).all()
-    assert set(judged["reference"]) == {f"{EG}-pool6"}
+    assert set(judged["reference"]) == {f"{EG}-pool6-steps8"}
     assert set(judged["this judge"]) == {"fitted", "chose", "unseen"} or not judged["method"].str.contains(WG).any()
     assert set(judged[judged["judge"] == "InsertionAUC-mean"]["this judge"]) == {"unseen"}
     assert found.loc[found[CHOOSING[0]].idxmax(), "method"] in set(judged["method"])
     assert (tmp_path / "search.png").stat().st_size > 1000
     # A half's cells hold the images of that half alone.
-    names = {path.stem for path in tmp_path.rglob("maps/steps2/*.parquet")}
+    names = {path.stem for path in tmp_path.rglob("maps/steps8/*.parquet")}
     assert names == {"000000-000002", "000002-000003", "000003-000005"}
     assert np.isfinite(found[list(CHOOSING)].to_numpy()).all()
 
 
 @pytest.mark.parametrize(
     "more, message",
-    [(("--images", "1"), "two halves need at least two images"), (("--budget", "3"), "--budget 3 does not even pay")],
+    [
+        (("--images", "1"), "two halves need at least two images"),
+        (("--budget", "3"), r"--budget 3 pays for nothing alone"),
+    ],
 )
 def test_searches_that_can_not_be(more, message, tmp_path, folder, capsys):
-    words = [*folder, "--n-baselines", "6", "--n-steps", "2", "--images", "2", "--out", str(tmp_path), *more]
+    words = [*folder, "--n-baselines", "6", "--images", "2", "--out", str(tmp_path), *more]
     assert wg_search.main(words) == 2
     assert message in capsys.readouterr().err
 

@@ -249,7 +249,7 @@ def test_an_image_without_a_map_has_a_reason_in_place_of_scores(data, tmp_path, 
     with Runner(progress=False) as runner:
         chosen = wg_run.select(experiment, store, runner, 1).images
 
-    def fail(*arguments):
+    def fail(*arguments, **settings):
         raise ValueError("no\nmap")
 
     monkeypatch.setattr(wg_experiment, "baseline_maps", fail)
@@ -313,7 +313,7 @@ def test_images_whose_baselines_can_not_be_told_apart_are_counted(data, tmp_path
 
 
 def test_an_image_without_a_fitness_keeps_the_methods_that_need_none(data, tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **settings):
         raise ValueError("f(x) is 0")
 
     monkeypatch.setattr(wg_experiment, "baseline_fitness", fail)
@@ -329,11 +329,11 @@ def test_a_full_disk_is_no_fault_of_an_image(data, tmp_path, monkeypatch):
     ready = wg_experiment.bench(experiment)
     _, crc = ready.pictures.read(0)
 
-    def fail(*arguments):
+    def fail(*arguments, **settings):
         raise OSError("gone")
 
     monkeypatch.setattr(wg_experiment, "baseline_maps", fail)
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(BenchmarkError, match="can.t read or write a file .OSError: gone"):
         wg_experiment.maps(experiment, [Chosen(0, "00.png", crc, 0)], "steps2")
 
 
