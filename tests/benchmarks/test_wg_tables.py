@@ -333,7 +333,7 @@ def test_a_full_disk_is_no_fault_of_an_image(data, tmp_path, monkeypatch):
         raise OSError("gone")
 
     monkeypatch.setattr(wg_experiment, "baseline_maps", fail)
-    with pytest.raises(BenchmarkError, match="can.t read or write a file .OSError: gone"):
+    with pytest.raises(BenchmarkError, match=r"can.t read or write a file .OSError: gone"):
         wg_experiment.maps(experiment, [Chosen(0, "00.png", crc, 0)], "steps2")
 
 
