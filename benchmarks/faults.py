@@ -9,7 +9,7 @@ import torch
 from benchmarks.errors import BenchmarkError
 
 # torch says these by plain RuntimeErrors.
-_MEMORY = re.compile(r"DefaultCPUAllocator|out of memory|CUBLAS_STATUS_ALLOC_FAILED")
+_MEMORY = re.compile(r"DefaultCPUAllocator|out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
 _DEVICE = re.compile(r"CUDA error|cuDNN error|CUDNN_STATUS|cuBLAS error|CUBLAS_STATUS")
 
 
@@ -25,8 +25,8 @@ def raise_if_of_the_run(error: Exception) -> None:
     of_torch = str(error) if isinstance(error, RuntimeError) else ""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or _MEMORY.search(of_torch):
         raise BenchmarkError(
-            f"a worker has too little memory ({one_line(error)}); give a smaller --batch or fewer --jobs, and the same "
-            "command goes on where it was"
+            f"a worker has too little memory ({one_line(error)}); with fewer --jobs the same command goes on where it "
+            "was (a smaller --batch, where there is one, is another setting and needs an --out of its own)"
         ) from error
     if isinstance(error, OSError):
         raise BenchmarkError(

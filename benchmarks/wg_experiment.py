@@ -173,7 +173,10 @@ class Needs:
 
     @classmethod
     def of(cls, methods: Sequence[wg_methods.Method], n_baselines: int) -> Needs:
-        """As many as the method with the largest pool needs."""
+        """As many as the method with the largest pool needs.
+
+        A baseline's map and D_alpha are taken to be the same among however many others they are computed.
+        """
         maps: dict[str, int] = {}
         fitness: dict[tuple[str, wg_methods.Fitness], int] = {}
         for method in methods:

@@ -260,8 +260,8 @@ def command(settings: argparse.Namespace, module: str) -> str:
     """The command that gives the same tables, with whatever --out and workers."""
     words = ["python", "-m", f"benchmarks.{module}"]
     for name, value in vars(settings).items():
-        # An empty list of controls says something, that of other options nothing.
-        if name in _HOW or value is None or value is False or (value == [] and name != "controls"):
+        # Without weights the option is left out; an empty list of anything else says something.
+        if name in _HOW or value is None or value is False or (value == [] and name == "weights"):
             continue
         values = [] if value is True else value if isinstance(value, list) else [value]
         words += [f"--{name.replace('_', '-')}", *map(str, values)]

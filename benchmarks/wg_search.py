@@ -5,8 +5,8 @@
 tries pools, steps, screening, keeps, powers, a second fitness and norms (`candidates`) that cost at most --budget
 gradients for an image, by default what expected gradients takes for 10 baselines x 50 steps, the reference. On the
 first half of the images it chooses the best for each goal; on the second half these are judged, also by judges that
-chose nothing. Prints and writes to --out search.md, search.csv (all candidates on the first half), recipes.csv (the
-chosen ones on the second) and search.png (quality over cost).
+had no part in the choice. Prints and writes to --out search.md, search.csv (all candidates on the first half),
+recipes.csv (the chosen ones on the second) and search.png (quality over cost).
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ JUDGING = (
 )
 BOTH = "both-neutral=corners+blur"
 POOLS, KEEPS, STEPS = (5, 10, 25, 50), (1, 3, 5, 10), (5, 10, 20, 50)
+SCREENED = (
+    "Each weighting of each pool takes the most steps that the budget allows; a screened one at most so many that the "
+    "maps of its whole pool would cost the budget."
+)
 # Of the expected gradients that the others are compared with.
 REFERENCE_POOL = 10
 
@@ -74,7 +78,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "python -m benchmarks.wg_search",
         "The best weighted gradients for the cost of expected gradients with 10 baselines x 50 steps.",
         out="results/wg_search",
-        without=("--n-steps", "--masks"),  # --steps has them, and no judge is of masks
+        # --steps has the steps, no judge is of masks, and FITTED is what D_alpha by corners is fitted to.
+        without=("--n-steps", "--masks", "--neutral"),
         n_baselines=50,
     )
     add = parser.add_argument
@@ -96,7 +101,9 @@ def candidates(
     """The methods to try and their cost, within the budget; the reference first.
 
     Each weighting of each pool takes the most steps that the budget allows. Expected and plain weighted gradients are
-    tried with fewer, too, for the curve of quality over cost.
+    tried with fewer, too, for the curve of quality over cost. Screened ones take no more steps than would cost the
+    budget if no baseline were left out (SCREENED says so to the reader): the runner does compute the maps of the whole
+    pool, for all methods at once.
     """
     reference = reference_of(n_baselines, budget)
     found = {reference: price(reference)}
@@ -105,7 +112,6 @@ def candidates(
             base, *words = weighting.split("-")
             ways = {n: "-".join([base, f"pool{pool}", f"steps{n}", *words]) for n in sorted(set(steps))}
             if screened := [int(word.removeprefix("screened")) for word in words if word.startswith("screened")]:
-                # The runner takes the full maps of the whole pool, to be shared by the methods.
                 ways = {n: way for n, way in ways.items() if n > screened[0] and n * pool <= budget}
             within = {way: cost for way in ways.values() if (cost := price(way)) <= budget}
             found |= within if words in ([], ["power1"]) else dict(list(within.items())[-1:])
@@ -131,7 +137,16 @@ def weightings(pool: int, screening_steps: Sequence[int]) -> list[str]:
 
 
 def search(settings: argparse.Namespace) -> None:
-    """Compute what is missing, choose on one half, judge on the other, write and print."""
+    """Compute what is missing, choose on one half, judge on the other, write and print.
+
+    Raises:
+        BenchmarkError: baselines of which the first few are of another kind than all; see also `search_one`.
+    """
+    if settings.baselines in ("blur", "published"):
+        raise BenchmarkError(
+            f"--baselines {settings.baselines} are not drawn, so the first few of them are no smaller set of the same "
+            "kind; use references, uniform or gaussian"
+        )
     judges = wg_judges.available(settings.levels, settings.ranking, settings.batch)
     directions = {name: judges[name].higher_is_better for name in JUDGING}
     found = wg_run.run(settings, lambda *things: search_one(settings, directions, *things))
@@ -141,6 +156,7 @@ def search(settings: argparse.Namespace) -> None:
             ". ".join(one.line for one in found)
             + f". At most {settings.budget} gradients an image, a forward counting as {settings.forward_cost:g} of "
             "one and of a search's forwards the most that there may be. "
+            f"{SCREENED} "
             f"{settings.levels} levels, seed {settings.seed}.\n\n"
             f"    {wg_run.command(settings, 'wg_search')}",
             *(block for one in found for block in _blocks(one, directions)),
@@ -178,8 +194,16 @@ def search_one(
         lambda name: price(experiment, name, n_features, settings.forward_cost),
     )
     reference = reference_of(settings.n_baselines, settings.budget)
-    if len(prices) < 2 or reference not in prices:
-        raise BenchmarkError(f"--budget {settings.budget} pays for {', '.join(prices) or 'nothing'} alone; raise it")
+    if reference not in prices:
+        raise BenchmarkError(
+            f"--budget {settings.budget} does not pay for one step of each of "
+            f"{min(REFERENCE_POOL, settings.n_baselines)} baselines, the reference; raise it"
+        )
+    if len(prices) < 2:
+        raise BenchmarkError(
+            f"--budget {settings.budget} pays for no candidate of {', '.join(map(str, settings.steps))} steps; raise "
+            "it, or give fewer --steps"
+        )
     within = list(prices)
     half = (len(selection.images) + 1) // 2
 
@@ -203,8 +227,9 @@ def search_one(
     )
     table = first.pivot(index="method", columns="judge", values="improvement")[list(CHOOSING)].reset_index()
     table.insert(1, "cost", table["method"].map(prices))
-    table = table.assign(n=half, model=experiment.model, seed=settings.seed)
-    if not np.isfinite(table[list(CHOOSING)].to_numpy()).any(axis=0).all():
+    table["n"] = table["method"].map(first.groupby("method")["n"].min())
+    table = table.assign(model=experiment.model, seed=settings.seed)
+    if not table["n"].any():
         raise BenchmarkError(
             f"no candidate has a score by each of {', '.join(CHOOSING)}; see the cells in {store.folder}"
         )
@@ -223,20 +248,8 @@ def search_one(
     )
     for text in selection.unreadable:
         print(f"skipped, {text}", file=sys.stderr)
-    kinds = {
-        name: [
-            "fitted"
-            if judge in wg_judges.fitted(experiment.method(name).fitness)
-            else "chose"
-            if judge in CHOOSING
-            else "unseen"
-            for judge in JUDGING
-        ]
-        for name in rows
-    }
-    second.insert(
-        3, "this judge", [kinds[m][JUDGING.index(j)] for m, j in zip(second["method"], second["judge"], strict=True)]
-    )
+    parts = [part_of(experiment, m, j) for m, j in zip(second["method"], second["judge"], strict=True)]
+    second.insert(3, "this judge", parts)
     return Found(line, reference, table, chosen, second.assign(data=data, seed=settings.seed))
 
 
@@ -246,13 +259,22 @@ def price(experiment: Experiment, name: str, n_features: int, forward_cost: floa
     return gradients + forward_cost * forwards
 
 
+def part_of(experiment: Experiment, name: str, judge: str) -> str:
+    """What a judge is to a method: its weights are "fitted" to it, it helped to choose ("chose"), or it is "unseen"."""
+    method = experiment.method(name)
+    if method.needs_fitness and judge in wg_judges.fitted(method.fitness):
+        return "fitted"
+    return "chose" if judge in CHOOSING else "unseen"
+
+
 def choose(table: pd.DataFrame) -> dict[str, str]:
-    """The method for each goal, from the improvements (a column for each choosing judge).
+    """The method for each goal, from the improvements (a column for each choosing judge) and n, how many images count.
 
     "fitted": the best by the fitted judge. "all-round": the best mean improvement over the choosing judges, of the
-    methods that are worse by none of them, if there are any.
+    methods that are better by all of them, if there are any. Those that failed on an image are not chosen, if others
+    did not.
     """
-    values = table.set_index("method")[list(CHOOSING)]
+    values = table[table["n"] == table["n"].max()].set_index("method")[list(CHOOSING)]
     better = values[(values > 0).all(axis=1)]
     all_round = better if len(better) else values
     return {"fitted": str(values[FITTED].idxmax()), "all-round": str(all_round.mean(axis=1).idxmax())}
@@ -289,19 +311,21 @@ def draw(found: Sequence[Found]) -> Figure:
 
 def _blocks(one: Found, directions: dict[str, bool]) -> list[str]:
     best = one.candidates.sort_values(FITTED, ascending=False).head(8)
+    failed = int((one.candidates["n"] < one.candidates["n"].max()).sum())
     mean = one.candidates.assign(mean=one.candidates[list(CHOOSING)].mean(axis=1))
     return [
         f"## {one.line}",
-        f"Improvements on {one.reference}. Chosen: "
+        f"Improvements on {one.reference}. Chosen of {len(one.candidates)}: "
         + "; ".join(f"{name} ({goal})" for goal, name in one.chosen.items())
-        + ".",
+        + "."
+        + (f" {failed} candidates have no score for some images, and were not chosen." if failed else ""),
         "The best by the fitted judge, on the first half:",
         _percents(best).to_markdown(index=False, disable_numparse=True),
         "The best on the mean of the choosing judges, on the first half:",
         _percents(mean.sort_values("mean", ascending=False).head(8)).to_markdown(index=False, disable_numparse=True),
         "The chosen ones on the second half, by judges that their weights are fitted to (fitted), that chose "
-        "them on the first half (chose), and that had no part in it (unseen). Improvement: relative change of the "
-        "mean, positive where better; paired by image; Holm's correction over this table.",
+        "them on the first half (chose), and that had no part in this choice (unseen). Improvement: relative change of "
+        "the mean, positive where better; paired by image; Holm's correction over this table.",
         comparison_text(one.judged, directions, extra=["this judge"]),
     ]
 

@@ -19,8 +19,8 @@ from benchmarks import wg_ablations, wg_experiment, wg_run, wg_tables
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Runner
 from benchmarks.store import open_store
-from benchmarks.wg_experiment import Chosen, Experiment
-from benchmarks.wg_methods import Fitness
+from benchmarks.wg_experiment import Chosen, Experiment, Needs
+from benchmarks.wg_methods import EG, WG, Fitness
 
 ROOT = Path(__file__).parents[2]
 # The network of `data`.
@@ -241,6 +241,42 @@ def test_an_image_that_changes_during_a_run_ends_it(data, tmp_path):
     experiment = wg_run.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
     with pytest.raises(BenchmarkError, match=r"00\.png has changed since it was chosen"):
         wg_experiment.maps(experiment, [Chosen(0, "00.png", 123, 0)], "steps2")
+
+
+def test_fewer_baselines_have_the_maps_and_fitness_that_they_have_among_all(data, tmp_path):
+    experiment = wg_run.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
+    ready = wg_experiment.bench(experiment)
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for points in ("steps2", "random2"):
+        every, two = (wg_experiment.baseline_maps(ready, x, 0, points, "a", count=count) for count in (None, 2))
+        assert every.shape[0] == 3 and np.array_equal(two, every[:2])
+    every, two = (wg_experiment.baseline_fitness(ready, x, 0, found, Fitness()) for found in (every, two))
+    assert np.array_equal(two, every[:2])
+
+
+def test_needs_are_those_of_the_largest_pool():
+    experiment = Experiment("resnet18_cifar10", "cifar10", "", n_baselines=5, n_steps=4)
+    named = [
+        experiment.method(name)
+        for name in (f"{WG}-pool2", f"{WG}-pool3-keep1-screened2", f"{EG}-pool4", f"{EG}-steps7", f"{WG}-both")
+    ]
+    screened, both = named[1], named[4]
+    found = Needs.of(named, 5)
+    assert found.maps == {"steps4": 5, "steps2": 3, "steps7": 5}
+    assert found.fitness == {("steps4", Fitness()): 3, ("steps2", Fitness()): 3, ("steps4", both.fitness): 5}
+    own, coarse = Fitness().name, ("fitness", "steps2-first3", Fitness().name, "c")
+    assert found.sources(screened, "c") == (("maps", "steps4", "c"), ("fitness", "steps4-first3", own, "c"), coarse)
+    assert found.sources(named[3], "c") == (("maps", "steps7", "c"), None, None)
+    assert found.sources(both, "c")[1] == ("fitness", "steps4", both.fitness.name, "c")
+
+
+@pytest.mark.parametrize("controls", [[], ["Random"]])
+def test_the_printed_command_is_the_one_that_was_given(controls, data, tmp_path):
+    given = wg_tables.parse([*command(data, tmp_path, *SHORT), "--controls", *controls])
+    words = shlex.split(wg_run.command(given, "wg_tables"))
+    again = wg_tables.parse([*words[3:], "--out", str(given.out)])
+    assert words[:3] == ["python", "-m", "benchmarks.wg_tables"]
+    assert {**vars(again), "chunk": given.chunk} == vars(given)
 
 
 def test_an_image_without_a_map_has_a_reason_in_place_of_scores(data, tmp_path, monkeypatch):
