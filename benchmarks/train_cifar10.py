@@ -36,7 +36,7 @@ from benchmarks.randomness import seeded
 from benchmarks.store import differences, leftovers
 
 # Part of the checkpoint: raise it whenever the training below changes.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 PADDING = 4
 PRECISIONS = ("auto", "bfloat16", "float32")
 # Test images in one forward.
@@ -75,6 +75,7 @@ class Plan:
     epochs: int
     batch_size: int
     lr: float
+    label_smoothing: float
     seed: int
     precision: str
 
@@ -234,7 +235,8 @@ def _step(
     pixels = augment(images.pixels[chosen], np.random.default_rng([plan.seed, CROPS, number]))
     with _autocast(pixels.device, plan.precision):
         output = model(network_input(pixels))
-    loss = nn.functional.cross_entropy(output.float(), images.labels[chosen])
+    labels = images.labels[chosen]
+    loss = nn.functional.cross_entropy(output.float(), labels, label_smoothing=plan.label_smoothing)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -286,7 +288,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="file for the state_dict; FILE.partial keeps an unfinished training")
     add("--epochs", type=integer_from(1), default=8, help="(%(default)s)")
     add("--batch-size", type=integer_from(1), default=128, help="images in one step (%(default)s)")
-    add("--lr", type=positive, default=0.1, help="largest learning rate of the one cycle (%(default)s)")
+    add("--lr", type=positive, default=0.4, help="largest learning rate of the one cycle (%(default)s)")
+    add("--label-smoothing", type=smoothing, default=0.1, help="of the cross-entropy, 0 for none (%(default)s)")
     add("--precision", choices=PRECISIONS, default="auto", help="auto: bfloat16 where the hardware computes in it")
     add("--seed", type=integer_from(0), default=0, help="of everything that is drawn (%(default)s)")
     add("--device", default="cpu", help="where to train, such as cpu or cuda (%(default)s)")
@@ -294,6 +297,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--test-images", type=integer_from(1), help="measure the accuracy on that many, drawn by the seed (all)")
     add("--checkpoint-seconds", type=integer_from(0), default=60, help="between two checkpoints (%(default)s)")
     return parser.parse_args(arguments)
+
+
+def smoothing(text: str) -> float:
+    """A `type` of argparse: a number of at least 0 and below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {value}")
+    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -327,7 +338,7 @@ def run(settings: argparse.Namespace) -> None:
 
     with seeded("initial weights", settings.seed):
         model = resnet18_32(len(set(pictures[0].labels or ())))
-    plan = Plan(settings.epochs, settings.batch_size, settings.lr, settings.seed, precision)
+    plan = Plan(settings.epochs, settings.batch_size, settings.lr, settings.label_smoothing, settings.seed, precision)
     result = train(model, images, test, plan, checkpoint, settings.checkpoint_seconds)
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     save_atomically(state, settings.out)

@@ -256,7 +256,7 @@ def interrupted(root, tmp_path, monkeypatch):
     "more, difference",
     [
         (["--epochs", 3], "epochs: 2 there, 3 here"),
-        (["--lr", 0.2, "--seed", 5], r"lr: 0\.1 there, 0\.2 here; seed: 0 there, 5 here"),
+        (["--lr", 0.2, "--seed", 5], r"lr: 0\.4 there, 0\.2 here; seed: 0 there, 5 here"),
         (["--precision", "bfloat16"], 'precision: "float32" there, "bfloat16" here'),
         (["--train-images", 12], "images: 18 there, 12 here; images' checksum: "),
     ],
@@ -339,6 +339,32 @@ def test_settings_that_cannot_be_used(root, tmp_path, tiny, capsys, more, messag
     assert main(arguments(root, tmp_path / "m.pt", *more)) == 2
     assert re.search(f"error: {message}", capsys.readouterr().err)
     assert not (tmp_path / "m.pt").exists()
+
+
+@pytest.mark.parametrize("value", ["1", "nan", "-0.1"])
+def test_label_smoothing_that_is_none(value, capsys):
+    with pytest.raises(SystemExit):
+        main(["--root", "x", "--out", "y", "--label-smoothing", value])
+    assert "--label-smoothing: must be at least 0 and below 1" in capsys.readouterr().err
+
+
+def test_label_smoothing_is_that_of_the_loss(root, tmp_path, tiny, monkeypatch):
+    seen = []
+
+    def watched(output, labels, label_smoothing):
+        smooth = torch.full(output.shape, label_smoothing / output.shape[1])
+        smooth[torch.arange(len(labels)), labels] += 1 - label_smoothing
+        literal = -(smooth * output.log_softmax(1)).sum(1).mean()
+        seen.append((label_smoothing, literal, plain(output, labels, label_smoothing=label_smoothing)))
+        return seen[-1][-1]
+
+    plain = nn.functional.cross_entropy
+    monkeypatch.setattr(nn.functional, "cross_entropy", watched)
+    main(arguments(root, tmp_path / "m.pt"))
+    main(arguments(root, tmp_path / "n.pt", "--label-smoothing", 0))
+    assert [share for share, *_ in seen] == [0.1] * 6 + [0.0] * 6
+    for _, literal, loss in seen:
+        torch.testing.assert_close(loss, literal)
 
 
 @pytest.mark.parametrize("lr", ["0", "nan", "inf", "-1"])
