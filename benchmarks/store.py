@@ -78,6 +78,18 @@ class Store:
         pq.write_table(arrow, buffer, compression="zstd")
         write_atomically(path, buffer.getvalue())
 
+    def delete(self, key: Key) -> None:
+        """Delete the table stored under a key, if there is one.
+
+        Raises:
+            BenchmarkError: it can't be deleted.
+        """
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise BenchmarkError(f"{path} can't be deleted: {error}") from error
+
     def read(self, key: Key, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The table stored under a key, or some columns of it.
 
@@ -86,7 +98,7 @@ class Store:
         """
         path = self._path(key)
         try:
-            arrow = pq.read_table(path, columns=columns and list(columns), partitioning=None)
+            arrow = pq.read_table(path, columns=columns and list(columns), partitioning=None, use_threads=False)
         except FileNotFoundError as error:
             raise BenchmarkError(f"{path} is missing; run the command again to make it") from error
         except (OSError, pa.ArrowException) as error:

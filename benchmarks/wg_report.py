@@ -222,17 +222,24 @@ def draw_curves(curves: pd.DataFrame) -> Figure:
     return figure
 
 
+def shown(selections: Sequence[wg_run.Selection], count: int) -> list[tuple[Chosen, ...]]:
+    """The images of figure 1 for each model: the first that all models have in common, or the first if none is."""
+    common = set.intersection(*({image.name for image in selection.images} for selection in selections))
+    return [
+        tuple([image for image in selection.images if image.name in common] or selection.images)[:count]
+        for selection in selections
+    ]
+
+
 def draw_maps(settings: argparse.Namespace, parts: Sequence[Part], keep: int) -> Figure:
     """Figure 1: maps of the same images where the models share some, models and images down, methods across."""
-    common = set.intersection(*({image.name for image in part.selection.images} for part in parts))
     names = list(dict.fromkeys([EG, WG, *([kept(keep)] if keep < settings.n_baselines else []), *settings.controls]))
     images: list[Tensor] = []
     columns: dict[str, list[Tensor]] = {name: [] for name in names}
     labels: list[str] = []
-    for part in parts:
+    for part, chosen in zip(parts, shown([part.selection for part in parts], settings.maps), strict=True):
         ready = wg_experiment.bench(part.experiment)
-        shown = [image for image in part.selection.images if image.name in common] or list(part.selection.images)
-        for image in shown[: settings.maps]:
+        for image in chosen:
             x = ready.input(image)[0].cpu()
             rows = {name: _made_of(part, name, image) for name in names}
             if any(row["problem"] for row in rows.values()):

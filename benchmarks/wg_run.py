@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import math
 import shlex
 from collections import Counter
@@ -24,8 +25,10 @@ from benchmarks.wg_experiment import Chosen, Experiment
 
 # Photographs looked at in one cell. Part of the cells' names, so a change of it makes them anew.
 PREDICTIONS = 64
+# Images that are taken from their maps to their scores before the next ones are begun.
+ROUND = 1024
 # Settings that say how a run is carried out: the tables do not depend on them, and don't name them.
-_HOW = ("out", "jobs", "backend", "address", "chunk")
+_HOW = ("out", "jobs", "backend", "address", "chunk", "discard_maps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +140,8 @@ def evaluate(
     judged: Sequence[tuple[str, str]],
     methods: Sequence[str] = (),
     which: slice = slice(None),
+    drawn: Collection[str] = (),
+    discard_maps: bool = False,
 ) -> Part:
     """All results of one model: the images, their maps, and each method's scores by each judge.
 
@@ -146,6 +151,8 @@ def evaluate(
         judged: (method, judge).
         methods: besides those, to be made but not judged.
         which: of these images, such as a half.
+        drawn: names of images whose maps are needed for a figure.
+        discard_maps: delete all other maps as soon as they are judged.
     """
     selection = select(experiment, store, runner, images)
     first, last, _ = which.indices(len(selection.images))
@@ -155,47 +162,73 @@ def evaluate(
     )
     made = [experiment.method(name) for name in dict.fromkeys((*(name for name, _ in judged), *methods))]
     needs = wg_experiment.Needs.of(made, experiment.n_baselines)
-    part = Part(experiment, store, selection, chunks, needs)
-    label = experiment.model
-    runner.run(
-        store,
-        [
-            Cell(needs.maps_key(points, images), wg_experiment.maps, (experiment, chosen, points, count))
-            for points, count in needs.maps.items()
-            for images, chosen in chunks
-        ],
-        f"{label}: maps",
+    kept = {name for name, chosen in chunks if methods or any(image.name in drawn for image in chosen)}
+    in_round = max(1, ROUND // chunk)
+    for start in range(0, len(chunks), in_round):
+        part = chunks[start : start + in_round]
+        several = f" of images {part[0][0][:6]}-{part[-1][0][-6:]}" if len(chunks) > in_round else ""
+        _round(experiment, store, runner, needs, judged, part, kept, f"{experiment.model}: {{}}{several}")
+        if discard_maps:
+            for points, name in itertools.product(needs.maps, (name for name, _ in part if name not in kept)):
+                store.delete(needs.maps_key(points, name))
+    tables = [
+        store.read(("scores", method, judge, name)).assign(model=experiment.model, method=method, judge=judge)
+        for method, judge in judged
+        for name, _ in chunks
+    ]
+    columns = ["model", "judge", "method", "image", "score", "problem"]
+    scores = (
+        pd.concat(tables, ignore_index=True).rename(columns={"name": "image"})[columns] if tables else pd.DataFrame()
     )
-    runner.run(
-        store,
-        [
-            Cell(
-                needs.fitness_key(points, by, images),
-                wg_experiment.fitness,
-                (experiment, store, needs.maps_key(points, images), chosen, by, count),
-            )
-            for (points, by), count in needs.fitness.items()
-            for images, chosen in chunks
-        ],
-        f"{label}: fitness",
-    )
-    cells = [
+    return Part(experiment, store, selection, chunks, needs, scores)
+
+
+def _round(
+    experiment: Experiment,
+    store: Store,
+    runner: Runner,
+    needs: wg_experiment.Needs,
+    judged: Sequence[tuple[str, str]],
+    chunks: Sequence[tuple[str, tuple[Chosen, ...]]],
+    kept: Collection[str],
+    label: str,
+) -> None:
+    """Maps, D_alpha and scores of some chunks. Maps are made where something is missing that follows from them, and in
+    the chunks of `kept`."""
+    maps = {
+        needs.maps_key(points, name): (points, chosen, count)
+        for points, count in needs.maps.items()
+        for name, chosen in chunks
+    }
+    fitness = [
         Cell(
-            ("scores", method, judge, images),
+            needs.fitness_key(points, by, name),
+            wg_experiment.fitness,
+            (experiment, store, needs.maps_key(points, name), chosen, by, count),
+        )
+        for (points, by), count in needs.fitness.items()
+        for name, chosen in chunks
+    ]
+    scores = [
+        Cell(
+            ("scores", method, judge, name),
             wg_experiment.scores,
-            (experiment, store, needs.sources(experiment.method(method), images), chosen, method, judge),
+            (experiment, store, needs.sources(experiment.method(method), name), chosen, method, judge),
         )
         for method, judge in judged
-        for images, chosen in chunks
+        for name, chosen in chunks
     ]
-    runner.run(store, cells, f"{label}: scores")
-    tables = []
-    for cell in cells:
-        _, method, judge, _ = cell.key
-        tables.append(store.read(cell.key).assign(model=label, method=method, judge=judge))
-    columns = ["model", "judge", "method", "image", "score", "problem"]
-    scores = pd.concat(tables, ignore_index=True).rename(columns={"name": "image"})[columns] if tables else part.scores
-    return dataclasses.replace(part, scores=scores)
+    wanted = {needs.maps_key(points, name) for points in needs.maps for name, _ in chunks if name in kept}
+    wanted |= {cell.arguments[2] for cell in fitness if not store.has(cell.key)}
+    wanted |= {cell.arguments[2][0] for cell in scores if not store.has(cell.key)}
+    made = [
+        Cell(key, wg_experiment.maps, (experiment, chosen, points, count))
+        for key, (points, chosen, count) in maps.items()
+        if key in wanted or store.has(key)
+    ]
+    for cells, kind in ((made, "maps"), (fitness, "fitness"), (scores, "scores")):
+        if cells:
+            runner.run(store, cells, label.format(kind))
 
 
 def options(
@@ -239,20 +272,31 @@ def options(
     add_workers(parser, jobs="1")
     add("--batch", type=integer_from(1), default=default.batch, help="images in one forward (%(default)s)")
     add("--chunk", type=integer_from(1), default=8, help="images in one cell (%(default)s)")
+    add(
+        "--discard-maps",
+        action="store_true",
+        help="delete the baselines' maps of images that are judged, which other methods or judges would make again",
+    )
     return parser
 
 
-def run(settings: argparse.Namespace, work: Callable[[Experiment, Store, Runner], Any]) -> list[Any]:
-    """What `work` gives for each model's experiment, its store and a runner; the stores are in --out/cells."""
+def run(settings: argparse.Namespace, *works: Callable[[Experiment, Store, Runner], Any]) -> list[Any]:
+    """What the last of `works` gives for each model's experiment, its store and a runner.
+
+    Each of them is done for all models before the next one is begun. The stores are in --out/cells.
+    """
     workers = engine(settings)
     # What is missing of any model is found before the hours that another one takes.
     described = [(experiment, wg_experiment.describe(experiment)) for experiment in experiments(settings)]
-    found = []
+    things = []
+    for experiment, made_with in described:
+        store = open_store(settings.out / "cells" / experiment.model, made_with)
+        digest = hashlib.sha256(store.settings.encode()).hexdigest()[:16]
+        things.append((dataclasses.replace(experiment, made_of=digest), store))
+    found: list[Any] = []
     with Runner(workers) as runner:
-        for experiment, made_with in described:
-            store = open_store(settings.out / "cells" / experiment.model, made_with)
-            digest = hashlib.sha256(store.settings.encode()).hexdigest()[:16]
-            found.append(work(dataclasses.replace(experiment, made_of=digest), store, runner))
+        for work in works:
+            found = [work(experiment, store, runner) for experiment, store in things]
     return found
 
 

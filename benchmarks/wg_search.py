@@ -217,6 +217,7 @@ def search_one(
             chunk=settings.chunk,
             judged=judged,
             which=which,
+            discard_maps=settings.discard_maps,
         ).scores
 
     first = comparison_table(

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
+from tqdm import tqdm
 
-from benchmarks.statistics import paired_comparison
+from benchmarks.statistics import bootstrap, paired_comparison
 
 COLUMNS = (
     "model",
@@ -53,8 +54,9 @@ def comparison_table(
         can't be computed is NaN.
     """
     rows = []
+    # Of tens of thousands of images the intervals take a while.
     for model in scores["model"].drop_duplicates():
-        for judge, higher in higher_is_better.items():
+        for judge, higher in tqdm(higher_is_better.items(), desc=f"{model}: table", unit="judge", leave=False, delay=5):
             part = scores[(scores["model"] == model) & (scores["judge"] == judge)]
             wide = part.pivot(index="image", columns="method", values="score").sort_index()
             for reference, method in pairs:
@@ -79,13 +81,10 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def mean_interval(values: np.ndarray, seed: int = 0, resamples: int = 9999) -> tuple[float, float]:
-    """The 95 % bootstrap interval (BCa) of the mean of values (N,); NaN for fewer than two or equal ones."""
+    """The 95 % bootstrap interval of the mean of values (N,); NaN for fewer than two or equal ones."""
     if len(values) < 2 or np.ptp(values) == 0:
         return float("nan"), float("nan")
-    interval = stats.bootstrap(
-        (values,), np.mean, n_resamples=resamples, random_state=np.random.default_rng(seed)
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+    return bootstrap((values,), np.mean, seed, resamples)
 
 
 def _row(wide: pd.DataFrame, reference: str, method: str, higher: bool, seed: int) -> dict[str, object]:

@@ -18,6 +18,9 @@ from collections.abc import Sequence
 from benchmarks import wg_ablations, wg_judges, wg_methods, wg_report, wg_run
 from benchmarks.command_line import exit_code, integer_from
 from benchmarks.errors import BenchmarkError
+from benchmarks.runner import Runner
+from benchmarks.store import Store
+from benchmarks.wg_experiment import Experiment
 from benchmarks.wg_judges import Judge
 
 # Figure 2 of the paper removes up to this many baselines.
@@ -88,12 +91,26 @@ def tables(settings: argparse.Namespace) -> None:
     for name, _ in judged:
         # A wrong name is found before any work.
         wg_methods.method(name, settings.n_baselines, settings.n_steps)
-    parts = wg_run.run(
-        settings,
-        lambda experiment, store, runner: wg_run.evaluate(
-            experiment, store, runner, images=settings.images or None, chunk=settings.chunk, judged=judged
-        ),
-    )
+    images = settings.images or None
+    selections: list[wg_run.Selection] = []
+
+    def select(experiment: Experiment, store: Store, runner: Runner) -> None:
+        selections.append(wg_run.select(experiment, store, runner, images))
+
+    def evaluate(experiment: Experiment, store: Store, runner: Runner) -> wg_run.Part:
+        return wg_run.evaluate(
+            experiment,
+            store,
+            runner,
+            images=images,
+            chunk=settings.chunk,
+            judged=judged,
+            drawn={image.name for chosen in wg_report.shown(selections, settings.maps) for image in chosen},
+            discard_maps=settings.discard_maps,
+        )
+
+    # Which images all models have in common, for figure 1, is known when all have seen theirs.
+    parts = wg_run.run(settings, select, evaluate)
     for part in parts:
         for text in part.selection.unreadable:
             print(f"skipped, {text}", file=sys.stderr)

@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "python -m benchmarks.wg_variance",
         "The deviation of maps over redrawn sets of baselines, expected against weighted gradients.",
         out="results/wg_variance",
-        without=("--levels", "--masks"),  # nothing is judged
+        without=("--levels", "--masks", "--discard-maps"),  # nothing is judged
         n_baselines=10,
     )
     parser.add_argument("--sets", type=integer_from(2), default=4, help="draws of --n-baselines each (%(default)s)")

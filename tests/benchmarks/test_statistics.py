@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.statistics import compare, paired_comparison
+from benchmarks import statistics
+from benchmarks.statistics import bootstrap, compare, paired_comparison
 
 
 def sample(n=40, change=0.9):
@@ -79,3 +80,27 @@ def test_comparison_joins_by_image():
     assert table[["judge", "method", "reference", "n"]].values.tolist() == [["AUC", "WG", "EG", 12]]
     assert table["p"][0] == paired_comparison(a, b).p
     assert compare(scores, [], []).columns.tolist() == table.columns.tolist()
+
+
+def test_the_interval_of_many_images_is_one_of_percentiles(monkeypatch):
+    """Drawn in parts of 7 resamples, so that no array is of all of them."""
+    monkeypatch.setattr(statistics, "LARGE", 20)
+    monkeypatch.setattr(statistics, "NUMBERS", 7 * 30)
+    generator = np.random.default_rng(0)
+    a = generator.random(30) + 1
+    b = a + 0.3 * generator.random(30)
+    largest = []
+
+    def ratio(a, b, axis=-1):
+        largest.append(a.size)
+        return b.mean(axis) / a.mean(axis)
+
+    low, high = bootstrap((a, b), ratio, seed=5, resamples=700)
+    assert max(largest) == 7 * 30
+    draws = np.random.default_rng(5)
+    literal = [float(b[places].mean() / a[places].mean()) for places in (draws.integers(0, 30, 30) for _ in range(700))]
+    assert (low, high) == pytest.approx(np.percentile(literal, [2.5, 97.5]), rel=1e-12)
+    # As good as the other one, which 20 images still get.
+    monkeypatch.setattr(statistics, "LARGE", 30)
+    assert bootstrap((a, b), ratio, seed=5) == pytest.approx((low, high), rel=0.02)
+    assert max(largest) > 7 * 30

@@ -174,3 +174,14 @@ def test_keys_are_plain_names(tmp_path, key):
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     with pytest.raises(BenchmarkError, match="does not see the results folder"):
         Store(tmp_path / "elsewhere", "{}").check_visible()
+
+
+def test_a_result_can_be_deleted(tmp_path):
+    store = open_store(tmp_path, {"seed": 0})
+    store.write(("a", "b"), pd.DataFrame({"x": [1]}))
+    store.delete(("a", "b"))
+    assert not store.has(("a", "b"))
+    store.delete(("a", "b"))
+    (tmp_path / "a" / "b.parquet").mkdir()
+    with pytest.raises(BenchmarkError, match="can't be deleted"):
+        store.delete(("a", "b"))

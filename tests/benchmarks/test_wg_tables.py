@@ -1,6 +1,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +19,14 @@ from torchvision.models import get_model
 from benchmarks import wg_ablations, wg_experiment, wg_run, wg_tables
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Runner
-from benchmarks.store import open_store
+from benchmarks.store import Store, open_store
 from benchmarks.wg_experiment import Chosen, Experiment, Needs
 from benchmarks.wg_methods import EG, WG, Fitness
 
 ROOT = Path(__file__).parents[2]
 # The network of `data`.
 MODEL, CLASSES = "shufflenet_v2_x0_5", 5
+JUDGES = ("DeletionAUC", "InsertionAUC")
 FILES = ("tables.md", "table1.csv", "table2.csv", "figure2.csv", "scores.csv", "figure1.png", "figure2.png")
 
 
@@ -277,6 +279,53 @@ def test_the_printed_command_is_the_one_that_was_given(controls, data, tmp_path)
     again = wg_tables.parse([*words[3:], "--out", str(given.out)])
     assert words[:3] == ["python", "-m", "benchmarks.wg_tables"]
     assert {**vars(again), "chunk": given.chunk} == vars(given)
+
+
+def test_maps_are_discarded_and_made_again_where_they_are_missing(data, tmp_path, monkeypatch):
+    """Three rounds of one cell; the first has the image of figure 1."""
+    monkeypatch.setattr(wg_run, "ROUND", 2)
+    few, many = (("--controls", "Random", "--judges", *judges) for judges in (JUDGES[:1], JUDGES))
+    plain, lean = tmp_path / "plain", tmp_path / "lean"
+    made = []
+    baseline_maps = wg_experiment.baseline_maps
+
+    def counted(ready, x, label, points, name, **more):
+        made.append(name)
+        return baseline_maps(ready, x, label, points, name, **more)
+
+    monkeypatch.setattr(wg_experiment, "baseline_maps", counted)
+
+    def run(out, *more):
+        made.clear()
+        assert wg_tables.main(command(data, out, *more, images=6)) == 0
+        return len(made), {path.stem for path in out.rglob("maps/*/*.parquet")}
+
+    first, every = "000000-000002", {f"{i:06d}-{i + 2:06d}" for i in (0, 2, 4)}
+    assert run(plain, *many) == (6, every)
+    assert run(lean, *few, "--discard-maps") == (6, {first})
+    # Nothing is missing; then other judges need the maps of the others again.
+    assert run(lean, *few, "--discard-maps") == (0, {first})
+    assert run(lean, *many, "--discard-maps") == (4, {first})
+    for name in FILES:
+        assert (lean / name).read_bytes() == (plain / name).read_bytes()
+    # All that a figure needs is made again, and no more.
+    shutil.rmtree(next(lean.rglob("maps")))
+    assert run(lean, *many) == (2, {first})
+    assert (lean / "figure1.png").read_bytes() == (plain / "figure1.png").read_bytes()
+
+
+def test_a_run_that_is_killed_before_it_discards_does_so_later(data, tmp_path, monkeypatch):
+    more = ("--controls", "--judges", "InsertionAUC", "--discard-maps")
+
+    def interrupted(store, key):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Store, "delete", interrupted)
+        wg_tables.main(command(data, tmp_path, *more))
+    assert len(list(tmp_path.rglob("maps/*/*.parquet"))) == 2
+    assert wg_tables.main(command(data, tmp_path, *more)) == 0
+    assert len(list(tmp_path.rglob("maps/*/*.parquet"))) == 1
 
 
 def test_an_image_without_a_map_has_a_reason_in_place_of_scores(data, tmp_path, monkeypatch):
