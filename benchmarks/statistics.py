@@ -67,8 +67,8 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The bootstrap interval of a vectorized statistic of samples (N,) that are resampled together.
 
-    BCa for up to 1000 images. Beyond, its correction, of order 1/N, is lost in the interval's own noise, while its
-    jackknife would take N x N numbers: percentiles of resamples that are drawn in parts.
+    BCa for up to 1000 images. Beyond, its correction is a small part of the interval, while its jackknife would take
+    N x N numbers: percentiles of at most 999 resamples, drawn in parts.
     """
     large = len(samples[0]) > LARGE
     interval = stats.bootstrap(
@@ -77,7 +77,7 @@ def bootstrap(
         paired=True,
         vectorized=True,
         confidence_level=level,
-        n_resamples=resamples,
+        n_resamples=min(resamples, 999) if large else resamples,
         method="percentile" if large else "BCa",
         batch=max(1, NUMBERS // len(samples[0])) if large else None,
         random_state=np.random.default_rng(seed),

@@ -75,8 +75,13 @@ class Store:
             {**(arrow.schema.metadata or {}), _METADATA: json.dumps(made_with, sort_keys=True).encode()}
         )
         buffer = io.BytesIO()
-        pq.write_table(arrow, buffer, compression="zstd")
+        pq.write_table(arrow, buffer, compression="zstd", use_dictionary=False)
         write_atomically(path, buffer.getvalue())
+
+    def keys(self, kind: str) -> list[Key]:
+        """Of all tables whose key begins so."""
+        paths = sorted((self.folder / kind).rglob("*.parquet"))
+        return [(*path.parent.relative_to(self.folder).parts, path.stem) for path in paths]
 
     def delete(self, key: Key) -> None:
         """Delete the table stored under a key, if there is one.

@@ -51,7 +51,7 @@ EMPTY_MASK, NO_MASK = "the mask is empty after the crop", "no mask"
 
 Baselines = Callable[[Tensor], Any]
 # The keys of a method's maps, of their D_alpha and of those it screens by, where it needs them.
-Sources = tuple[Key, Key | None, Key | None]
+Sources = tuple[Key | None, Key | None, Key | None]
 Masks = Callable[[int, int], tuple[np.ndarray | None, str]]
 
 # Settings that say where things are or how they are computed, but not what.
@@ -180,6 +180,8 @@ class Needs:
         maps: dict[str, int] = {}
         fitness: dict[tuple[str, wg_methods.Fitness], int] = {}
         for method in methods:
+            if method.control:
+                continue
             pool = method.pool or n_baselines
             for points in (method.points, method.screening):
                 if points:
@@ -198,6 +200,8 @@ class Needs:
 
     def sources(self, method: wg_methods.Method, chunk: str) -> Sources:
         """Where that is which a method is made of, for a chunk of images."""
+        if method.control:
+            return None, None, None
         own = self.fitness_key(method.points, method.fitness, chunk) if method.needs_fitness else None
         screening = self.fitness_key(method.screening, method.fitness, chunk) if method.screening else None
         return self.maps_key(method.points, chunk), own, screening
@@ -496,6 +500,9 @@ def stored_rows(store: Store, sources: Sources, images: Sequence[Chosen]) -> lis
         BenchmarkError: the results are of other images.
     """
     maps_key, *fitness_keys = sources
+    if maps_key is None:
+        nothing = {"maps": b"", "shape": [0], "problem": "", "distances": None, "screening": None}
+        return [{"name": image.name, **nothing} for image in images]
     made_of = store.read(maps_key)
     for column, key in zip(("distances", "screening"), fitness_keys, strict=True):
         if key is None:

@@ -20,12 +20,12 @@ from benchmarks import wg_experiment, wg_methods
 from benchmarks.command_line import add_workers, engine, integer_from
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Cell, Runner
-from benchmarks.store import Store, open_store
+from benchmarks.store import Key, Store, open_store
 from benchmarks.wg_experiment import Chosen, Experiment
 
 # Photographs looked at in one cell. Part of the cells' names, so a change of it makes them anew.
 PREDICTIONS = 64
-# Images that are taken from their maps to their scores before the next ones are begun.
+# Images that are taken from their maps to their scores before the next ones are begun, where maps are discarded.
 ROUND = 1024
 # Settings that say how a run is carried out: the tables do not depend on them, and don't name them.
 _HOW = ("out", "jobs", "backend", "address", "chunk", "discard_maps")
@@ -134,8 +134,8 @@ def evaluate(
     experiment: Experiment,
     store: Store,
     runner: Runner,
+    selection: Selection,
     *,
-    images: int | None,
     chunk: int,
     judged: Sequence[tuple[str, str]],
     methods: Sequence[str] = (),
@@ -143,18 +143,16 @@ def evaluate(
     drawn: Collection[str] = (),
     discard_maps: bool = False,
 ) -> Part:
-    """All results of one model: the images, their maps, and each method's scores by each judge.
+    """All results of one model for the images of `select`: their maps, and each method's scores by each judge.
 
     Args:
-        images: how many, None: all that count.
         chunk: how many in a cell.
         judged: (method, judge).
         methods: besides those, to be made but not judged.
         which: of these images, such as a half.
         drawn: names of images whose maps are needed for a figure.
-        discard_maps: delete all other maps as soon as they are judged.
+        discard_maps: delete all other maps as soon as they are judged, ROUND images after ROUND images.
     """
-    selection = select(experiment, store, runner, images)
     first, last, _ = which.indices(len(selection.images))
     chunks = tuple(
         (f"{i:06d}-{min(i + chunk, last):06d}", selection.images[i : min(i + chunk, last)])
@@ -163,7 +161,7 @@ def evaluate(
     made = [experiment.method(name) for name in dict.fromkeys((*(name for name, _ in judged), *methods))]
     needs = wg_experiment.Needs.of(made, experiment.n_baselines)
     kept = {name for name, chosen in chunks if methods or any(image.name in drawn for image in chosen)}
-    in_round = max(1, ROUND // chunk)
+    in_round = max(1, ROUND // chunk) if discard_maps else max(1, len(chunks))
     for start in range(0, len(chunks), in_round):
         part = chunks[start : start + in_round]
         several = f" of images {part[0][0][:6]}-{part[-1][0][-6:]}" if len(chunks) > in_round else ""
@@ -171,6 +169,12 @@ def evaluate(
         if discard_maps:
             for points, name in itertools.product(needs.maps, (name for name, _ in part if name not in kept)):
                 store.delete(needs.maps_key(points, name))
+    if discard_maps:
+        # Also those of earlier runs, with other methods or chunks.
+        wanted = {needs.maps_key(points, name) for points in needs.maps for name in kept}
+        for key in store.keys("maps"):
+            if key not in wanted:
+                store.delete(key)
     tables = [
         store.read(("scores", method, judge, name)).assign(model=experiment.model, method=method, judge=judge)
         for method, judge in judged
@@ -193,40 +197,38 @@ def _round(
     kept: Collection[str],
     label: str,
 ) -> None:
-    """Maps, D_alpha and scores of some chunks. Maps are made where something is missing that follows from them, and in
-    the chunks of `kept`."""
-    maps = {
-        needs.maps_key(points, name): (points, chosen, count)
+    """Maps, D_alpha and scores of some chunks.
+
+    Maps and D_alpha are made where something is missing that follows from them, and all of them in the chunks of
+    `kept`; and everywhere the D_alpha of weighted gradients by the experiment's own settings, for `Part.hopeless`.
+    """
+    wanted: set[Key | None] = set()
+    own = experiment.method(wg_methods.WG)
+    if (own.points, own.fitness) in needs.fitness:
+        wanted.update(needs.fitness_key(own.points, own.fitness, name) for name, _ in chunks)
+    scores = []
+    for method, judge in judged:
+        for name, chosen in chunks:
+            sources = needs.sources(experiment.method(method), name)
+            key = ("scores", method, judge, name)
+            scores.append(Cell(key, wg_experiment.scores, (experiment, store, sources, chosen, method, judge)))
+            if not store.has(key):
+                wanted.update(sources)
+    fitness = []
+    for (points, by), count in needs.fitness.items():
+        for name, chosen in chunks:
+            key, maps_key = needs.fitness_key(points, by, name), needs.maps_key(points, name)
+            if name in kept or key in wanted:
+                fitness.append(Cell(key, wg_experiment.fitness, (experiment, store, maps_key, chosen, by, count)))
+                if not store.has(key):
+                    wanted.add(maps_key)
+    maps = [
+        Cell(needs.maps_key(points, name), wg_experiment.maps, (experiment, chosen, points, count))
         for points, count in needs.maps.items()
         for name, chosen in chunks
-    }
-    fitness = [
-        Cell(
-            needs.fitness_key(points, by, name),
-            wg_experiment.fitness,
-            (experiment, store, needs.maps_key(points, name), chosen, by, count),
-        )
-        for (points, by), count in needs.fitness.items()
-        for name, chosen in chunks
+        if name in kept or needs.maps_key(points, name) in wanted
     ]
-    scores = [
-        Cell(
-            ("scores", method, judge, name),
-            wg_experiment.scores,
-            (experiment, store, needs.sources(experiment.method(method), name), chosen, method, judge),
-        )
-        for method, judge in judged
-        for name, chosen in chunks
-    ]
-    wanted = {needs.maps_key(points, name) for points in needs.maps for name, _ in chunks if name in kept}
-    wanted |= {cell.arguments[2] for cell in fitness if not store.has(cell.key)}
-    wanted |= {cell.arguments[2][0] for cell in scores if not store.has(cell.key)}
-    made = [
-        Cell(key, wg_experiment.maps, (experiment, chosen, points, count))
-        for key, (points, chosen, count) in maps.items()
-        if key in wanted or store.has(key)
-    ]
-    for cells, kind in ((made, "maps"), (fitness, "fitness"), (scores, "scores")):
+    for cells, kind in ((maps, "maps"), (fitness, "fitness"), (scores, "scores")):
         if cells:
             runner.run(store, cells, label.format(kind))
 
@@ -275,7 +277,8 @@ def options(
     add(
         "--discard-maps",
         action="store_true",
-        help="delete the baselines' maps of images that are judged, which other methods or judges would make again",
+        help="delete all maps in --out but those of figure 1 as soon as they are judged; later rows or judges make "
+        "them again. Nothing else may use this --out meanwhile",
     )
     return parser
 

@@ -213,7 +213,7 @@ def search_one(
             experiment,
             store,
             runner,
-            images=settings.images or None,
+            selection,
             chunk=settings.chunk,
             judged=judged,
             which=which,

@@ -92,20 +92,20 @@ def tables(settings: argparse.Namespace) -> None:
         # A wrong name is found before any work.
         wg_methods.method(name, settings.n_baselines, settings.n_steps)
     images = settings.images or None
-    selections: list[wg_run.Selection] = []
+    selections: dict[str, wg_run.Selection] = {}
 
     def select(experiment: Experiment, store: Store, runner: Runner) -> None:
-        selections.append(wg_run.select(experiment, store, runner, images))
+        selections[experiment.model] = wg_run.select(experiment, store, runner, images)
 
     def evaluate(experiment: Experiment, store: Store, runner: Runner) -> wg_run.Part:
         return wg_run.evaluate(
             experiment,
             store,
             runner,
-            images=images,
+            selections[experiment.model],
             chunk=settings.chunk,
             judged=judged,
-            drawn={image.name for chosen in wg_report.shown(selections, settings.maps) for image in chosen},
+            drawn={image.name for chosen in wg_report.shown([*selections.values()], settings.maps) for image in chosen},
             discard_maps=settings.discard_maps,
         )
 

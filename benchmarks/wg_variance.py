@@ -67,9 +67,8 @@ def variance(settings: argparse.Namespace) -> None:
     whole = argparse.Namespace(**{**vars(settings), "n_baselines": size * settings.sets})
 
     def work(experiment: Experiment, store: Store, runner: Runner) -> tuple[pd.DataFrame, str]:
-        part = wg_run.evaluate(
-            experiment, store, runner, images=settings.images or None, chunk=settings.chunk, judged=[], methods=(WG,)
-        )
+        selection = wg_run.select(experiment, store, runner, settings.images or None)
+        part = wg_run.evaluate(experiment, store, runner, selection, chunk=settings.chunk, judged=[], methods=(WG,))
         cells = [
             Cell(
                 ("variance", f"sets-of-{size}", images),

@@ -100,7 +100,7 @@ def test_the_interval_of_many_images_is_one_of_percentiles(monkeypatch):
     draws = np.random.default_rng(5)
     literal = [float(b[places].mean() / a[places].mean()) for places in (draws.integers(0, 30, 30) for _ in range(700))]
     assert (low, high) == pytest.approx(np.percentile(literal, [2.5, 97.5]), rel=1e-12)
-    # As good as the other one, which 20 images still get.
+    # As good as the other one, which samples of up to LARGE images get.
     monkeypatch.setattr(statistics, "LARGE", 30)
     assert bootstrap((a, b), ratio, seed=5) == pytest.approx((low, high), rel=0.02)
     assert max(largest) > 7 * 30

@@ -113,8 +113,10 @@ def test_a_search_goes_on_with_another_budget(tmp_path, folder):
         assert wg_search.main([*folder, *more, "--budget", str(budget), "--out", str(out)]) == 0
     # With 36 gradients only pools of five baselines have a search, with 48 also those of six.
     assert {path.name for path in out.rglob("fitness/steps2*")} == {"steps2-first5", "steps2"}
+    assert len(list(out.rglob("maps/*/*.parquet"))) > 2
     fresh = tmp_path / "fresh"
-    assert wg_search.main([*folder, *more, "--budget", "48", "--out", str(fresh)]) == 0
+    assert wg_search.main([*folder, *more, "--budget", "48", "--out", str(fresh), "--discard-maps"]) == 0
+    assert not list(fresh.rglob("maps/*/*.parquet"))
     for name in ("search.csv", "recipes.csv", "search.md"):
         assert (out / name).read_bytes() == (fresh / name).read_bytes()
 

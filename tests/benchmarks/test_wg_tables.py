@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shlex
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from torchvision.models import get_model
 
-from benchmarks import wg_ablations, wg_experiment, wg_run, wg_tables
+from benchmarks import wg_ablations, wg_experiment, wg_report, wg_run, wg_tables
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Runner
 from benchmarks.store import Store, open_store
@@ -270,6 +271,9 @@ def test_needs_are_those_of_the_largest_pool():
     assert found.sources(screened, "c") == (("maps", "steps4", "c"), ("fitness", "steps4-first3", own, "c"), coarse)
     assert found.sources(named[3], "c") == (("maps", "steps7", "c"), None, None)
     assert found.sources(both, "c")[1] == ("fitness", "steps4", both.fitness.name, "c")
+    control = experiment.method("Random")
+    assert found.sources(control, "c") == (None, None, None)
+    assert Needs.of([control], 5).maps == Needs.of([control], 5).fitness == {}
 
 
 @pytest.mark.parametrize("controls", [[], ["Random"]])
@@ -308,10 +312,38 @@ def test_maps_are_discarded_and_made_again_where_they_are_missing(data, tmp_path
     assert run(lean, *many, "--discard-maps") == (4, {first})
     for name in FILES:
         assert (lean / name).read_bytes() == (plain / name).read_bytes()
+    # Rows that no network is asked for need no maps.
+    assert run(lean, *many, "--discard-maps", "--controls", "EdgeDetector") == (0, {first})
+    # Whatever other runs have left is deleted, too.
+    assert run(lean, *many, "--controls", f"{WG}-steps3") == (6, every)
+    assert len(list(lean.rglob("maps/*"))) == 2
+    assert run(lean, *many, "--discard-maps") == (0, {first})
+    assert [path.name for path in lean.rglob("maps/*/*.parquet")] == [f"{first}.parquet"]
     # All that a figure needs is made again, and no more.
     shutil.rmtree(next(lean.rglob("maps")))
     assert run(lean, *many) == (2, {first})
     assert (lean / "figure1.png").read_bytes() == (plain / "figure1.png").read_bytes()
+
+
+def test_the_figure_of_two_models_has_its_maps_though_others_are_discarded(data, tmp_path):
+    """Where the first image that both classify correctly is the last of the first model."""
+    experiments = wg_run.experiments(wg_tables.parse(command(data, tmp_path / "x", *SHORT, images=8)))
+    store = open_store(tmp_path / "x", wg_experiment.describe(experiments[0]))
+    with Runner(progress=False) as runner:
+        first = wg_run.select(experiments[0], store, runner, 8)
+    last = first.images[-1]
+    other = dataclasses.replace(first, images=(last,))
+    both = [first, other]
+    assert wg_report.shown(both, 1) == [(last,), (last,)]
+    assert wg_report.shown([first, dataclasses.replace(first, images=())], 2) == [first.images[:2], ()]
+    names = {image.name for chosen in wg_report.shown(both, 1) for image in chosen}
+    with Runner(progress=False) as runner:
+        judged = [(WG, "InsertionAUC")]
+        part = wg_run.evaluate(
+            experiments[0], store, runner, first, chunk=2, judged=judged, drawn=names, discard_maps=True
+        )
+    assert [key[-1] for key in store.keys("maps")] == [part.chunks[-1][0]]
+    assert last in part.chunks[-1][1]
 
 
 def test_a_run_that_is_killed_before_it_discards_does_so_later(data, tmp_path, monkeypatch):
@@ -344,10 +376,12 @@ def test_an_image_without_a_map_has_a_reason_in_place_of_scores(data, tmp_path, 
     fitness = wg_experiment.fitness(experiment, store, ("maps", "x"), chosen, Fitness())
     assert fitness["problem"].tolist() == ["ValueError: no map"] and len(fitness["distances"][0]) == 0
     store.write(("fitness", "x"), fitness)
-    for method, key in (("Random", None), ("WeightedGradients", ("fitness", "x"))):
+    for method, key in (("ExpectedGradients", None), ("WeightedGradients", ("fitness", "x"))):
         sources = (("maps", "x"), key, None)
         scores = wg_experiment.scores(experiment, store, sources, chosen, method, "DeletionAUC")
         assert scores["problem"].tolist() == ["ValueError: no map"] and scores["score"].isna().all()
+    scores = wg_experiment.scores(experiment, store, (None, None, None), chosen, "Random", "DeletionAUC")
+    assert scores["problem"].tolist() == [""] and scores["score"].between(0, 1).all()
 
 
 def test_references_of_other_content_are_other_settings(data, tmp_path):
