@@ -44,7 +44,8 @@ JUDGING = (
     "InsertionAUC-blur",
     "InsertionAUC-mean",
 )
-BOTH = "both-neutral=corners+blur"
+# Fitnesses that are less of one judge: of several removals, and of removal and insertion.
+SEVERAL, BOTH = "neutral=corners+mean+blur", "both-neutral=corners+blur"
 POOLS, KEEPS, STEPS = (5, 10, 25, 50), (1, 3, 5, 10), (5, 10, 20, 50)
 SCREENED = (
     "Each weighting of each pool takes the most steps that the budget allows; a screened one at most so many that the "
@@ -126,11 +127,9 @@ def reference_of(n_baselines: int, budget: float) -> str:
 
 def weightings(pool: int, screening_steps: Sequence[int]) -> list[str]:
     """Those of a pool, without the words of pool and steps."""
-    found = [EG, *(f"{WG}-{words}" for words in ("power1", "power0.5", "power2", BOTH, f"{BOTH}-power2"))]
+    found = [EG, *(f"{WG}-{words}" for words in ("power1", "power0.5", "power2", SEVERAL, f"{SEVERAL}-power2", BOTH))]
     for keep in (keep for keep in KEEPS if keep < pool):
-        ways = ["", f"-{BOTH}", *(f"-screened{n}{fitness}" for n in screening_steps for fitness in ("", f"-{BOTH}"))]
-        # One baseline has weight 1 whatever the power.
-        ways += ["-power2"] if keep > 1 else []
+        ways = [f"{way}{by}" for way in ("", *(f"-screened{n}" for n in screening_steps)) for by in ("", f"-{SEVERAL}")]
         found += [f"{kept(keep)}{way}" for way in ways]
     # The map of a single baseline is its own whatever its norm.
     return found + [f"{name}-normalised" for name in found if not name.startswith(kept(1) + "-") and name != kept(1)]
