@@ -1,12 +1,12 @@
-"""The best weighting for a given cost: searched on one half of the images, judged on the other.
+"""The best weighting for a given cost: searched on some of the images, judged on the others.
 
     python -m benchmarks.wg_search --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE
 
-tries pools, steps, screening, keeps, powers, a second fitness and norms (`candidates`) that cost at most --budget
+tries pools, steps, screening, keeps, powers, other fitnesses and norms (`candidates`) that cost at most --budget
 gradients for an image, by default what expected gradients takes for 10 baselines x 50 steps, the reference. On the
-first half of the images it chooses the best for each goal; on the second half these are judged, also by judges that
-had no part in the choice. Prints and writes to --out search.md, search.csv (all candidates on the first half),
-recipes.csv (the chosen ones on the second) and search.png (quality over cost).
+first of the images (--choose-on, half of them) it chooses the best for each goal; on the others these are judged,
+also by judges that had no part in the choice. Prints and writes to --out search.md, search.csv (all candidates on the
+first images), recipes.csv (the chosen ones on the others) and search.png (quality over cost).
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Found:
 
     Attributes:
         reference: expected gradients with 10 baselines and as many steps as the budget allows.
-        candidates: each method's cost and its improvement by each choosing judge, on the first half.
+        candidates: each method's cost and its improvement by each choosing judge, on the first images.
         chosen: the method for each goal.
-        judged: the chosen methods' comparison with the reference on the second half.
+        judged: the chosen methods' comparison with the reference on the others.
     """
 
     line: str
@@ -85,6 +85,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--budget", type=integer_from(1), default=500, help="gradients for an image (%(default)s)")
+    add("--choose-on", type=integer_from(1), help="of --images, the first ones; the others judge (half of them)")
     add("--forward-cost", type=positive, default=0.45, help="of a forward, in gradients, as measured (%(default)s)")
     add("--steps", type=integer_from(1), nargs="+", default=list(STEPS), help=f"to try ({' '.join(map(str, STEPS))})")
     add("--screening-steps", type=integer_from(1), nargs="*", default=[3], help="to try (3)")
@@ -136,7 +137,7 @@ def weightings(pool: int, screening_steps: Sequence[int]) -> list[str]:
 
 
 def search(settings: argparse.Namespace) -> None:
-    """Compute what is missing, choose on one half, judge on the other, write and print.
+    """Compute what is missing, choose on the first images, judge on the others, write and print.
 
     Raises:
         BenchmarkError: baselines of which the first few are of another kind than all; see also `search_one`.
@@ -183,7 +184,7 @@ def search_one(
     """
     selection = wg_run.select(experiment, store, runner, settings.images or None)
     if len(selection.images) < 2:
-        raise BenchmarkError("two halves need at least two images; raise --images")
+        raise BenchmarkError("to choose and to judge needs at least two images; raise --images")
     n_features = int(wg_experiment.bench(experiment).input(selection.images[0])[0, 0].numel())
     prices = candidates(
         settings.n_baselines,
@@ -204,7 +205,11 @@ def search_one(
             "it, or give fewer --steps"
         )
     within = list(prices)
-    half = (len(selection.images) + 1) // 2
+    half = settings.choose_on or (len(selection.images) + 1) // 2
+    if half >= len(selection.images):
+        raise BenchmarkError(
+            f"--choose-on {half} leaves none of the {len(selection.images)} images to judge; raise --images"
+        )
 
     def scores(which: slice, methods: Sequence[str], by: Sequence[str]) -> pd.DataFrame:
         judged = [(name, judge) for name in methods for judge in by]
@@ -319,12 +324,12 @@ def _blocks(one: Found, directions: dict[str, bool]) -> list[str]:
         + "; ".join(f"{name} ({goal})" for goal, name in one.chosen.items())
         + "."
         + (f" {failed} candidates have no score for some images, and were not chosen." if failed else ""),
-        "The best by the fitted judge, on the first half:",
+        "The best by the fitted judge, on the first images:",
         _percents(best).to_markdown(index=False, disable_numparse=True),
-        "The best on the mean of the choosing judges, on the first half:",
+        "The best on the mean of the choosing judges, on the first images:",
         _percents(mean.sort_values("mean", ascending=False).head(8)).to_markdown(index=False, disable_numparse=True),
-        "The chosen ones on the second half, by judges that their weights are fitted to (fitted), that chose "
-        "them on the first half (chose), and that had no part in this choice (unseen). Improvement: relative change of "
+        "The chosen ones on the other images, by judges that their weights are fitted to (fitted), that chose "
+        "them on the first (chose), and that had no part in this choice (unseen). Improvement: relative change of "
         "the mean, positive where better; paired by image; Holm's correction over this table.",
         comparison_text(one.judged, directions, extra=["this judge"]),
     ]

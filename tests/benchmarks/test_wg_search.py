@@ -102,6 +102,11 @@ def test_the_search_is_judged_on_the_other_half(tmp_path, folder, capsys):
     names = {path.stem for path in tmp_path.rglob("maps/steps8/*.parquet")}
     assert names == {"000000-000002", "000002-000003", "000003-000005"}
     assert np.isfinite(found[list(CHOOSING)].to_numpy()).all()
+    # The same choice, judged on more images.
+    assert wg_search.main([*words, "--images", "6", "--choose-on", "3"]) == 0
+    again = pd.read_csv(tmp_path / "recipes.csv")
+    assert pd.read_csv(tmp_path / "search.csv").equals(found) and (again["n"] == 3).all()
+    assert again["method"].tolist() == judged["method"].tolist()
 
 
 def test_what_a_judge_is_to_a_method():
@@ -134,9 +139,10 @@ def test_a_search_goes_on_with_another_budget(tmp_path, folder):
 @pytest.mark.parametrize(
     "more, message",
     [
-        (("--images", "1"), "two halves need at least two images"),
+        (("--images", "1"), "to choose and to judge needs at least two images"),
         (("--budget", "3"), "--budget 3 does not pay for one step of each of 6 baselines"),
         (("--budget", "7", "--steps", "9"), "--budget 7 pays for no candidate of 9 steps"),
+        (("--choose-on", "2"), "--choose-on 2 leaves none of the 2 images to judge"),
         (("--baselines", "blur"), "--baselines blur are not drawn"),
     ],
 )
