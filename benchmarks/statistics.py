@@ -21,7 +21,8 @@ class PairedComparison:
     Attributes:
         n: images that have both scores.
         reference_mean, mean: the two means over these.
-        relative_change: mean / reference_mean - 1; negative = lower than the reference.
+        relative_change: mean / reference_mean - 1; negative = lower than the reference. NaN, with its interval, of
+            scores that can be negative, such as correlations: relative to a mean about 0 it would say nothing.
         low, high: its 95 % bootstrap interval (images resampled in pairs), see `bootstrap`.
         p: two-sided p-value of the paired t-test of equal means.
 
@@ -51,9 +52,11 @@ def paired_comparison(
     low = high = p = float("nan")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of degenerate samples, whose results are NaN
-        change = float(_relative_change(a, b))
+        relative = min(a.min(), b.min()) >= 0
+        change = float(_relative_change(a, b)) if relative else float("nan")
         if len(a) > 1:
             p = float(stats.ttest_rel(b, a).pvalue)
+        if len(a) > 1 and relative:
             low, high = bootstrap((a, b), _relative_change, seed, resamples, level)
     return PairedComparison(len(a), float(a.mean()), float(b.mean()), change, low, high, p)
 

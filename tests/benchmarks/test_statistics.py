@@ -104,3 +104,12 @@ def test_the_interval_of_many_images_is_one_of_percentiles(monkeypatch):
     monkeypatch.setattr(statistics, "LARGE", 30)
     assert bootstrap((a, b), ratio, seed=5) == pytest.approx((low, high), rel=0.02)
     assert max(largest) > 7 * 30
+
+
+def test_of_scores_that_can_be_negative_no_relative_change_is_taken():
+    """Relative to a mean below 0 a rise would even have the sign of a fall."""
+    reference = [-0.02, 0.01, -0.03]
+    result = paired_comparison(reference, [1.0, 0.9, 1.0])
+    assert math.isnan(result.relative_change) and math.isnan(result.low) and math.isnan(result.high)
+    assert result.p < 0.01 and result.mean > 0.9 and result.reference_mean < 0
+    assert paired_comparison([0.0, 0.2], [0.1, 0.2]).relative_change == pytest.approx(0.5)
