@@ -208,8 +208,9 @@ def _round(
         wanted.update(needs.fitness_key(own.points, own.fitness, name) for name, _ in chunks)
     scores = []
     for method, judge in judged:
+        parsed = experiment.method(method)
         for name, chosen in chunks:
-            sources = needs.sources(experiment.method(method), name)
+            sources = needs.sources(parsed, name)
             key = ("scores", method, judge, name)
             scores.append(Cell(key, wg_experiment.scores, (experiment, store, sources, chosen, method, judge)))
             if not store.has(key):

@@ -180,7 +180,7 @@ def search_one(
     """The search for one model.
 
     Raises:
-        BenchmarkError: fewer than two images, or no candidate but the reference is within the budget.
+        BenchmarkError: fewer than two images, none left to judge, or no candidate but the reference within the budget.
     """
     selection = wg_run.select(experiment, store, runner, settings.images or None)
     if len(selection.images) < 2:
@@ -205,10 +205,10 @@ def search_one(
             "it, or give fewer --steps"
         )
     within = list(prices)
-    half = settings.choose_on or (len(selection.images) + 1) // 2
-    if half >= len(selection.images):
+    choosing = settings.choose_on or (len(selection.images) + 1) // 2
+    if choosing >= len(selection.images):
         raise BenchmarkError(
-            f"--choose-on {half} leaves none of the {len(selection.images)} images to judge; raise --images"
+            f"--choose-on {choosing} leaves none of the {len(selection.images)} images to judge; raise --images"
         )
 
     def scores(which: slice, methods: Sequence[str], by: Sequence[str]) -> pd.DataFrame:
@@ -225,7 +225,7 @@ def search_one(
         ).scores
 
     first = comparison_table(
-        scores(slice(0, half), within, CHOOSING),
+        scores(slice(0, choosing), within, CHOOSING),
         [(reference, name) for name in within if name != reference],
         {name: directions[name] for name in CHOOSING},
         settings.seed,
@@ -241,15 +241,15 @@ def search_one(
     chosen = choose(table)
     rows = list(dict.fromkeys(chosen.values()))
     second = comparison_table(
-        scores(slice(half, None), [reference, *rows], JUDGING),
+        scores(slice(choosing, None), [reference, *rows], JUDGING),
         [(reference, name) for name in rows],
         directions,
         settings.seed,
     )
     data = wg_experiment.bench(experiment).pictures.name
     line = (
-        f"{experiment.model} on {data}: chosen on the first {half} images, judged on the other "
-        f"{len(selection.images) - half}; {selection.line}"
+        f"{experiment.model} on {data}: chosen on the first {choosing} images, judged on the other "
+        f"{len(selection.images) - choosing}; {selection.line}"
     )
     for text in selection.unreadable:
         print(f"skipped, {text}", file=sys.stderr)
