@@ -108,8 +108,8 @@ def readable(table: pd.DataFrame, columns: Sequence[Judge], marks: dict[tuple[st
     """The summary as text: mean ± deviation with an arrow for the better direction, or the mark of a note."""
     text = pd.DataFrame({"method": table["method"]})
     for judge in columns:
-        arrow = "↑" if judge.higher_is_better else "↓"
-        text[f"{judge.name} {arrow}"] = [
+        arrow = {True: " ↑", False: " ↓", None: ""}[judge.higher_is_better]
+        text[f"{judge.name}{arrow}"] = [
             marks.get((method, judge.name)) or _mean_and_deviation(mean, deviation)
             for method, mean, deviation in zip(
                 table["method"], table[f"{judge.name} mean"], table[f"{judge.name} std"], strict=True

@@ -18,10 +18,10 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
@@ -188,8 +188,9 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whatever happens meanwhile.
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that is there whole at the end or not at all, whatever happens meanwhile.
 
     Raises:
         BenchmarkError: it can't be written; nothing is left of it.
@@ -199,7 +200,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Other than tempfile's, readable for whom the user's umask allows it.
         with temporary.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -215,8 +216,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all; see `atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
 def leftovers(name: str) -> str:
-    """A pattern for glob: the temporary files of a file, which `write_atomically` leaves if its process is killed."""
+    """A pattern for glob: the temporary files of a file, which `atomic_file` leaves if its process is killed."""
     return f"{glob.escape(name)}{'?' * 8}{_TEMPORARY}"
 
 

@@ -217,6 +217,7 @@ class Bench:
     Attributes:
         reference_positions: places of the references in the data itself, which are not explained.
         references: (K, C, H, W), None if baselines are made and not drawn.
+        unreadable_references: why, for each photograph that would have been one and could not be decoded.
         baselines_of: inputs (1, C, H, W) -> baselines in a form that captum_wg takes, K of them.
         mask_of: place and class -> the photograph's mask (height, width) and "", or None and why there is none;
             None where the data have no masks.
@@ -230,6 +231,7 @@ class Bench:
     references: Tensor | None
     baselines_of: Baselines
     mask_of: Masks | None
+    unreadable_references: tuple[str, ...] = ()
 
     def input(self, chosen: Chosen) -> Tensor:
         """The input (1, C, H, W) of an image.
@@ -259,14 +261,15 @@ def bench(experiment: Experiment) -> Bench:
     apart = references is not None
     used: frozenset[int] = frozenset()
     drawn: Tensor | None = None
+    unreadable: tuple[str, ...] = ()
     if experiment.baselines == "references":
-        found, positions = _references(references or photographs, network, experiment)
+        found, positions, unreadable = _references(references or photographs, network, experiment)
         used = frozenset() if apart else frozenset(positions)
         drawn = found
         baselines_of: Baselines = lambda x: found.to(x)  # noqa: E731
     else:
         baselines_of = _generated(experiment, network)
-    return Bench(experiment, network, photographs, device, used, drawn, baselines_of, mask_of)
+    return Bench(experiment, network, photographs, device, used, drawn, baselines_of, mask_of, unreadable)
 
 
 def describe(experiment: Experiment) -> dict[str, Any]:
@@ -631,19 +634,22 @@ def _data(experiment: Experiment, classes: int) -> tuple[Pictures, Pictures | No
     return photographs, references, mask_of
 
 
-def _references(pool: Pictures, network: Network, experiment: Experiment) -> tuple[Tensor, list[int]]:
-    """The first K readable photographs of the pool in a random order, (K, C, H, W), and their places."""
+def _references(pool: Pictures, network: Network, experiment: Experiment) -> tuple[Tensor, list[int], tuple[str, ...]]:
+    """The first K readable photographs of the pool in a random order, (K, C, H, W), their places, and why others are
+    not among them."""
     found: list[Tensor] = []
     positions: list[int] = []
+    unreadable: list[str] = []
     # Another stream than the explained images' order.
     for place in np.random.default_rng([experiment.seed, 1]).permutation(len(pool)):
         try:
             found.append(network.preparation.image(pool.read(int(place))[0]))
-        except Unreadable:
+        except Unreadable as error:
+            unreadable.append(f"{UNREADABLE}: {error}")
             continue
         positions.append(int(place))
         if len(found) == experiment.n_baselines:
-            return torch.stack(found), positions
+            return torch.stack(found), positions, tuple(unreadable)
     raise BenchmarkError(
         f"--n-baselines {experiment.n_baselines}: there are only {len(found)} readable reference images"
     )

@@ -14,8 +14,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks import wg_ablations, wg_experiment, wg_judges, wg_methods, wg_run
-from benchmarks.store import write_atomically
+from benchmarks import score_tables, wg_ablations, wg_experiment, wg_judges, wg_methods, wg_run
+from benchmarks.store import atomic_file, write_atomically
 from benchmarks.wg_experiment import Chosen
 from benchmarks.wg_judges import Judge
 from benchmarks.wg_methods import EG, WG, kept
@@ -39,7 +39,7 @@ def write(
         BenchmarkError: a file can't be written.
     """
     folder: Path = settings.out
-    scores = pd.concat([part.scores for part in parts], ignore_index=True)
+    scores = score_tables.joined(part.scores for part in parts)
     directions = {judge.name: judge.higher_is_better for judge in judges}
     first = comparison_table(scores, [(EG, WG), *((EG, name) for name in settings.controls)], directions, settings.seed)
     second = comparison_table(scores, [(WG, kept(keep))], directions, settings.seed)
@@ -61,8 +61,9 @@ def write(
     text = "\n\n".join(blocks) + "\n"
     tables = {"table1": first, "table2": second, "figure2": curves, "scores": scores}
     for name, table in (tables if third is None else {**tables, "table3": third}).items():
-        stamped = table.assign(data=data, seed=settings.seed)
-        write_atomically(folder / f"{name}.csv", stamped.to_csv(index=False).encode())
+        stamped = score_tables.with_constants(table, data=data, seed=settings.seed)
+        with atomic_file(folder / f"{name}.csv") as file:
+            stamped.to_csv(file, index=False)
     _save(draw_curves(curves), folder / "figure2.png")
     _save(draw_maps(settings, parts, keep), folder / "figure1.png")
     write_atomically(folder / "tables.md", text.encode())
@@ -180,13 +181,15 @@ def notes(
             lines.append(f"{model}: {asked} images were asked for, but only {len(part.selection.images)} count.")
         if part.selection.unreadable:
             lines.append(f"{model}: {len(part.selection.unreadable)} unreadable photographs were skipped.")
+        if unreadable := wg_experiment.bench(part.experiment).unreadable_references:
+            lines.append(f"{model}: {len(unreadable)} unreadable photographs were skipped when references were drawn.")
         if hopeless := part.hopeless():
             lines.append(
                 f"{model}: for {hopeless} images all baselines have the same D_alpha (as where no removal brings the "
                 "output down to alpha f(x)); WG is EG there."
             )
     failed = scores[scores["problem"] != ""]
-    for (model, method, judge, problem), rows in failed.groupby(["model", "method", "judge", "problem"]):
+    for (model, method, judge, problem), rows in failed.groupby(["model", "method", "judge", "problem"], observed=True):
         lines.append(f"{model}, {method}, {judge}: no score for {len(rows)} images ({problem}).")
     return lines
 

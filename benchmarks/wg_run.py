@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import math
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import wg_experiment, wg_methods
+from benchmarks import score_tables, wg_experiment, wg_methods
 from benchmarks.command_line import add_workers, engine, integer_from
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Cell, Runner
@@ -175,16 +176,15 @@ def evaluate(
         for key in store.keys("maps"):
             if key not in wanted:
                 store.delete(key)
-    tables = [
-        store.read(("scores", method, judge, name)).assign(model=experiment.model, method=method, judge=judge)
-        for method, judge in judged
-        for name, _ in chunks
-    ]
-    columns = ["model", "judge", "method", "image", "score", "problem"]
-    scores = (
-        pd.concat(tables, ignore_index=True).rename(columns={"name": "image"})[columns] if tables else pd.DataFrame()
+    scores = score_tables.joined(
+        _read_scores(experiment, store, method, judge, [name for name, _ in chunks]) for method, judge in judged
     )
     return Part(experiment, store, selection, chunks, needs, scores)
+
+
+def _read_scores(experiment: Experiment, store: Store, method: str, judge: str, chunks: Sequence[str]) -> pd.DataFrame:
+    table = store.read_all([("scores", method, judge, name) for name in chunks]).rename(columns={"name": "image"})
+    return score_tables.with_constants(table, model=experiment.model, method=method, judge=judge)
 
 
 def _round(
@@ -294,6 +294,8 @@ def run(settings: argparse.Namespace, *works: Callable[[Experiment, Store, Runne
     described = [(experiment, wg_experiment.describe(experiment)) for experiment in experiments(settings)]
     things = []
     for experiment, made_with in described:
+        for text in wg_experiment.bench(experiment).unreadable_references:
+            print(f"skipped as a reference image, {text}", file=sys.stderr)
         store = open_store(settings.out / "cells" / experiment.model, made_with)
         digest = hashlib.sha256(store.settings.encode()).hexdigest()[:16]
         things.append((dataclasses.replace(experiment, made_of=digest), store))

@@ -140,13 +140,9 @@ def search(settings: argparse.Namespace) -> None:
     """Compute what is missing, choose on the first images, judge on the others, write and print.
 
     Raises:
-        BenchmarkError: baselines of which the first few are of another kind than all; see also `search_one`.
+        BenchmarkError: see `check_pools` and `search_one`.
     """
-    if settings.baselines in ("blur", "published"):
-        raise BenchmarkError(
-            f"--baselines {settings.baselines} are not drawn, so the first few of them are no smaller set of the same "
-            "kind; use references, uniform or gaussian"
-        )
+    check_pools(settings.baselines)
     judges = wg_judges.available(settings.levels, settings.ranking, settings.batch)
     directions = {name: judges[name].higher_is_better for name in JUDGING}
     found = wg_run.run(settings, lambda *things: search_one(settings, directions, *things))
@@ -172,6 +168,19 @@ def search(settings: argparse.Namespace) -> None:
     write_atomically(settings.out / "search.png", picture.getvalue())
     write_atomically(settings.out / "search.md", (text + "\n").encode())
     print(text)
+
+
+def check_pools(baselines: str) -> None:
+    """That the first few of these baselines are a smaller set of the same kind.
+
+    Raises:
+        BenchmarkError: they are not.
+    """
+    if baselines in ("blur", "published"):
+        raise BenchmarkError(
+            f"--baselines {baselines} are not drawn, so the first few of them are no smaller set of the same kind; use "
+            "references, uniform or gaussian"
+        )
 
 
 def search_one(

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
+from benchmarks.score_tables import wide
 from benchmarks.statistics import bootstrap, paired_comparison
 
 COLUMNS = (
@@ -57,11 +58,10 @@ def comparison_table(
     # Of tens of thousands of images the intervals take a while.
     for model in scores["model"].drop_duplicates():
         for judge, higher in tqdm(higher_is_better.items(), desc=f"{model}: table", unit="judge", leave=False, delay=5):
-            part = scores[(scores["model"] == model) & (scores["judge"] == judge)]
-            wide = part.pivot(index="image", columns="method", values="score").sort_index()
+            of_judge = wide(scores, model, judge)
             for reference, method in pairs:
-                if reference in wide and method in wide:
-                    rows.append({"model": model, "judge": judge, **_row(wide, reference, method, higher, seed)})
+                if reference in of_judge and method in of_judge:
+                    rows.append({"model": model, "judge": judge, **_row(of_judge, reference, method, higher, seed)})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     for test in ("t", "wilcoxon"):
         table[f"{test}_holm"] = holm(table[f"{test}_p"].to_numpy(dtype=float))
@@ -87,8 +87,8 @@ def mean_interval(values: np.ndarray, seed: int = 0, resamples: int = 9999) -> t
     return bootstrap((values,), np.mean, seed, resamples)
 
 
-def _row(wide: pd.DataFrame, reference: str, method: str, higher: bool, seed: int) -> dict[str, object]:
-    both = wide[[reference, method]].to_numpy(dtype=float)
+def _row(of_judge: pd.DataFrame, reference: str, method: str, higher: bool, seed: int) -> dict[str, object]:
+    both = of_judge[[reference, method]].to_numpy(dtype=float)
     both = both[np.isfinite(both).all(1)]
     a, b = both.T
     found = paired_comparison(a.tolist(), b.tolist(), seed)

@@ -219,6 +219,19 @@ def test_reference_images_are_not_explained(data, tmp_path):
     assert explained == {f"{i:02d}.png" for i in range(14)} - references - {"03.png", "05.png"}
 
 
+def test_unreadable_references_are_skipped_and_counted(data, tmp_path, capsys):
+    pool = tmp_path / "references"
+    pool.mkdir()
+    for i in range(4):
+        shutil.copy(data / f"{i:02d}.png", pool)
+    first = f"{np.random.default_rng([0, 1]).permutation(4)[0]:02d}.png"
+    (pool / first).write_bytes(b"no image")
+    out = tmp_path / "out"
+    assert wg_tables.main(command(data, out, *SHORT, references=pool)) == 0
+    assert f"skipped as a reference image, unreadable: {first}" in capsys.readouterr().err
+    assert "1 unreadable photographs were skipped when references were drawn" in (out / "tables.md").read_text()
+
+
 def test_fewer_images_than_asked_for_are_said(data, tmp_path):
     out = tmp_path / "out"
     assert wg_tables.main(command(data, out, *SHORT, images=100, baselines="uniform")) == 0

@@ -1,0 +1,180 @@
+"""Recipes judged on images and references that had no part in finding them.
+
+    python -m benchmarks.wg_recipes --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE --seed 2
+
+Where `wg_search` chooses among many ways, this takes the few that are named (--methods) and compares each with the same
+reference, and each weighting also with equal weights of the same maps: what of a gain is the weights', and what that of
+the baselines and steps. Give a --seed that the search did not have: it draws other images and other references. Prints
+and writes to --out recipes.md, recipes.csv and scores.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import pandas as pd
+
+from benchmarks import score_tables, wg_experiment, wg_judges, wg_run
+from benchmarks.command_line import exit_code, positive
+from benchmarks.errors import BenchmarkError
+from benchmarks.runner import Runner
+from benchmarks.store import Store, atomic_file, write_atomically
+from benchmarks.wg_experiment import Experiment
+from benchmarks.wg_methods import EG, WG, WORDS
+from benchmarks.wg_report import comparison_text
+from benchmarks.wg_search import JUDGING, check_pools, price
+from benchmarks.wg_statistics import comparison_table
+
+REFERENCE = f"{EG}-pool10-steps50"
+RECIPES = (
+    f"{EG}-pool10-steps50-normalised",
+    f"{WG}-pool10-steps50",
+    f"{WG}-pool10-steps50-power0.5-normalised",
+    f"{EG}-pool50-steps5",
+    f"{WG}-pool50-steps5",
+    f"{WG}-pool50-steps5-power0.5-normalised",
+)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's settings."""
+    parser = wg_run.options(
+        "python -m benchmarks.wg_recipes",
+        "Named ways to spend gradients, compared on images that had no part in finding them.",
+        out="results/wg_recipes",
+        n_baselines=50,
+    )
+    known = wg_judges.available()
+    add = parser.add_argument
+    add("--reference", default=REFERENCE, metavar="NAME", help="what all are compared with (%(default)s)")
+    add(
+        "--methods",
+        nargs="+",
+        default=list(RECIPES),
+        metavar="NAME",
+        help=f"with their settings as words, such as {WG}-pool50-steps5; the words are {WORDS} ({', '.join(RECIPES)})",
+    )
+    add(
+        "--judges",
+        nargs="+",
+        default=list(JUDGING),
+        metavar="NAME",
+        help=f"of {', '.join(known)} ({', '.join(JUDGING)})",
+    )
+    add("--forward-cost", type=positive, default=0.45, help="of a forward, in gradients, as measured (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if the tables are written, 2 if the settings can't be used."""
+    return exit_code(compare, parse(arguments))
+
+
+def pairs(experiment: Experiment, reference: str, methods: Sequence[str]) -> list[tuple[str, str]]:
+    """(reference, method) of the table: each against the reference, and each weighting against equal weights of the
+    same maps, if these are among the methods."""
+    parsed = {name: experiment.method(name) for name in dict.fromkeys((reference, *methods))}
+    equal = {
+        (method.points, method.pool): name
+        for name, method in parsed.items()
+        if not (method.needs_fitness or method.control or method.normalised)
+    }
+    found = [(reference, name) for name in parsed if name != reference]
+    found += [
+        (equal[method.points, method.pool], name)
+        for name, method in parsed.items()
+        if method.needs_fitness and (method.points, method.pool) in equal
+    ]
+    return list(dict.fromkeys(found))
+
+
+def compare(settings: argparse.Namespace) -> None:
+    """Compute what is missing, write the table and print it.
+
+    Raises:
+        BenchmarkError: a method or judge that there is not, nothing to compare the reference with; see also
+            `check_pools`.
+    """
+    check_pools(settings.baselines)
+    masks = settings.data == "coco" or settings.masks is not None
+    judges = wg_judges.choose(
+        wg_judges.available(settings.levels, settings.ranking, settings.batch), settings.judges, masks
+    )
+    directions = {judge.name: judge.higher_is_better for judge in judges}
+    experiment = wg_run.experiments(settings)[0]
+    compared = pairs(experiment, settings.reference, settings.methods)
+    if not compared:
+        raise BenchmarkError(f"--methods names nothing but the reference {settings.reference}; give another method")
+    names = list(dict.fromkeys(name for pair in compared for name in pair))
+
+    def work(experiment: Experiment, store: Store, runner: Runner) -> wg_run.Part:
+        return wg_run.evaluate(
+            experiment,
+            store,
+            runner,
+            wg_run.select(experiment, store, runner, settings.images or None),
+            chunk=settings.chunk,
+            judged=[(name, judge.name) for judge in judges for name in names],
+            discard_maps=settings.discard_maps,
+        )
+
+    parts = wg_run.run(settings, work)
+    for part in parts:
+        for text in part.selection.unreadable:
+            print(f"skipped, {text}", file=sys.stderr)
+    scores = score_tables.joined(part.scores for part in parts)
+    table = comparison_table(scores, compared, directions, settings.seed)
+    costs = {(part.experiment.model, name): _cost(settings, part, name) for part in parts for name in names}
+    table.insert(3, "gradients", [costs[key] for key in zip(table["model"], table["method"], strict=True)])
+    table.insert(
+        4,
+        "this judge",
+        [
+            _relation(experiment, method, reference, judge)
+            for method, reference, judge in zip(table["method"], table["reference"], table["judge"], strict=True)
+        ],
+    )
+    data = wg_experiment.bench(parts[0].experiment).pictures.name
+    text = "\n\n".join(
+        [
+            f"# Recipes: {data}",
+            ". ".join(f"{part.experiment.model}: {part.selection.line}" for part in parts)
+            + f". {settings.levels} levels, seed {settings.seed}.\n\n    {wg_run.command(settings, 'wg_recipes')}",
+            f"Gradients: for one image, a forward counting as {settings.forward_cost:g} of one, and of a search's "
+            f"forwards the most that there may be; the reference {settings.reference} takes "
+            + ", ".join(f"{costs[part.experiment.model, settings.reference]:.0f}" for part in parts)
+            + ". This judge: the method's or the reference's weights are fitted to it, or to neither's (unseen). "
+            "Improvement: relative change of the mean, positive where better; paired by image; Holm's correction over "
+            "both tables.",
+            f"## Against {settings.reference}",
+            _text(table[table["reference"] == settings.reference], directions),
+            "## Against equal weights of the same maps",
+            _text(table[table["reference"] != settings.reference], directions, ["reference"]),
+        ]
+    )
+    for name, found in (("recipes", table), ("scores", scores)):
+        with atomic_file(settings.out / f"{name}.csv") as file:
+            score_tables.with_constants(found, data=data, seed=settings.seed).to_csv(file, index=False)
+    write_atomically(settings.out / "recipes.md", (text + "\n").encode())
+    print(text)
+
+
+def _text(table: pd.DataFrame, directions: dict[str, bool], extra: Sequence[str] = ()) -> str:
+    shown = table.assign(gradients=table["gradients"].map("{:.0f}".format))
+    return comparison_text(shown, directions, extra=[*extra, "gradients", "this judge"])
+
+
+def _cost(settings: argparse.Namespace, part: wg_run.Part, name: str) -> float:
+    image = wg_experiment.bench(part.experiment).input(part.selection.images[0])
+    return price(part.experiment, name, int(image[0, 0].numel()), settings.forward_cost)
+
+
+def _relation(experiment: Experiment, method: str, reference: str, judge: str) -> str:
+    by = [parsed.fitness for parsed in map(experiment.method, (method, reference)) if parsed.needs_fitness]
+    return "fitted" if any(judge in wg_judges.fitted(fitness) for fitness in by) else "unseen"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
