@@ -37,7 +37,7 @@ from benchmarks.evaluation import Explanations, evaluate, explain
 from benchmarks.faults import one_line, raise_if_of_the_run
 from benchmarks.gpus import own_device
 from benchmarks.methods import Method
-from benchmarks.store import Key, Store, differences
+from benchmarks.store import Key, Store, check_worker
 from benchmarks.versions import versions
 
 # Images in a block; the last may hold fewer, or one more. Part of the settings, so results of other blocks are refused.
@@ -175,17 +175,13 @@ def made_of(experiment: Experiment, settings: Mapping[str, Any]) -> Experiment:
 
 
 def _check(experiment: Experiment, found: Mapping[str, Any]) -> None:
-    wanted, found = json.loads(experiment.made_of), json.loads(json.dumps(found))
+    wanted = json.loads(experiment.made_of)
     if found["weights"] != wanted["weights"]:
         raise BenchmarkError(
             f"the worker's {experiment.weights} holds another network than the command's: see that all workers read "
             f"the same file and that it does not change during a run"
         )
-    if difference := differences(found, wanted):
-        raise BenchmarkError(
-            f"a worker does not have what the command has: {difference}; see that all workers have the same code, "
-            f"packages and data, and start them anew if they are older than these"
-        )
+    check_worker(wanted, found)
 
 
 def available(experiment: Experiment, references: Tensor) -> dict[str, Method]:

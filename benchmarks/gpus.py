@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +14,9 @@ import torch
 from benchmarks.errors import BenchmarkError
 
 EACH = "cuda:*"
+
+# The workers of a command that was killed finish their cell before they end and free their GPU.
+WAIT_SECONDS = 300.0
 
 # Whether this process computes. One that only hands out work may look at a GPU, but takes none away from its workers.
 _computes = False
@@ -52,11 +56,26 @@ def _any() -> torch.device:
 @functools.cache
 def _claim() -> torch.device:
     try:
-        import fcntl
+        import fcntl  # noqa: F401
     except ImportError as error:
         raise BenchmarkError(f"--device {EACH} needs file locks of POSIX; give one device and one worker") from error
     _any()
     count = torch.cuda.device_count()
+    ends = time.monotonic() + WAIT_SECONDS
+    while (device := _free(count)) is None:
+        if time.monotonic() >= ends:
+            raise BenchmarkError(
+                f"--device {EACH}: other workers hold all {count} GPUs; use as many workers as GPUs (--jobs), and end "
+                "workers of earlier runs that still live"
+            )
+        time.sleep(1)
+    return device
+
+
+def _free(count: int) -> torch.device | None:
+    """A GPU that this process holds from now on, None if others hold all."""
+    import fcntl
+
     for number in range(count):
         # By the GPU's own name: workers may see the GPUs under other numbers.
         lock = Path(tempfile.gettempdir()) / f"captum-wg-{os.getuid()}-{_unique_name(number)}.lock"
@@ -68,7 +87,7 @@ def _claim() -> torch.device:
             continue
         _held.append(file)
         return torch.device("cuda", number)
-    raise BenchmarkError(f"--device {EACH}: other workers hold all {count} GPUs; use as many workers as GPUs (--jobs)")
+    return None
 
 
 def _unique_name(number: int) -> str:

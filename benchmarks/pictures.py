@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from torchvision import datasets
 
@@ -193,6 +194,25 @@ def _folder(root: str | Path) -> Path:
     if not root.is_dir():
         raise BenchmarkError(f"--root {root} is not a folder; give the one that holds the images")
     return root
+
+
+def named_in(file: str | Path, pictures: Pictures) -> frozenset[str]:
+    """The names of photographs in the column `image` of a csv, such as a run's scores.csv.
+
+    Raises:
+        BenchmarkError: it can't be read, has no such column, or names none of the photographs.
+    """
+    try:
+        table = pd.read_csv(file, usecols=["image"], dtype=str)
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"--without {file}: a csv with a column image is needed ({error})") from error
+    names = frozenset(table["image"].dropna())
+    if not names & set(pictures.names):
+        raise BenchmarkError(
+            f"--without {file} names none of the photographs of {pictures.name}, such as {pictures.names[0]}; give a "
+            "file of the same data"
+        )
+    return names
 
 
 def _size(source: Path | np.ndarray) -> int:

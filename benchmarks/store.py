@@ -188,6 +188,19 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     )
 
 
+def check_worker(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """That a worker has what the command has, whose settings (`open_store`) are stored with its results.
+
+    Raises:
+        BenchmarkError: it has not; the message names the difference.
+    """
+    if difference := differences(json.loads(json.dumps(found)), wanted):
+        raise BenchmarkError(
+            f"a worker does not have what the command has: {difference}; see that all workers have the same code, "
+            f"packages and data, and start them anew if they are older than these"
+        )
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that is there whole at the end or not at all, whatever happens meanwhile.

@@ -72,6 +72,9 @@ def table(scores: pd.DataFrame, rows: Sequence[Row], directions: dict[str, bool]
 def text(table: pd.DataFrame) -> str:
     """A line for each model and row, a column for each judge: the improvement and its corrected p."""
     keys = ["model", "setting", "method", "reference"]
+    # Of the judge that has the fewest.
+    table = table.assign(n=table.groupby(keys)["n"].transform("min"))
+    keys.append("n")
     cells = table.assign(
         cell=[
             "-" if np.isnan(change) else f"{change + 0.0:+.1%}{_stars(p)}"

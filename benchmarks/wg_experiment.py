@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +36,7 @@ from benchmarks.gpus import own_device
 from benchmarks.networks import Network, load_network
 from benchmarks.pictures import Pictures, Unreadable
 from benchmarks.randomness import seeded
-from benchmarks.store import Key, Store
+from benchmarks.store import Key, Store, check_worker
 from benchmarks.versions import versions
 from captum_wg import ExpectedGradients, GradientVariance
 from captum_wg import fitness as fit
@@ -47,6 +49,7 @@ BASELINES = ("references", "published", "uniform", "gaussian", "blur")
 
 # Why an image does not count.
 USED, REFERENCE, UNREADABLE, MISCLASSIFIED = "used", "a reference image", "unreadable", "misclassified"
+LEFT_OUT = "left out"
 EMPTY_MASK, NO_MASK = "the mask is empty after the crop", "no mask"
 
 Baselines = Callable[[Tensor], Any]
@@ -55,7 +58,18 @@ Sources = tuple[Key | None, Key | None, Key | None]
 Masks = Callable[[int, int], tuple[np.ndarray | None, str]]
 
 # Settings that say where things are or how they are computed, but not what.
-_PLACES = ("weights", "root", "labels", "instances", "images_dir", "masks", "references", "device", "made_of")
+_PLACES = (
+    "weights",
+    "root",
+    "labels",
+    "instances",
+    "images_dir",
+    "masks",
+    "references",
+    "without",
+    "device",
+    "made_of",
+)
 
 
 # The files of this folder that the results depend on.
@@ -96,7 +110,9 @@ class Experiment:
         seed: of the images' order, the references, and whatever is drawn.
         device: "cpu", "cuda", "cuda:0", or "cuda:*" for a GPU of each worker's own.
         batch: how many points or masked images share a forward.
-        made_of: a digest of what lies at these places, so that a worker that lives on reads it anew when it changes.
+        without: a csv whose column `image` names photographs that are not explained, such as an earlier run's.
+        made_of: what `describe` says of it, as JSON: the files at the same places may be others another time, or for
+            another worker. "": not known yet.
     """
 
     model: str
@@ -110,6 +126,7 @@ class Experiment:
     images_dir: str | None = None
     masks: str | None = None
     references: str | None = None
+    without: str | None = None
     baselines: str = "references"
     n_baselines: int = 10
     n_steps: int = 50
@@ -217,6 +234,7 @@ class Bench:
     Attributes:
         reference_positions: places of the references in the data itself, which are not explained.
         references: (K, C, H, W), None if baselines are made and not drawn.
+        without: names of photographs that are not explained.
         unreadable_references: why, for each photograph that would have been one and could not be decoded.
         baselines_of: inputs (1, C, H, W) -> baselines in a form that captum_wg takes, K of them.
         mask_of: place and class -> the photograph's mask (height, width) and "", or None and why there is none;
@@ -232,6 +250,7 @@ class Bench:
     baselines_of: Baselines
     mask_of: Masks | None
     unreadable_references: tuple[str, ...] = ()
+    without: frozenset[str] = frozenset()
 
     def input(self, chosen: Chosen) -> Tensor:
         """The input (1, C, H, W) of an image.
@@ -253,7 +272,7 @@ def bench(experiment: Experiment) -> Bench:
     """The experiment's things, kept for the process's next cells.
 
     Raises:
-        BenchmarkError: something of it is missing or does not fit.
+        BenchmarkError: something of it is missing, does not fit, or is other than the experiment is made of.
     """
     device = own_device(experiment.device)
     network = load_network(experiment.model, experiment.weights, device, resize=experiment.resize, crop=experiment.crop)
@@ -269,15 +288,25 @@ def bench(experiment: Experiment) -> Bench:
         baselines_of: Baselines = lambda x: found.to(x)  # noqa: E731
     else:
         baselines_of = _generated(experiment, network)
-    return Bench(experiment, network, photographs, device, used, drawn, baselines_of, mask_of, unreadable)
+    left_out = frozenset() if experiment.without is None else pictures.named_in(experiment.without, photographs)
+    ready = Bench(experiment, network, photographs, device, used, drawn, baselines_of, mask_of, unreadable, left_out)
+    if experiment.made_of:
+        check_worker(json.loads(experiment.made_of), _described(ready))
+    return ready
 
 
 def describe(experiment: Experiment) -> dict[str, Any]:
     """The settings of a results folder: what decides the results, checksums for what lies elsewhere, and versions."""
-    ready = bench(experiment)
+    return _described(bench(experiment))
+
+
+def _described(ready: Bench) -> dict[str, Any]:
+    experiment = ready.experiment
     settings = {name: value for name, value in asdict(experiment).items() if name not in _PLACES}
     if ready.references is not None:
         settings["references"] = hashlib.sha256(ready.references.cpu().numpy().tobytes()).hexdigest()[:16]
+    if experiment.without is not None:
+        settings["without"] = hashlib.sha256("\0".join(sorted(ready.without)).encode()).hexdigest()[:16]
     if experiment.masks is not None:
         settings["masks"] = _of_files(Path(experiment.masks))
     if experiment.data == "coco":
@@ -492,6 +521,8 @@ def scores(
             except Exception as error:
                 raise_if_of_the_run(error)
                 problem = one_line(error)
+            else:
+                problem = "" if math.isfinite(score) else f"the judge gave {score}"
         rows.append({"name": image.name, "score": score, "problem": problem})
     return pd.DataFrame(rows).astype({"name": str, "score": float, "problem": str})
 
@@ -592,6 +623,8 @@ def _prediction(ready: Bench, position: int) -> tuple[int, str, int, int, int, s
         picture, crc = ready.pictures.read(position)
     except Unreadable as error:
         return position, name, 0, -1, -1, f"{UNREADABLE}: {error}"
+    if name in ready.without:
+        return position, name, crc, -1, -1, LEFT_OUT
     x = ready.network.preparation.image(picture)[None].to(ready.device)
     with torch.no_grad():
         predicted = int(ready.network.model(x).argmax(1))

@@ -7,7 +7,7 @@ randomised, or when another class is explained. A map that stays the same does n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -161,6 +161,16 @@ def fitted(fitness: Fitness) -> list[str]:
     """The judges that work as a fitness does: those that a weighting by it is made to please."""
     of_kind = {"deletion": FITTED, "insertion": "InsertionAUC"}
     return [_of(of_kind[way], removal) for way in FITNESSES[fitness.kind] for removal in fitness.neutrals]
+
+
+def relation(fitness: Fitness | None, judge: str) -> str:
+    """What a judge is to a weighting by a fitness (None: equal weights): "fitted" to it; of the "same removal", where
+    the fitness removes as the judge inserts or the reverse; or "unseen"."""
+    if fitness is None:
+        return "unseen"
+    if judge in fitted(fitness):
+        return "fitted"
+    return "same removal" if judge in fitted(replace(fitness, kind="both")) else "unseen"
 
 
 def choose(judges: dict[str, Judge], names: Sequence[str] | None, masks: bool) -> list[Judge]:

@@ -145,9 +145,9 @@ def compare(settings: argparse.Namespace) -> None:
             f"Gradients: for one image, a forward counting as {settings.forward_cost:g} of one, and of a search's "
             f"forwards the most that there may be; the reference {settings.reference} takes "
             + ", ".join(f"{costs[part.experiment.model, settings.reference]:.0f}" for part in parts)
-            + ". This judge: the method's or the reference's weights are fitted to it, or to neither's (unseen). "
-            "Improvement: relative change of the mean, positive where better; paired by image; Holm's correction over "
-            "both tables.",
+            + ". This judge: the weights of the method or of its reference are fitted to it; it inserts what their "
+            "fitness removes, or the reverse (same removal); or neither (unseen). Improvement: relative change of the "
+            "mean, positive where better; paired by image; Holm's correction over both tables.",
             f"## Against {settings.reference}",
             _text(table[table["reference"] == settings.reference], directions),
             "## Against equal weights of the same maps",
@@ -172,8 +172,9 @@ def _cost(settings: argparse.Namespace, part: wg_run.Part, name: str) -> float:
 
 
 def _relation(experiment: Experiment, method: str, reference: str, judge: str) -> str:
-    by = [parsed.fitness for parsed in map(experiment.method, (method, reference)) if parsed.needs_fitness]
-    return "fitted" if any(judge in wg_judges.fitted(fitness) for fitness in by) else "unseen"
+    methods = map(experiment.method, (method, reference))
+    found = {wg_judges.relation(one.fitness if one.needs_fitness else None, judge) for one in methods}
+    return next(name for name in ("fitted", "same removal", "unseen") if name in found)
 
 
 if __name__ == "__main__":

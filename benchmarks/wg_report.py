@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks import score_tables, wg_ablations, wg_experiment, wg_judges, wg_methods, wg_run
-from benchmarks.store import atomic_file, write_atomically
+from benchmarks.store import atomic_file, leftovers, remove_abandoned, write_atomically
 from benchmarks.wg_experiment import Chosen
 from benchmarks.wg_judges import Judge
 from benchmarks.wg_methods import EG, WG, kept
@@ -60,14 +61,42 @@ def write(
     ]
     text = "\n\n".join(blocks) + "\n"
     tables = {"table1": first, "table2": second, "figure2": curves, "scores": scores}
-    for name, table in (tables if third is None else {**tables, "table3": third}).items():
-        stamped = score_tables.with_constants(table, data=data, seed=settings.seed)
-        with atomic_file(folder / f"{name}.csv") as file:
-            stamped.to_csv(file, index=False)
-    _save(draw_curves(curves), folder / "figure2.png")
-    _save(draw_maps(settings, parts, keep), folder / "figure1.png")
-    write_atomically(folder / "tables.md", text.encode())
+    if third is not None:
+        tables["table3"] = third
+    figures = {"figure2": draw_curves(curves), "figure1": draw_maps(settings, parts, keep)}
+    write_set(
+        folder / "tables.md",
+        text,
+        {name: score_tables.with_constants(table, data=data, seed=settings.seed) for name, table in tables.items()},
+        figures,
+    )
     return text
+
+
+def write_set(
+    path: Path, text: str, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Figure] | None = None
+) -> None:
+    """Write a report: its tables and figures beside it (NAME.csv, NAME.png), then the text, which is there only if all
+    the others are of the same run.
+
+    Raises:
+        BenchmarkError: one of them can't be written, such as on a full disk.
+    """
+    figures = figures or {}
+    names = [path.name, *(f"{name}.csv" for name in tables), *(f"{name}.png" for name in figures)]
+    for name in names:
+        remove_abandoned(path.parent, leftovers(name))
+    with contextlib.suppress(OSError):  # writing says what is wrong
+        path.unlink(missing_ok=True)
+    for name, table in tables.items():
+        with atomic_file(path.with_name(f"{name}.csv")) as file:
+            table.to_csv(file, index=False)
+    for name, figure in figures.items():
+        buffer = io.BytesIO()
+        # Without the version of matplotlib the file depends on the figure alone.
+        figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+        write_atomically(path.with_name(f"{name}.png"), buffer.getvalue())
+    write_atomically(path, text.encode())
 
 
 def heading(settings: argparse.Namespace, parts: Sequence[Part]) -> str:
@@ -143,8 +172,12 @@ def curves_text(curves: pd.DataFrame) -> str:
     """The curves as a table: a row for each model and judge, a column for each number of removed baselines."""
     if not len(curves):
         return "No deletion judge was asked for."
-    text = curves.assign(value=_mean_and_deviation(curves["mean"], curves["std"]))
-    wide = text.pivot(index=["model", "judge"], columns="removed", values="value").fillna("")
+    text = curves.assign(
+        value=_mean_and_deviation(curves["mean"], curves["std"]),
+        # Of the point of the curve that has the fewest.
+        n=curves.groupby(["model", "judge"])["n"].transform("min"),
+    )
+    wide = text.pivot(index=["model", "judge", "n"], columns="removed", values="value").fillna("")
     wide.columns = [EG if removed < 0 else f"-{removed}" if removed else WG for removed in wide.columns]
     return wide.reset_index().to_markdown(index=False, disable_numparse=True)
 
@@ -278,13 +311,6 @@ def _made_of(part: Part, method: str, image: Chosen) -> dict[str, Any]:
 def _stacked(images: Sequence[Tensor], size: tuple[int, ...]) -> Tensor:
     # Models may take inputs of different sizes.
     return torch.cat([nn.functional.interpolate(image[None].float(), size) for image in images])
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    # Without the version of matplotlib the file depends on the figure alone.
-    figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
 
 
 def _mean_and_deviation(mean: pd.Series, deviation: pd.Series) -> list[str]:

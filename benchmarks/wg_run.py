@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import itertools
 import math
 import shlex
@@ -30,6 +29,13 @@ PREDICTIONS = 64
 ROUND = 1024
 # Settings that say how a run is carried out: the tables do not depend on them, and don't name them.
 _HOW = ("out", "jobs", "backend", "address", "chunk", "discard_maps")
+# Options that say something with one value of another option only.
+_USELESS = (
+    ("labels", "data", "imagenet"),
+    ("instances", "data", "coco"),
+    ("images_dir", "data", "coco"),
+    ("references", "baselines", "references"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,6 +268,7 @@ def options(
     add("--resize", type=integer_from(1), help="shorter side, other than the weights ask for")
     add("--crop", type=integer_from(1), help="side of the central square, other than the weights ask for")
     add("--images", type=integer_from(0), default=100, help="correctly classified images; 0: all (%(default)s)")
+    add("--without", metavar="FILE", help="csv whose column image names photographs to leave out: a run's scores.csv")
     add("--baselines", choices=wg_experiment.BASELINES, default=default.baselines, help="(%(default)s)")
     add("--references", help="folder of reference images (training images, or photographs of the data themselves)")
     add("--n-baselines", type=integer_from(2), default=default.n_baselines, help="(%(default)s)")
@@ -297,8 +304,7 @@ def run(settings: argparse.Namespace, *works: Callable[[Experiment, Store, Runne
         for text in wg_experiment.bench(experiment).unreadable_references:
             print(f"skipped as a reference image, {text}", file=sys.stderr)
         store = open_store(settings.out / "cells" / experiment.model, made_with)
-        digest = hashlib.sha256(store.settings.encode()).hexdigest()[:16]
-        things.append((dataclasses.replace(experiment, made_of=digest), store))
+        things.append((dataclasses.replace(experiment, made_of=store.settings), store))
     found: list[Any] = []
     with Runner(workers) as runner:
         for work in works:
@@ -322,8 +328,15 @@ def experiments(settings: argparse.Namespace) -> list[Experiment]:
     """One for each model.
 
     Raises:
-        BenchmarkError: weights for a model that is not asked for, a model named twice.
+        BenchmarkError: weights for a model that is not asked for, a model named twice, an option that the data or
+            the baselines have no use for.
     """
+    for name, of, needed in _USELESS:
+        if getattr(settings, name) is not None and getattr(settings, of) != needed:
+            raise BenchmarkError(
+                f"--{name.replace('_', '-')} is of --{of} {needed} alone, but --{of} is {getattr(settings, of)}; "
+                "leave one of them out"
+            )
     weights: dict[str, str] = {}
     for text in settings.weights:
         name, equals, file = text.partition("=")
@@ -341,7 +354,7 @@ def experiments(settings: argparse.Namespace) -> list[Experiment]:
         for field in dataclasses.fields(Experiment)
         if field.name not in ("model", "weights", "made_of") and hasattr(settings, field.name)
     }
-    for name in ("root", "labels", "instances", "images_dir", "masks", "references"):
+    for name in ("root", "labels", "instances", "images_dir", "masks", "references", "without"):
         given[name] = _full(given.get(name))
     return [Experiment(model, weights=_full(weights.get(model)), **given) for model in settings.models]
 

@@ -51,6 +51,7 @@ SCREENED = (
     "Each weighting of each pool takes the most steps that the budget allows; a screened one at most so many that the "
     "maps of its whole pool would cost the budget."
 )
+EQUAL = "equal weights"
 # Of the expected gradients that the others are compared with.
 REFERENCE_POOL = 10
 
@@ -249,9 +250,10 @@ def search_one(
         )
     chosen = choose(table)
     rows = list(dict.fromkeys(chosen.values()))
+    equal = chosen.get(EQUAL)
     second = comparison_table(
         scores(slice(choosing, None), [reference, *rows], JUDGING),
-        [(reference, name) for name in rows],
+        [(reference, name) for name in rows] + [(equal, name) for name in rows if equal and name != equal],
         directions,
         settings.seed,
     )
@@ -274,24 +276,26 @@ def price(experiment: Experiment, name: str, n_features: int, forward_cost: floa
 
 
 def part_of(experiment: Experiment, name: str, judge: str) -> str:
-    """What a judge is to a method: its weights are "fitted" to it, it helped to choose ("chose"), or it is "unseen"."""
+    """What a judge is to a method: as in `wg_judges.relation`, or it helped to choose ("chose")."""
     method = experiment.method(name)
-    if method.needs_fitness and judge in wg_judges.fitted(method.fitness):
-        return "fitted"
-    return "chose" if judge in CHOOSING else "unseen"
+    found = wg_judges.relation(method.fitness if method.needs_fitness else None, judge)
+    return "chose" if found != "fitted" and judge in CHOOSING else found
 
 
 def choose(table: pd.DataFrame) -> dict[str, str]:
     """The method for each goal, from the improvements (a column for each choosing judge) and n, how many images count.
 
     "fitted": the best by the fitted judge. "all-round": the best mean improvement over the choosing judges, of the
-    methods that are better by all of them, if there are any. Those that failed on an image are not chosen, if others
+    methods that are better by all of them, if there are any. "equal weights": the best mean improvement of expected
+    gradients: what of the others' gain is not the weights'. Those that failed on an image are not chosen, if others
     did not.
     """
     values = table[table["n"] == table["n"].max()].set_index("method")[list(CHOOSING)]
     better = values[(values > 0).all(axis=1)]
     all_round = better if len(better) else values
-    return {"fitted": str(values[FITTED].idxmax()), "all-round": str(all_round.mean(axis=1).idxmax())}
+    found = {"fitted": str(values[FITTED].idxmax()), "all-round": str(all_round.mean(axis=1).idxmax())}
+    equal = values[values.index.str.startswith(f"{EG}-")]
+    return {**found, EQUAL: str(equal.mean(axis=1).idxmax())} if len(equal) else found
 
 
 def draw(found: Sequence[Found]) -> Figure:
@@ -337,10 +341,12 @@ def _blocks(one: Found, directions: dict[str, bool]) -> list[str]:
         _percents(best).to_markdown(index=False, disable_numparse=True),
         "The best on the mean of the choosing judges, on the first images:",
         _percents(mean.sort_values("mean", ascending=False).head(8)).to_markdown(index=False, disable_numparse=True),
-        "The chosen ones on the other images, by judges that their weights are fitted to (fitted), that chose "
-        "them on the first (chose), and that had no part in this choice (unseen). Improvement: relative change of "
-        "the mean, positive where better; paired by image; Holm's correction over this table.",
-        comparison_text(one.judged, directions, extra=["this judge"]),
+        "The chosen ones on the other images, against the reference and against the best with equal weights, by "
+        "judges that their weights are fitted to (fitted), that chose them on the first (chose), that insert what the "
+        "weights' fitness removes or the reverse (same removal), and that had no part in any of this (unseen). "
+        "Improvement: relative change of the mean, positive where better; paired by image; Holm's correction over this "
+        "table.",
+        comparison_text(one.judged, directions, extra=["reference", "this judge"]),
     ]
 
 

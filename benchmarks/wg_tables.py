@@ -86,6 +86,10 @@ def tables(settings: argparse.Namespace) -> None:
         if settings.ablations
         else []
     )
+    # EG and WG are rows anyway.
+    settings.controls = [
+        name for name in dict.fromkeys(settings.controls) if name not in (wg_methods.EG, wg_methods.WG)
+    ]
     judged = judged_methods(judges, settings.n_baselines, keep, settings.controls)
     judged += [pair for pair in wg_ablations.judged(rows, judges) if pair not in judged] if rows else []
     for name, _ in judged:

@@ -28,6 +28,8 @@ from benchmarks.wg_experiment import Experiment
 from benchmarks.wg_methods import EG, WG
 from benchmarks.wg_statistics import holm, mean_interval, wilcoxon
 
+# Beside a method's name: of its deviation as it is.
+ABSOLUTE = ", absolute"
 METHODS = (WG, f"{WG}-power2", "ShuffledWeights", f"{EG}-normalised", f"{WG}-normalised")
 
 # How a baseline's own variance can be meant, and what a positive correlation with D_alpha says.
@@ -98,14 +100,16 @@ def variance(settings: argparse.Namespace) -> None:
             f"steps, seed {settings.seed}.\n\n    {wg_run.command(settings, 'wg_variance')}",
             "## The deviation of the map over redrawn sets of baselines",
             "Of an image's maps over the sets: the square root of the variance summed over all elements, relative to "
-            "the norm of their mean. The change against EG, image by image (negative: steadier): its mean, bootstrap "
-            "interval, t-test and Wilcoxon's, each with Holm's correction over the table.",
+            "the norm of their mean, or absolute, which a method of smaller maps has smaller. The change against EG, "
+            "image by image (negative: steadier): its mean, bootstrap interval, t-test and Wilcoxon's, each with "
+            "Holm's correction over the table.",
             table.to_markdown(index=False, floatfmt=".3g"),
             "## Is D_alpha related to the variance of a baseline's map?",
             "Spearman's correlation over the baselines of an image, its mean over the images (positive: the fit ones "
             "vary less, as the claim assumes), and tests of its being 0. Relative: to the map's squared norm. "
             + "; ".join(f"{name}: {meaning}" for name, meaning in SENSES.items())
-            + ".",
+            + ". Both are estimates, the noise of one from "
+            f"{settings.n_steps} points, and errors of an estimate bring its correlation nearer to 0.",
             related.to_markdown(index=False, floatfmt=".3g"),
             *(
                 f"{model}: {len(rows)} images left out ({problem})."
@@ -148,8 +152,13 @@ def of_image(
     x = ready.input(image)
     maps, distances = wg_experiment.stored_maps(row), np.asarray(row["distances"])
     found = {
-        name: over_sets(ready.experiment, name, image.name, x[0].cpu(), maps, distances, size)
+        what: value
         for name in (EG, *METHODS)
+        for what, value in zip(
+            (name, f"{name}{ABSOLUTE}"),
+            over_sets(ready.experiment, name, image.name, x[0].cpu(), maps, distances, size),
+            strict=True,
+        )
     }
     spreads = {
         "distance": np.square(maps - maps.mean(0), dtype=np.float64).sum((1, 2, 3)),
@@ -165,12 +174,14 @@ def of_image(
 
 def over_sets(
     experiment: Experiment, name: str, image: str, x: Any, maps: np.ndarray, distances: np.ndarray, size: int
-) -> float:
-    """sqrt(sum of the elements' variances over the sets) / norm of the mean map, of a method by its name."""
+) -> tuple[float, float]:
+    """sqrt(sum of the elements' variances over the sets), of a method by its name: divided by the norm of the mean map,
+    and as it is."""
     method, generator = experiment.method(name), wg_experiment.generator_of(experiment, name, image)
     sets = [slice(i, i + size) for i in range(0, len(maps), size)]
     found = np.stack([method.map(x, maps[part], distances[part], generator) for part in sets]).astype(np.float64)
-    return float(np.sqrt(found.var(0, ddof=1).sum()) / np.linalg.norm(found.mean(0)))
+    deviation = float(np.sqrt(found.var(0, ddof=1).sum()))
+    return deviation / float(np.linalg.norm(found.mean(0))), deviation
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -185,14 +196,14 @@ def comparison(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     rows = []
     for model, part in scores[scores["problem"] == ""].groupby("model", sort=False):
         wide = part.pivot(index="name", columns="what", values="value")
-        for name in METHODS:
-            both = wide[[EG, name]].dropna().to_numpy()
+        for way, name in ((way, name) for way in ("", ABSOLUTE) for name in METHODS):
+            both = wide[[f"{EG}{way}", f"{name}{way}"]].dropna().to_numpy()
             change = both[:, 1] / both[:, 0] - 1
             low, high = mean_interval(change, seed)
             rows.append(
                 {
                     "model": model,
-                    "method": name,
+                    "method": f"{name}{way}",
                     "n": len(both),
                     "EG": both[:, 0].mean(),
                     "method's": both[:, 1].mean(),

@@ -54,7 +54,25 @@ def test_a_worker_takes_a_gpu_that_no_other_holds_and_keeps_it(two_gpus):
     assert gpus._claim() == torch.device("cuda", 0)
 
 
-def test_more_workers_than_gpus(two_gpus):
+def test_a_worker_waits_for_one_that_is_about_to_end(two_gpus, monkeypatch):
+    others = [hold(two_gpus, number) for number in (0, 1)]
+    waits = []
+
+    def end_one(seconds):
+        waits.append(seconds)
+        others[1].kill()
+        others[1].wait()
+
+    monkeypatch.setattr(gpus.time, "sleep", end_one)
+    try:
+        assert gpus._claim() == torch.device("cuda", 1) and len(waits) == 1
+    finally:
+        others[0].kill()
+        others[0].wait()
+
+
+def test_more_workers_than_gpus(two_gpus, monkeypatch):
+    monkeypatch.setattr(gpus, "WAIT_SECONDS", 0.0)
     others = [hold(two_gpus, number) for number in (0, 1)]
     try:
         with pytest.raises(BenchmarkError, match="other workers hold all 2 GPUs"):

@@ -35,8 +35,9 @@ def test_recipes_end_to_end(tmp_path, folder, capsys):
     assert wg_recipes.main(words) == 0
     text, table = (out / "recipes.md").read_text(), pd.read_csv(out / "recipes.csv")
     assert text in capsys.readouterr().out + "\n"
+    what = {"DeletionAUC": "fitted", "InsertionAUC": "same removal"}
     assert table[["judge", "reference", "method", "this judge"]].values.tolist() == [
-        [judge, f"{EG}-pool{reference}", name, "fitted" if judge == "DeletionAUC" and name.startswith(WG) else "unseen"]
+        [judge, f"{EG}-pool{reference}", name, what[judge] if name.startswith(WG) else "unseen"]
         for judge in ("DeletionAUC", "InsertionAUC")
         for reference, name in (
             ("3-steps4", f"{EG}-pool6-steps2"),

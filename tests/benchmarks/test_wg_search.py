@@ -9,6 +9,7 @@ from benchmarks.wg_methods import EG, WG
 from benchmarks.wg_search import (
     BOTH,
     CHOOSING,
+    FITTED,
     JUDGING,
     SEVERAL,
     candidates,
@@ -78,6 +79,9 @@ def test_goals():
     # One that failed on an image is compared on easier ones.
     assert choose(table.assign(n=[4, 5, 5, 4])) == {"fitted": "b", "all-round": "c"}
     assert choose(table[:1])["all-round"] == "a"
+    # What of a gain is not the weights': the best of expected gradients.
+    equal = [(f"{EG}-b", -0.2, 0.1, 0.3), (f"{EG}-c", 0.1, 0.0, 0.0), (f"{WG}-d", 0.5, 0.5, 0.5)]
+    assert choose(pd.DataFrame(equal, columns=table.columns[:4]).assign(n=5))["equal weights"] == f"{EG}-b"
 
 
 def test_the_search_is_judged_on_the_other_half(tmp_path, folder, capsys):
@@ -93,7 +97,11 @@ def test_the_search_is_judged_on_the_other_half(tmp_path, folder, capsys):
         name: cost for name, cost in expected.items() if name != f"{EG}-pool6-steps8"
     }
     assert set(judged["judge"]) == set(JUDGING) and (judged["n"] == 2).all()
-    assert set(judged["reference"]) == {f"{EG}-pool6-steps8"}
+    equal = judged["reference"][judged["reference"] != f"{EG}-pool6-steps8"].unique()
+    assert len(equal) == 1 and equal[0].startswith(EG) and equal[0] in set(judged["method"])
+    against = judged[judged["reference"] == f"{EG}-pool6-steps8"]
+    # Each against the reference, and all but one against that one.
+    assert len(judged) == 2 * len(against) - len(JUDGING)
     assert (found["n"] == 3).all()
     assert set(judged[judged["judge"] == "InsertionAUC-mean"]["this judge"]) == {"unseen"}
     assert found.loc[found[CHOOSING[0]].idxmax(), "method"] in set(judged["method"])
@@ -116,6 +124,10 @@ def test_what_a_judge_is_to_a_method():
     ] * 2
     assert part_of(experiment, f"{WG}-{BOTH}", "DeletionAUC-mean") == "unseen"
     assert part_of(experiment, f"{WG}-{BOTH}", "DeletionAUC-noise") == "chose"
+    # A judge that inserts what the weights' fitness removes has seen that removal.
+    assert part_of(experiment, WG, "InsertionAUC") == "same removal" == part_of(experiment, f"{WG}-insertion", FITTED)
+    assert part_of(experiment, f"{WG}-neutral=blur", "InsertionAUC-blur") == "same removal"
+    assert part_of(experiment, f"{WG}-neutral=blur", "InsertionAUC") == "unseen"
     # Equal weights are fitted to nothing.
     assert part_of(experiment, f"{EG}-normalised", "DeletionAUC") == "chose"
 

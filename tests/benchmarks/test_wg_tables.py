@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torchvision.models import get_model
 
-from benchmarks import wg_ablations, wg_experiment, wg_report, wg_run, wg_tables
+from benchmarks import wg_ablations, wg_experiment, wg_judges, wg_report, wg_run, wg_tables
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Runner
 from benchmarks.store import Store, open_store
@@ -230,6 +230,100 @@ def test_unreadable_references_are_skipped_and_counted(data, tmp_path, capsys):
     assert wg_tables.main(command(data, out, *SHORT, references=pool)) == 0
     assert f"skipped as a reference image, unreadable: {first}" in capsys.readouterr().err
     assert "1 unreadable photographs were skipped when references were drawn" in (out / "tables.md").read_text()
+
+
+def test_images_of_an_earlier_run_can_be_left_out(data, serial, tmp_path, capsys):
+    out, earlier = tmp_path / "out", serial / "scores.csv"
+    assert wg_tables.main(command(data, out, *SHORT, images=0, without=earlier)) == 0
+    before, explained = (set(pd.read_csv(path)["image"]) for path in (earlier, out / "scores.csv"))
+    assert len(before) == 4 and explained and not before & explained
+    text = (out / "tables.md").read_text()
+    assert "4 left out" in text and f"--without {earlier}" in text
+    # Others left out are another run.
+    (tmp_path / "one.csv").write_text("image\n03.png\n")
+    assert wg_tables.main(command(data, out, *SHORT, images=0, without=tmp_path / "one.csv")) == 2
+    assert "without: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "a csv with a column image is needed"),
+        ("name\n03.png\n", "a csv with a column image is needed"),
+        ("image\ncat.png\n", "names none of the photographs"),
+    ],
+)
+def test_files_that_name_no_image_to_leave_out(content, message, data, tmp_path, capsys):
+    path = tmp_path / "file.csv"
+    if content:
+        path.write_text(content)
+    assert wg_tables.main(command(data, tmp_path / "out", *SHORT, without=path)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_worker_of_other_code_or_weights_is_refused(data, tmp_path):
+    experiment = wg_run.experiments(wg_tables.parse(command(data, tmp_path, *SHORT)))[0]
+    made_of = wg_experiment.describe(experiment)
+    same = dataclasses.replace(experiment, made_of=json.dumps(made_of))
+    assert wg_experiment.bench(same).experiment == same
+    for changed, name in (
+        ({"versions": {**made_of["versions"], "source": "newer"}}, r"versions\.source"),
+        ({"weights": "others"}, "weights"),
+        ({"references": "others"}, "references"),
+    ):
+        other = dataclasses.replace(experiment, made_of=json.dumps({**made_of, **changed}))
+        with pytest.raises(BenchmarkError, match=f"a worker does not have what the command has: {name}: "):
+            wg_experiment.bench(other)
+
+
+def test_a_judge_that_gives_no_number_is_counted(data, serial, tmp_path, monkeypatch):
+    real = wg_judges.Judge.score
+    monkeypatch.setattr(
+        wg_judges.Judge, "score", lambda self, *given: float("nan") if given[2] == 0 else real(self, *given)
+    )
+    out = tmp_path / "out"
+    assert wg_tables.main(command(data, out, *SHORT, images=0)) == 0
+    scores = pd.read_csv(out / "scores.csv", keep_default_na=False)
+    missing = scores[(scores["method"] == "Random") & (scores["problem"] == "the judge gave nan")]
+    assert 0 < len(missing) < len(scores[scores["method"] == "Random"])
+    assert (
+        f"Random, DeletionAUC: no score for {len(missing)} images (the judge gave nan)"
+        in (out / "tables.md").read_text()
+    )
+
+
+def test_rows_named_twice_are_compared_once(data, tmp_path):
+    out = tmp_path / "out"
+    more = ("--judges", "DeletionAUC", "--controls", "Random", EG, "Random", WG)
+    assert wg_tables.main(command(data, out, *more, images=2)) == 0
+    assert pd.read_csv(out / "table1.csv")["method"].tolist() == [WG, "Random"]
+
+
+def test_a_disk_that_fills_up_leaves_no_text_of_older_tables(data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    assert wg_tables.main(command(data, out, *SHORT, images=2)) == 0
+
+    def full(path, content):
+        raise BenchmarkError(f"{path} could not be written: the disk is full")
+
+    monkeypatch.setattr(wg_report, "write_atomically", full)
+    assert wg_tables.main(command(data, out, *SHORT, images=4)) == 2
+    assert "the disk is full" in capsys.readouterr().err
+    assert (out / "table1.csv").is_file() and not (out / "tables.md").exists()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"instances": "x.json"}, "--instances is of --data coco alone, but --data is imagenet"),
+        ({"images-dir": "x"}, "--images-dir is of --data coco alone"),
+        ({"references": "x", "baselines": "uniform"}, "--references is of --baselines references alone"),
+        ({"data": "cifar10"}, "--labels is of --data imagenet alone, but --data is cifar10"),
+    ],
+)
+def test_options_that_would_say_nothing(changes, message, data, tmp_path, capsys):
+    assert wg_tables.main(command(data, tmp_path, *SHORT, **changes)) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_fewer_images_than_asked_for_are_said(data, tmp_path):

@@ -39,6 +39,7 @@ def test_deviations_are_those_of_maps_made_set_by_set(words, tmp_path, capsys):
     mean = sum(maps) / 3
     variance = sum((m - mean) ** 2 for m in maps) / 2
     assert table.loc[name, EG] == pytest.approx(float(variance.sum().sqrt() / mean.norm()), rel=1e-4)
+    assert table.loc[name, f"{EG}, absolute"] == pytest.approx(float(variance.sum().sqrt()), rel=1e-4)
     text = (tmp_path / "variance.md").read_text()
     assert "n = 3 of" in text and "3 sets of 2 baselines x 3 steps" in text and "--sets 3" in text
     assert text == capsys.readouterr().out
@@ -49,10 +50,10 @@ def test_a_map_that_does_not_depend_on_the_set_has_no_deviation():
     maps = np.tile(np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32), (2, 1, 1, 1))
     distances = np.array([3.0, 8.0, 3.0, 8.0])
     x = torch.zeros(3, 4, 4)
-    assert wg_variance.over_sets(experiment, WG, "a", x, maps, distances, 2) == pytest.approx(0, abs=1e-7)
+    assert wg_variance.over_sets(experiment, WG, "a", x, maps, distances, 2) == pytest.approx((0, 0), abs=1e-7)
     other = np.array([3.0, 8.0, 8.0, 3.0])
-    assert wg_variance.over_sets(experiment, WG, "a", x, maps, other, 2) > 0.1
-    assert wg_variance.over_sets(experiment, EG, "a", x, maps, other, 2) == pytest.approx(0, abs=1e-7)
+    assert wg_variance.over_sets(experiment, WG, "a", x, maps, other, 2)[0] > 0.1
+    assert wg_variance.over_sets(experiment, EG, "a", x, maps, other, 2) == pytest.approx((0, 0), abs=1e-7)
 
 
 def test_shuffled_weights_are_drawn_for_each_image():
