@@ -3,9 +3,9 @@
     python -m benchmarks.wg_recipes --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE --seed 2
 
 Where `wg_search` chooses among many ways, this takes the few that are named (--methods) and compares each with the same
-reference, and each weighting also with equal weights of the same maps: what of a gain is the weights', and what that of
-the baselines and steps. Give a --seed that the search did not have: it draws other images and other references. Prints
-and writes to --out recipes.md, recipes.csv and scores.csv.
+reference, and each weighting also with equal weights of the same baselines: what of a gain is the weights', and what
+that of the baselines. Give a --seed that the search did not have: it draws other images and other references; --without
+FILE leaves out the images of an earlier run. Prints and writes to --out recipes.md, recipes.csv and scores.csv.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ RECIPES = (
     f"{WG}-pool10-steps50",
     f"{WG}-pool10-steps50-power0.5-normalised",
     f"{EG}-pool50-steps5",
+    f"{EG}-pool50-steps10",
     f"{WG}-pool50-steps5",
-    f"{WG}-pool50-steps5-power0.5-normalised",
 )
 
 
@@ -73,19 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def pairs(experiment: Experiment, reference: str, methods: Sequence[str]) -> list[tuple[str, str]]:
-    """(reference, method) of the table: each against the reference, and each weighting against equal weights of the
-    same maps, if these are among the methods."""
+    """(reference, method) of the table: each against the reference, and each weighting against those of equal weights
+    and the same baselines, with or without norms as it has, whatever their steps."""
     parsed = {name: experiment.method(name) for name in dict.fromkeys((reference, *methods))}
-    equal = {
-        (method.points, method.pool): name
-        for name, method in parsed.items()
-        if not (method.needs_fitness or method.control or method.normalised)
-    }
     found = [(reference, name) for name in parsed if name != reference]
     found += [
-        (equal[method.points, method.pool], name)
+        (other, name)
         for name, method in parsed.items()
-        if method.needs_fitness and (method.points, method.pool) in equal
+        for other, equal in parsed.items()
+        if method.needs_fitness
+        and not (equal.needs_fitness or equal.control)
+        and (equal.pool, equal.normalised) == (method.pool, method.normalised)
     ]
     return list(dict.fromkeys(found))
 
@@ -150,7 +148,7 @@ def compare(settings: argparse.Namespace) -> None:
             "mean, positive where better; paired by image; Holm's correction over both tables.",
             f"## Against {settings.reference}",
             _text(table[table["reference"] == settings.reference], directions),
-            "## Against equal weights of the same maps",
+            "## Against equal weights of the same baselines",
             _text(table[table["reference"] != settings.reference], directions, ["reference"]),
         ]
     )

@@ -13,17 +13,18 @@ FIRST = f"{EG}-pool3-steps4"
 FEW = ["--reference", FIRST, "--methods", f"{EG}-pool6-steps2", f"{WG}-pool6-steps2", "--judges"]
 
 
-def test_every_weighting_is_also_compared_with_equal_weights_of_its_maps():
+def test_every_weighting_is_also_compared_with_equal_weights_of_its_baselines():
     experiment = Experiment(EG, "cifar10", "", n_baselines=50)
     found = pairs(experiment, REFERENCE, RECIPES)
     assert found[: len(RECIPES)] == [(REFERENCE, name) for name in RECIPES]
-    # With the reference's own maps this is the comparison with the reference.
+    # With the reference's own baselines this is the comparison with the reference.
     assert found[len(RECIPES) :] == [
+        (f"{EG}-pool10-steps50-normalised", f"{WG}-pool10-steps50-power0.5-normalised"),
         (f"{EG}-pool50-steps5", f"{WG}-pool50-steps5"),
-        (f"{EG}-pool50-steps5", f"{WG}-pool50-steps5-power0.5-normalised"),
+        (f"{EG}-pool50-steps10", f"{WG}-pool50-steps5"),
     ]
-    # Equal weights of other maps, of normalised ones, or those of no map are not.
-    others = [f"{EG}-pool50-steps10", f"{EG}-pool25-steps5", f"{EG}-pool50-steps5-normalised", "Random"]
+    # Equal weights of other baselines, of maps of other norms, or those of no map are not.
+    others = [f"{EG}-pool25-steps5", f"{EG}-pool50-steps5-normalised", "Random"]
     assert pairs(experiment, REFERENCE, [*others, f"{WG}-pool50-steps5"]) == [
         (REFERENCE, name) for name in [*others, f"{WG}-pool50-steps5"]
     ]
