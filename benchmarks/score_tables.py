@@ -5,27 +5,35 @@ Their text is kept as categories: as strings those of a table of 50,000 images t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import union_categoricals
 
 TEXT = ("model", "judge", "method", "image", "problem")
 COLUMNS = ("model", "judge", "method", "image", "score", "problem")
 
 
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of scores, one below the other, their columns in the order of `COLUMNS`."""
-    tables = [_categorical(table) for table in tables if len(table)]
-    if not tables:
-        return _categorical(pd.DataFrame({name: [] for name in COLUMNS}))
-    columns = {
-        name: union_categoricals([table[name] for table in tables])
-        if name in TEXT
-        else np.concatenate([table[name].to_numpy(dtype=float) for table in tables])
-        for name in COLUMNS
-    }
+    """Tables of scores, one below the other, their columns in the order of `COLUMNS`.
+
+    One is looked at after the other, so that the strings of an iterator's tables are not all in memory at once.
+    """
+    categories = {name: pd.Index([], dtype=object) for name in TEXT}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+    for table in tables:
+        parts["score"].append(table["score"].to_numpy(dtype=float))
+        for name in TEXT:
+            column = pd.Categorical(table[name])
+            own = column.categories.astype(object)
+            known = categories[name].append(own.difference(categories[name], sort=False))
+            categories[name] = known
+            places = known.get_indexer(own).astype(np.min_scalar_type(len(known)))
+            parts[name].append(places[column.codes])
+    columns: dict[str, object] = {}
+    for name in COLUMNS:
+        values = np.concatenate(parts.pop(name) or [np.empty(0, np.int8)])
+        columns[name] = pd.Categorical.from_codes(values, categories[name]) if name in TEXT else values.astype(float)
     return pd.DataFrame(columns, copy=False)
 
 
@@ -43,8 +51,3 @@ def wide(scores: pd.DataFrame, model: str, judge: str) -> pd.DataFrame:
     """A model's scores by a judge: a row for each image, in the order of their names, a column for each method."""
     part = scores.loc[(scores["model"] == model) & (scores["judge"] == judge), ["image", "method", "score"]]
     return part.astype({"image": object, "method": object}).pivot(index="image", columns="method").sort_index()["score"]
-
-
-def _categorical(table: pd.DataFrame) -> pd.DataFrame:
-    text: Sequence[str] = [name for name in TEXT if not isinstance(table[name].dtype, pd.CategoricalDtype)]
-    return table.astype({name: "category" for name in text})[list(COLUMNS)]
