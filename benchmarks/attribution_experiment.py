@@ -161,7 +161,7 @@ def bench(experiment: Experiment) -> Bench:
     """
     device = own_device(experiment.device)
     images = data.load(experiment.data, experiment.root)
-    references = data.sample_references(images.train, experiment.baselines, experiment.seed)
+    references = data.readable_references(images.train, experiment.baselines, experiment.seed).x
     model = models.load_checkpoint(experiment.weights, images.classes)
     if experiment.made_of:
         _check(experiment, describe(experiment, images, references, model))

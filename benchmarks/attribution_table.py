@@ -35,8 +35,6 @@ from benchmarks.methods import Method
 from benchmarks.runner import Cell, Runner, one_thread
 from benchmarks.store import Key, Store, open_store
 
-# Skipped images that are named one by one.
-NAMED = 10
 _NUMBERS = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?:[\s,;]+[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)*")
 
 # A warning: its source and block, whether that block's images were perturbed, and the message.
@@ -306,7 +304,7 @@ def table(settings: argparse.Namespace) -> int:
     with one_thread():
         selection = data.select_correct(model, images.test, settings.images, settings.seed)
     unreadable = {**unreadable, **selection.unreadable}
-    _tell_unreadable([*training.unreadable.values(), *unreadable.values()])
+    data.tell_unreadable([*training.unreadable.values(), *unreadable.values()])
     rows = methods.choose(attribution_experiment.available(experiment, references), settings.methods)
     facts = report.Facts(
         data=images.name,
@@ -359,13 +357,6 @@ def _model(settings: argparse.Namespace, images: data.Images) -> tuple[nn.Module
             f"--cache {file.parent} can't be written to, but the workers read the trained network there; give another"
         )
     return model, file
-
-
-def _tell_unreadable(messages: Sequence[str]) -> None:
-    for message in messages[:NAMED]:
-        print(f"skipped, unreadable: {message}", file=sys.stderr)
-    if len(messages) > NAMED:
-        print(f"skipped, unreadable: {len(messages)} images in all", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ A data set here gives normalised images (3, 32, 32) and class numbers; everythin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+import sys
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,9 @@ NAMES = ("digits", "cifar10")
 SIDE = 32
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+
+# Skipped images that are named one by one.
+NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -205,12 +210,15 @@ def select_correct(
 
 
 def sample_references(train: Dataset, count: int, seed: int) -> Tensor:
-    """`count` training images (count, C, H, W), drawn without replacement by the seed; unreadable ones are passed over.
+    """`count` training images (count, C, H, W), drawn without replacement by the seed; unreadable ones are named and
+    passed over.
 
     Raises:
         BenchmarkError: there are fewer.
     """
-    return readable_references(train, count, seed).x
+    found = readable_references(train, count, seed)
+    tell_unreadable(found.unreadable.values())
+    return found.x
 
 
 def readable_references(train: Dataset, count: int, seed: int) -> Readable:
@@ -228,6 +236,14 @@ def readable_references(train: Dataset, count: int, seed: int) -> Readable:
             f"first that can't: {next(iter(found.unreadable.values()))}"
         )
     return found
+
+
+def tell_unreadable(messages: Collection[str]) -> None:
+    """Name images that are skipped, the first of them if they are many."""
+    for message in itertools.islice(messages, NAMED):
+        print(f"skipped, unreadable: {message}", file=sys.stderr)
+    if len(messages) > NAMED:
+        print(f"skipped, unreadable: {len(messages)} images in all", file=sys.stderr)
 
 
 def readable(dataset: Dataset, positions: Iterable[int], count: int | None = None) -> Readable:

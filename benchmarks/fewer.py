@@ -303,6 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         references = data.sample_references(images.train, given.baselines, given.seed)
         model = models.ready(models.trained(given.data, images, given.weights, given.cache), "cpu")
         chosen = data.select_correct(model, images.test, given.images, given.seed)
+        data.tell_unreadable(chosen.unreadable.values())
     except (BenchmarkError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

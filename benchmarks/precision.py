@@ -195,6 +195,7 @@ def precision(given: argparse.Namespace) -> int:
     )
     model = models.ready(model, given.device)
     chosen = data.select_correct(model, images.test, given.images or 8, given.seed, given.device)
+    data.tell_unreadable(chosen.unreadable.values())
     references = data.sample_references(images.train, given.baselines or 10, given.seed).to(given.device)
     n_steps = given.n_steps or 50
     full = compare(model, chosen.x.to(given.device), chosen.y.to(given.device), references, n_steps, given.repeats)

@@ -81,6 +81,7 @@ def resnet18(settings: argparse.Namespace, baselines: int, steps: int, name: str
     references = data.sample_references(images.train, baselines, settings.seed)
     model = models.ready(models.trained(settings.data, images, settings.weights, settings.cache), settings.device)
     chosen = data.select_correct(model, images.test, settings.images, settings.seed, settings.device)
+    data.tell_unreadable(chosen.unreadable.values())
     x, references = chosen.x.to(settings.device), references.to(settings.device)
     return Problem(f"ResNet-18 at 32x32, {images.name}", model, x, chosen.y, references, steps)
 

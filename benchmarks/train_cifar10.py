@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.command_line import check_writable, exit_code, integer_from, positive
-from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD, SIDE
+from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD, NAMED, SIDE
 from benchmarks.errors import BenchmarkError
 from benchmarks.gpus import own_device
 from benchmarks.models import one_cycle, resnet18_32, save_atomically
@@ -41,8 +41,6 @@ PADDING = 4
 PRECISIONS = ("auto", "bfloat16", "float32")
 # Test images in one forward.
 EVALUATED = 256
-# Skipped images that are named one by one.
-NAMED = 10
 # What numpy's generators are seeded with beside the seed, so that no two draws share a stream.
 ORDER, CROPS, SUBSET = 2, 3, 4
 

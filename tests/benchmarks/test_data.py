@@ -142,7 +142,7 @@ def test_a_selection_names_what_it_looked_at_alone(tmp_path):
     assert selection.tried == 1 and selection.unreadable == {}
 
 
-def test_unreadable_references_give_way_to_the_next(tmp_path):
+def test_unreadable_references_give_way_to_the_next(tmp_path, capsys):
     write_image_folder(tmp_path)
     train = data.cifar10(tmp_path).train
     whole = data.sample_references(train, 4, 0)
@@ -150,9 +150,18 @@ def test_unreadable_references_give_way_to_the_next(tmp_path):
     damage(tmp_path / "train" / ("cat", "dog")[first // 2] / f"{first % 2}.png")
     found = data.readable_references(train, 3, 0)
     assert torch.equal(found.x, whole[1:]) and list(found.unreadable) == [first]
+    capsys.readouterr()
     assert torch.equal(found.x, data.sample_references(train, 3, 0))
+    assert capsys.readouterr().err.startswith(f"skipped, unreadable: {found.unreadable[first].partition(':')[0]}: ")
     with pytest.raises(BenchmarkError, match="--baselines 4: only 3 of the 4 training images can be read; the first"):
         data.sample_references(train, 4, 0)
+
+
+def test_of_many_unreadable_images_the_first_are_named(capsys):
+    data.tell_unreadable([f"{i}.png: no image" for i in range(12)])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "skipped, unreadable: 0.png: no image" and len(lines) == data.NAMED + 1
+    assert lines[-1] == "skipped, unreadable: 12 images in all"
 
 
 def test_image_folders_of_different_classes(tmp_path):
