@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.faults import one_line, raise_if_of_the_run
 from benchmarks.pictures import Pictures
 
 MAPPING = Path(__file__).with_name("imagenet_to_coco.csv")
@@ -45,7 +46,27 @@ class Coco:
         found = self.annotations.loadAnns(self.annotations.getAnnIds(imgIds=[self.ids[position]], catIds=[category]))
         if not found:
             return None, "the category is not in the photograph"
-        return np.any([self.annotations.annToMask(annotation) for annotation in found], axis=0), ""
+        masks = []
+        for annotation in found:
+            try:
+                masks.append(self._instance(annotation))
+            except Exception as error:  # pycocotools fails in many ways on what is no polygon and no RLE
+                raise_if_of_the_run(error)
+                # Without one of its instances the mask would be of a part of the category.
+                return None, f"the annotation has no usable mask: {one_line(error)}"
+        return np.any(masks, axis=0), ""
+
+    def _instance(self, annotation: dict[str, Any]) -> np.ndarray:
+        photograph = self.annotations.imgs[annotation["image_id"]]
+        shape = photograph["height"], photograph["width"]
+        lengths = annotation["segmentation"]["counts"] if isinstance(annotation["segmentation"], dict) else None
+        # pycocotools leaves as they are, at random, the pixels that run lengths say nothing of.
+        if isinstance(lengths, list) and sum(lengths) != shape[0] * shape[1]:
+            raise ValueError(f"its run lengths are of {sum(lengths)} pixels instead of {shape[0] * shape[1]}")
+        mask = self.annotations.annToMask(annotation)
+        if mask.shape != shape:
+            raise ValueError(f"it has shape {mask.shape} in a photograph of {shape[0]} x {shape[1]}")
+        return mask
 
 
 def load_coco(root: str | Path, instances: str | Path | None = None, images: str | Path | None = None) -> Coco:

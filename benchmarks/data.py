@@ -23,6 +23,7 @@ from benchmarks.errors import BenchmarkError, Unreadable
 NAMES = ("digits", "cifar10")
 
 SIDE = 32
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
@@ -39,6 +40,7 @@ class Images:
         train, test: sequences of (image, class) with normalised float32 images (C, H, W).
         mean, std: per channel, of pixels in [0, 1]; what the images were normalised with.
         classes: how many there are.
+        class_names: by their numbers, where they are known.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Images:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: int
+    class_names: tuple[str, ...] = ()
 
     def pixels(self, images: Tensor) -> Tensor:
         """Normalised images back in [0, 1], for pictures."""
@@ -131,9 +134,9 @@ def cifar10(root: str | Path | None) -> Images:
                 f"{root}/train and {root}/test hold different classes: {train.classes}, {test.classes}"
             )
         name = f"CIFAR-10 ({_file_format(test.samples[0][0])})"
-        return Images(name, train, test, CIFAR10_MEAN, CIFAR10_STD, len(test.classes))
+        return Images(name, train, test, CIFAR10_MEAN, CIFAR10_STD, len(test.classes), tuple(test.classes))
     train, test = (_torchvision_cifar10(root, train, transform) for train in (True, False))
-    return Images("CIFAR-10", train, test, CIFAR10_MEAN, CIFAR10_STD, 10)
+    return Images("CIFAR-10", train, test, CIFAR10_MEAN, CIFAR10_STD, 10, CIFAR10_CLASSES)
 
 
 def _sized(picture: Image.Image) -> Image.Image:

