@@ -59,14 +59,15 @@ class Coco:
     def _instance(self, annotation: dict[str, Any]) -> np.ndarray:
         photograph = self.annotations.imgs[annotation["image_id"]]
         shape = photograph["height"], photograph["width"]
-        lengths = annotation["segmentation"]["counts"] if isinstance(annotation["segmentation"], dict) else None
-        # pycocotools leaves as they are, at random, the pixels that run lengths say nothing of.
-        if isinstance(lengths, list) and sum(lengths) != shape[0] * shape[1]:
-            raise ValueError(f"its run lengths are of {sum(lengths)} pixels instead of {shape[0] * shape[1]}")
-        mask = self.annotations.annToMask(annotation)
-        if mask.shape != shape:
-            raise ValueError(f"it has shape {mask.shape} in a photograph of {shape[0]} x {shape[1]}")
-        return mask
+        segmentation = annotation["segmentation"]
+        if isinstance(segmentation, dict):
+            # pycocotools takes both as they come, and leaves pixels that run lengths say nothing of at random.
+            if tuple(segmentation["size"]) != shape:
+                raise ValueError(f"it has the size {segmentation['size']} in a photograph of {shape[0]} x {shape[1]}")
+            lengths = segmentation["counts"]
+            if isinstance(lengths, list) and sum(lengths) != shape[0] * shape[1]:
+                raise ValueError(f"its run lengths are of {sum(lengths)} pixels instead of {shape[0] * shape[1]}")
+        return self.annotations.annToMask(annotation)
 
 
 def load_coco(root: str | Path, instances: str | Path | None = None, images: str | Path | None = None) -> Coco:

@@ -148,6 +148,7 @@ def test_a_mask_is_all_instances_of_the_predicted_category(folder):
         "dog",
         {"size": [10, 20]},
         {"size": [10, 20], "counts": [5]},
+        {"size": [10, 20], "counts": [201, -1]},
         {"size": [5, 20], "counts": [100]},
         {"size": [5, 20], "counts": [0, 200]},
         {"size": [5, 20], "counts": "T3"},  # 100 pixels, none of them on
