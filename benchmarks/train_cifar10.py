@@ -29,6 +29,7 @@ from tqdm import tqdm
 from benchmarks.command_line import check_writable, exit_code, integer_from, positive
 from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD, NAMED, SIDE
 from benchmarks.errors import BenchmarkError
+from benchmarks.faults import raise_if_of_the_run
 from benchmarks.gpus import own_device
 from benchmarks.models import one_cycle, resnet18_32, save_atomically
 from benchmarks.pictures import Pictures, Unreadable, cifar10_pictures
@@ -96,6 +97,9 @@ def decode(pictures: Pictures, part: str, count: int | None, seed: int) -> Decod
         except Unreadable as error:
             skipped.append(str(error))
             continue
+        except Exception as error:  # one that is no fault of the image
+            raise_if_of_the_run(error)
+            raise
         if picture.size != (SIDE, SIDE):
             width, height = picture.size
             skipped.append(f"{pictures.names[place]}: {width} x {height} pixels instead of {SIDE} x {SIDE}")

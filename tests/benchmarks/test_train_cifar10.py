@@ -374,6 +374,16 @@ def test_learning_rates_that_are_none(lr, capsys):
     assert "--lr: must be a finite number above 0" in capsys.readouterr().err
 
 
+def test_a_disk_that_fails_is_no_unreadable_image(root, tmp_path, tiny, capsys, monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert train_cifar10.main(["--root", str(root), "--out", str(tmp_path / "m.pt")]) == 2
+    told = capsys.readouterr().err
+    assert "can't read or write a file (OSError: " in told and "skipped" not in told
+
+
 def test_unusable_images_are_named_and_skipped(root, tmp_path, tiny, capsys):
     content = (root / "train/class0/0.png").read_bytes()
     (root / "train/class0/0.png").write_bytes(content[: len(content) // 2])

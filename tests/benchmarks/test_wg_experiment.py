@@ -81,7 +81,7 @@ def test_what_is_no_fault_of_a_photograph_ends_the_run_and_is_not_stored(error, 
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "read_bytes", fail)
-            other = of(data, made_of="later")
+            other = of(data, levels=9)  # nothing of it is in memory
             ready = wg_experiment.bench(other)
             store = open_store(tmp_path / "other", {})
             with pytest.raises(BenchmarkError, match=message):
