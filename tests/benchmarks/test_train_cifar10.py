@@ -1,3 +1,4 @@
+import errno
 import os
 import random
 import re
@@ -379,7 +380,7 @@ def test_a_disk_that_fails_is_no_unreadable_image(root, tmp_path, tiny, capsys, 
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(Path, "read_bytes", fail)
-    assert train_cifar10.main(["--root", str(root), "--out", str(tmp_path / "m.pt")]) == 2
+    assert main(["--root", str(root), "--out", str(tmp_path / "m.pt")]) == 2
     told = capsys.readouterr().err
     assert "can't read or write a file (OSError: " in told and "skipped" not in told
 
