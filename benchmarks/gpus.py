@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -62,7 +63,11 @@ def _claim() -> torch.device:
     _any()
     count = torch.cuda.device_count()
     ends = time.monotonic() + WAIT_SECONDS
+    told = False
     while (device := _free(count)) is None:
+        if not told:
+            print(f"waiting for one of {count} GPUs, which other workers hold", file=sys.stderr, flush=True)
+            told = True
         if time.monotonic() >= ends:
             raise BenchmarkError(
                 f"--device {EACH}: other workers hold all {count} GPUs; use as many workers as GPUs (--jobs), and end "

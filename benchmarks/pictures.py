@@ -20,8 +20,8 @@ from benchmarks.data import CIFAR10_CLASSES, cifar10
 from benchmarks.errors import BenchmarkError, Unreadable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-# Pillow's modes of one value for each pixel, or of an index into a palette; and those with transparency.
-_GREY = ("1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+# Pillow's modes of one value for each pixel, and those with transparency.
+_GREY = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = ("LA", "PA", "RGBA")
 
 T = TypeVar("T")
@@ -75,8 +75,9 @@ class Pictures:
 class MaskFolder:
     """Masks as images: folder/NAME.png for a photograph NAME.jpg, with its subfolders, nonzero on the object.
 
-    In a mask with a palette the indices count and not their colours; in one with colours a pixel is nonzero if any of
-    them is; and where there is transparency (LA, RGBA), what is fully transparent is not on the object.
+    In a mask with a palette index 0 is off the object if its colour is black; if it is not, black is, and without any
+    black pixel the mask is unusable. In one with colours a pixel is nonzero if any of them is; and where there is
+    transparency (LA, RGBA), what is fully transparent is not on the object.
 
     Raises:
         BenchmarkError: no such folder.
@@ -111,14 +112,15 @@ def cifar10_pictures(root: str | Path, all_classes: bool = False) -> tuple[Pictu
         all_classes: whether its ten classes must be there, so that the class numbers are those of any of its networks.
 
     Raises:
-        BenchmarkError: no CIFAR-10 there, or other classes than its ten.
+        BenchmarkError: no CIFAR-10 there, or not ten classes.
     """
     images = cifar10(root)
-    if all_classes and images.class_names != CIFAR10_CLASSES:
+    # Of ten other names the order may be another, but a network may also have learned from these very folders.
+    if all_classes and len(images.class_names) != len(CIFAR10_CLASSES):
         raise BenchmarkError(
             f"--root {root}: the folders of train/ and test/ must be CIFAR-10's {len(CIFAR10_CLASSES)} classes, as "
             f"their order gives the network's class numbers: {', '.join(CIFAR10_CLASSES)}; got "
-            f"{len(images.class_names)}: {', '.join(images.class_names)}. Name them so, or give another --root"
+            f"{len(images.class_names)}: {', '.join(images.class_names)}"
         )
     train, test = (of_dataset(part, images.name, root) for part in (images.train, images.test))
     return train, test
@@ -257,6 +259,14 @@ def _short(error: Exception) -> str:
 
 def _nonzero(mask: Image.Image) -> np.ndarray:
     """Where a mask is nonzero (height, width), see `MaskFolder`."""
+    if mask.mode == "P":
+        if not any((mask.getpalette("RGB") or [0])[:3]):
+            return np.asarray(mask) != 0
+        coloured = np.asarray(mask.convert("RGB")).any(-1)
+        # Such as a black and white one whose palette begins with white: its indices would be the background.
+        if coloured.all():
+            raise _Damaged("index 0 of its palette is not black, and no pixel is: which of them is the background?")
+        return coloured
     if mask.mode not in (*_GREY, *_WITH_ALPHA, "RGB"):
         mask = mask.convert("RGB")
     values = np.asarray(mask) != 0

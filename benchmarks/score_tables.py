@@ -28,7 +28,8 @@ def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
             own = column.categories.astype(object)
             known = categories[name].append(own.difference(categories[name], sort=False))
             categories[name] = known
-            places = known.get_indexer(own).astype(np.min_scalar_type(len(known)))
+            # Signed, as -1 stands for a text that is missing; the place after the last is where -1 points to.
+            places = np.append(known.get_indexer(own), -1).astype(np.min_scalar_type(-len(known) - 1))
             parts[name].append(places[column.codes])
     columns: dict[str, object] = {}
     for name in COLUMNS:
@@ -50,4 +51,5 @@ def with_constants(scores: pd.DataFrame, **values: str | int) -> pd.DataFrame:
 def wide(scores: pd.DataFrame, model: str, judge: str) -> pd.DataFrame:
     """A model's scores by a judge: a row for each image, in the order of their names, a column for each method."""
     part = scores.loc[(scores["model"] == model) & (scores["judge"] == judge), ["image", "method", "score"]]
-    return part.astype({"image": object, "method": object}).pivot(index="image", columns="method").sort_index()["score"]
+    text = part.astype({"image": object, "method": object})
+    return text.pivot(index="image", columns="method", values="score").sort_index()

@@ -30,7 +30,7 @@ def versions(files: Sequence[str]) -> dict[str, str]:
     The checksum is of the files as they were when this process imported them.
     """
     found = {}
-    for package in ("torch", "torchvision", "captum", "quantus", "numpy", "scipy", "pillow", "captum-wg"):
+    for package in ("torch", "torchvision", "captum", "quantus", "numpy", "scipy", "pillow"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

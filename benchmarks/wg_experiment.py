@@ -354,7 +354,7 @@ def _described(ready: Bench) -> dict[str, Any]:
 
 def _of_files(folder: Path) -> str:
     digest = hashlib.sha256()
-    names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.png") if path.is_file()}
     for name, path in sorted(names.items()):
         content = path.read_bytes()
         # With the length, so that no other split into names and contents has the same bytes.

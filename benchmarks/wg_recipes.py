@@ -20,10 +20,10 @@ from benchmarks import score_tables, wg_experiment, wg_judges, wg_run
 from benchmarks.command_line import exit_code, positive
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Runner
-from benchmarks.store import Store, atomic_file, write_atomically
+from benchmarks.store import Store
 from benchmarks.wg_experiment import Experiment
-from benchmarks.wg_methods import EG, WG, WORDS
-from benchmarks.wg_report import comparison_text
+from benchmarks.wg_methods import EG, WG, WORDS, Method
+from benchmarks.wg_report import comparison_text, problem_notes, write_set
 from benchmarks.wg_search import JUDGING, check_pools, price
 from benchmarks.wg_statistics import comparison_table
 
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def pairs(experiment: Experiment, reference: str, methods: Sequence[str]) -> list[tuple[str, str]]:
     """(reference, method) of the table: each against the reference, and each weighting against those of equal weights
-    and the same baselines, with or without norms as it has, whatever their steps."""
+    and the same baselines, with or without norms as it has, whatever the steps of their quadrature."""
     parsed = {name: experiment.method(name) for name in dict.fromkeys((reference, *methods))}
     found = [(reference, name) for name in parsed if name != reference]
     found += [
@@ -83,9 +83,14 @@ def pairs(experiment: Experiment, reference: str, methods: Sequence[str]) -> lis
         for other, equal in parsed.items()
         if method.needs_fitness
         and not (equal.needs_fitness or equal.control)
-        and (equal.pool, equal.normalised) == (method.pool, method.normalised)
+        and _baselines(experiment, equal) == _baselines(experiment, method)
     ]
     return list(dict.fromkeys(found))
+
+
+def _baselines(experiment: Experiment, method: Method) -> tuple[int, bool, str]:
+    """How many a method has, whether their maps are normalised, and of which kind of points these are."""
+    return method.pool or experiment.n_baselines, method.normalised, method.points.rstrip("0123456789")
 
 
 def compare(settings: argparse.Namespace) -> None:
@@ -150,12 +155,14 @@ def compare(settings: argparse.Namespace) -> None:
             _text(table[table["reference"] == settings.reference], directions),
             "## Against equal weights of the same baselines",
             _text(table[table["reference"] != settings.reference], directions, ["reference"]),
+            "Notes:\n\n" + "\n".join(f"- {note}" for note in problem_notes(parts, scores) or ["no image failed."]),
         ]
     )
-    for name, found in (("recipes", table), ("scores", scores)):
-        with atomic_file(settings.out / f"{name}.csv") as file:
-            score_tables.with_constants(found, data=data, seed=settings.seed).to_csv(file, index=False)
-    write_atomically(settings.out / "recipes.md", (text + "\n").encode())
+    tables = {"recipes": table, "scores": scores}
+    stamped = {
+        name: score_tables.with_constants(found, data=data, seed=settings.seed) for name, found in tables.items()
+    }
+    write_set(settings.out / "recipes.md", text + "\n", stamped)
     print(text)
 
 
@@ -171,7 +178,9 @@ def _cost(settings: argparse.Namespace, part: wg_run.Part, name: str) -> float:
 
 def _relation(experiment: Experiment, method: str, reference: str, judge: str) -> str:
     methods = map(experiment.method, (method, reference))
-    found = {wg_judges.relation(one.fitness if one.needs_fitness else None, judge) for one in methods}
+    # Weights in a random order please nobody.
+    by = [one.fitness if one.needs_fitness and not one.shuffled else None for one in methods]
+    found = {wg_judges.relation(fitness, judge) for fitness in by}
     return next(name for name in ("fitted", "same removal", "unseen") if name in found)
 
 

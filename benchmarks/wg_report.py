@@ -209,9 +209,19 @@ def notes(
             "Controls: " + "; ".join(f"{name}, {wg_methods.meaning(name)}" for name in settings.controls) + "."
         )
     for part in parts:
-        model, asked = part.experiment.model, settings.images
-        if asked and len(part.selection.images) < asked:
-            lines.append(f"{model}: {asked} images were asked for, but only {len(part.selection.images)} count.")
+        if settings.images and len(part.selection.images) < settings.images:
+            lines.append(
+                f"{part.experiment.model}: {settings.images} images were asked for, but only "
+                f"{len(part.selection.images)} count."
+            )
+    return lines + problem_notes(parts, scores)
+
+
+def problem_notes(parts: Sequence[Part], scores: pd.DataFrame) -> list[str]:
+    """What was skipped, what failed, and where weights say nothing."""
+    lines = []
+    for part in parts:
+        model = part.experiment.model
         if part.selection.unreadable:
             lines.append(f"{model}: {len(part.selection.unreadable)} unreadable photographs were skipped.")
         if unreadable := wg_experiment.bench(part.experiment).unreadable_references:

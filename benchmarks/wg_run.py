@@ -264,7 +264,13 @@ def options(
     add("--images-dir", help="coco: the photographs (ROOT/images)")
     add("--masks", help="folder of masks (NAME.png for a photograph NAME.jpg), for the overlap")
     add("--models", nargs="+", required=True, metavar="NAME", help="torchvision's names, efficientnet_lite0, ...")
-    add("--weights", nargs="+", default=[], metavar="NAME=FILE", help="state_dicts instead of the default weights")
+    add(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="NAME=FILE",
+        help="state_dicts instead of the default weights, of networks that take what torchvision's do",
+    )
     add("--resize", type=integer_from(1), help="shorter side, other than the weights ask for")
     add("--crop", type=integer_from(1), help="side of the central square, other than the weights ask for")
     add("--images", type=integer_from(0), default=100, help="correctly classified images; 0: all (%(default)s)")

@@ -6,14 +6,14 @@ tries pools, steps, screening, keeps, powers, other fitnesses and norms (`candid
 gradients for an image, by default what expected gradients takes for 10 baselines x 50 steps, the reference. On the
 first of the images (--choose-on, half of them) it chooses the best for each goal; on the others these are judged,
 also by judges that had no part in the choice. Prints and writes to --out search.md, search.csv (all candidates on the
-first images), recipes.csv (the chosen ones on the others) and search.png (quality over cost).
+first images), recipes.csv (the chosen ones on the others), scores.csv (image by image) and search.png (quality over
+cost).
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import sys
 from collections.abc import Callable, Sequence
 
@@ -21,15 +21,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks import wg_experiment, wg_judges, wg_run
+from benchmarks import score_tables, wg_experiment, wg_judges, wg_run
 from benchmarks.command_line import exit_code, integer_from, positive
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Runner
-from benchmarks.store import Store, write_atomically
+from benchmarks.store import Store
 from benchmarks.wg_experiment import Experiment
 from benchmarks.wg_judges import FITTED
 from benchmarks.wg_methods import EG, WG, kept
-from benchmarks.wg_report import comparison_text
+from benchmarks.wg_report import comparison_text, problem_notes, write_set
 from benchmarks.wg_statistics import comparison_table
 
 # Those that choose; the others only see what was chosen.
@@ -65,6 +65,7 @@ class Found:
         candidates: each method's cost and its improvement by each choosing judge, on the first images.
         chosen: the method for each goal.
         judged: the chosen methods' comparison with the reference on the others.
+        parts: the results on the first images, and on the others.
     """
 
     line: str
@@ -72,6 +73,7 @@ class Found:
     candidates: pd.DataFrame
     chosen: dict[str, str]
     judged: pd.DataFrame
+    parts: tuple[wg_run.Part, ...] = ()
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -159,15 +161,14 @@ def search(settings: argparse.Namespace) -> None:
             *(block for one in found for block in _blocks(one, directions)),
         ]
     )
-    for name, tables in (
-        ("search", [one.candidates for one in found]),
-        ("recipes", [one.judged for one in found]),
-    ):
-        write_atomically(settings.out / f"{name}.csv", pd.concat(tables).to_csv(index=False).encode())
-    picture = io.BytesIO()
-    draw(found).savefig(picture, format="png", bbox_inches="tight", metadata={"Software": None})
-    write_atomically(settings.out / "search.png", picture.getvalue())
-    write_atomically(settings.out / "search.md", (text + "\n").encode())
+    tables = {
+        "search": pd.concat([one.candidates for one in found]),
+        "recipes": pd.concat([one.judged for one in found]),
+        "scores": score_tables.with_constants(
+            score_tables.joined(part.scores for one in found for part in one.parts), seed=settings.seed
+        ),
+    }
+    write_set(settings.out / "search.md", text + "\n", tables, {"search": draw(found)})
     print(text)
 
 
@@ -221,7 +222,7 @@ def search_one(
             f"--choose-on {choosing} leaves none of the {len(selection.images)} images to judge; raise --images"
         )
 
-    def scores(which: slice, methods: Sequence[str], by: Sequence[str]) -> pd.DataFrame:
+    def evaluate(which: slice, methods: Sequence[str], by: Sequence[str]) -> wg_run.Part:
         judged = [(name, judge) for name in methods for judge in by]
         return wg_run.evaluate(
             experiment,
@@ -232,10 +233,11 @@ def search_one(
             judged=judged,
             which=which,
             discard_maps=settings.discard_maps,
-        ).scores
+        )
 
+    parts = [evaluate(slice(0, choosing), within, CHOOSING)]
     first = comparison_table(
-        scores(slice(0, choosing), within, CHOOSING),
+        parts[0].scores,
         [(reference, name) for name in within if name != reference],
         {name: directions[name] for name in CHOOSING},
         settings.seed,
@@ -251,8 +253,9 @@ def search_one(
     chosen = choose(table)
     rows = list(dict.fromkeys(chosen.values()))
     equal = chosen.get(EQUAL)
+    parts.append(evaluate(slice(choosing, None), [reference, *rows], JUDGING))
     second = comparison_table(
-        scores(slice(choosing, None), [reference, *rows], JUDGING),
+        parts[1].scores,
         [(reference, name) for name in rows] + [(equal, name) for name in rows if equal and name != equal],
         directions,
         settings.seed,
@@ -264,9 +267,9 @@ def search_one(
     )
     for text in selection.unreadable:
         print(f"skipped, {text}", file=sys.stderr)
-    parts = [part_of(experiment, m, j) for m, j in zip(second["method"], second["judge"], strict=True)]
-    second.insert(3, "this judge", parts)
-    return Found(line, reference, table, chosen, second.assign(data=data, seed=settings.seed))
+    relations = [part_of(experiment, m, j) for m, j in zip(second["method"], second["judge"], strict=True)]
+    second.insert(3, "this judge", relations)
+    return Found(line, reference, table, chosen, second.assign(data=data, seed=settings.seed), tuple(parts))
 
 
 def price(experiment: Experiment, name: str, n_features: int, forward_cost: float) -> float:
@@ -347,6 +350,7 @@ def _blocks(one: Found, directions: dict[str, bool]) -> list[str]:
         "Improvement: relative change of the mean, positive where better; paired by image; Holm's correction over this "
         "table.",
         comparison_text(one.judged, directions, extra=["reference", "this judge"]),
+        *(f"- {note}" for note in problem_notes(one.parts[1:], one.parts[1].scores)),
     ]
 
 

@@ -23,9 +23,10 @@ from benchmarks.command_line import exit_code, integer_from
 from benchmarks.errors import BenchmarkError
 from benchmarks.faults import one_line, raise_if_of_the_run
 from benchmarks.runner import Cell, Runner
-from benchmarks.store import Store, write_atomically
+from benchmarks.store import Store
 from benchmarks.wg_experiment import Experiment
 from benchmarks.wg_methods import EG, WG
+from benchmarks.wg_report import write_set
 from benchmarks.wg_statistics import holm, mean_interval, wilcoxon
 
 # Beside a method's name: of its deviation as it is.
@@ -68,7 +69,7 @@ def variance(settings: argparse.Namespace) -> None:
     # One experiment with all sets' baselines: the first K are the first set, and so on.
     whole = argparse.Namespace(**{**vars(settings), "n_baselines": size * settings.sets})
 
-    def work(experiment: Experiment, store: Store, runner: Runner) -> tuple[pd.DataFrame, str]:
+    def work(experiment: Experiment, store: Store, runner: Runner) -> tuple[pd.DataFrame, str, wg_run.Part]:
         selection = wg_run.select(experiment, store, runner, settings.images or None)
         part = wg_run.evaluate(experiment, store, runner, selection, chunk=settings.chunk, judged=[], methods=(WG,))
         cells = [
@@ -85,10 +86,11 @@ def variance(settings: argparse.Namespace) -> None:
         found["data"] = data
         for text in part.selection.unreadable:
             print(f"skipped, {text}", file=sys.stderr)
-        return found, f"{experiment.model} on {data}: {part.selection.line}"
+        return found, f"{experiment.model} on {data}: {part.selection.line}", part
 
     parts = wg_run.run(whole, work)
-    scores = pd.concat([found for found, _ in parts], ignore_index=True)
+    made = [part for _, _, part in parts]
+    scores = pd.concat([found for found, _, _ in parts], ignore_index=True)
     failed = scores[scores["problem"] != ""]
     if len(failed) == len(scores):
         raise BenchmarkError(f"no image could be explained: {failed['problem'].iloc[0]}")
@@ -96,7 +98,8 @@ def variance(settings: argparse.Namespace) -> None:
     text = "\n\n".join(
         [
             "# Do the weights make the map steadier?",
-            ". ".join(line for _, line in parts) + f". {settings.sets} sets of {size} baselines x {settings.n_steps} "
+            ". ".join(line for _, line, _ in parts)
+            + f". {settings.sets} sets of {size} baselines x {settings.n_steps} "
             f"steps, seed {settings.seed}.\n\n    {wg_run.command(settings, 'wg_variance')}",
             "## The deviation of the map over redrawn sets of baselines",
             "Of an image's maps over the sets: the square root of the variance summed over all elements, relative to "
@@ -115,11 +118,15 @@ def variance(settings: argparse.Namespace) -> None:
                 f"{model}: {len(rows)} images left out ({problem})."
                 for (model, problem), rows in failed.groupby(["model", "problem"])
             ),
+            *(
+                f"{part.experiment.model}: {len(bad)} unreadable photographs were skipped when references were drawn."
+                for part in made
+                if (bad := wg_experiment.bench(part.experiment).unreadable_references)
+            ),
         ]
     )
     stamped = scores.assign(seed=settings.seed)
-    write_atomically(settings.out / "variance.csv", stamped.to_csv(index=False).encode())
-    write_atomically(settings.out / "variance.md", (text + "\n").encode())
+    write_set(settings.out / "variance.md", text + "\n", {"variance": stamped})
     print(text)
 
 
@@ -181,7 +188,8 @@ def over_sets(
     sets = [slice(i, i + size) for i in range(0, len(maps), size)]
     found = np.stack([method.map(x, maps[part], distances[part], generator) for part in sets]).astype(np.float64)
     deviation = float(np.sqrt(found.var(0, ddof=1).sum()))
-    return deviation / float(np.linalg.norm(found.mean(0))), deviation
+    norm = float(np.linalg.norm(found.mean(0)))
+    return deviation / norm if norm else float("nan"), deviation
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -54,7 +54,7 @@ def test_a_worker_takes_a_gpu_that_no_other_holds_and_keeps_it(two_gpus):
     assert gpus._claim() == torch.device("cuda", 0)
 
 
-def test_a_worker_waits_for_one_that_is_about_to_end(two_gpus, monkeypatch):
+def test_a_worker_waits_for_one_that_is_about_to_end(two_gpus, monkeypatch, capsys):
     others = [hold(two_gpus, number) for number in (0, 1)]
     waits = []
 
@@ -66,6 +66,7 @@ def test_a_worker_waits_for_one_that_is_about_to_end(two_gpus, monkeypatch):
     monkeypatch.setattr(gpus.time, "sleep", end_one)
     try:
         assert gpus._claim() == torch.device("cuda", 1) and len(waits) == 1
+        assert capsys.readouterr().err == "waiting for one of 2 GPUs, which other workers hold\n"
     finally:
         others[0].kill()
         others[0].wait()

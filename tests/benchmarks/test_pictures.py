@@ -173,14 +173,9 @@ def test_cifar10_with_all_its_classes(tmp_path):
         for label in CIFAR10_CLASSES:
             save(tmp_path / part / label / "0.png", size=(32, 32))
     assert cifar10_pictures(tmp_path, all_classes=True)[1].labels == tuple(range(10))
-    # Another order of the classes, then fewer.
     for part in ("train", "test"):
-        (tmp_path / part / "airplane").rename(tmp_path / part / "plane")
-    with pytest.raises(BenchmarkError, match=r"must be CIFAR-10's 10 classes.*; got 10: automobile, .*horse, plane, "):
-        cifar10_pictures(tmp_path, all_classes=True)
-    for part in ("train", "test"):
-        (tmp_path / part / "plane/0.png").unlink()
-        (tmp_path / part / "plane").rmdir()
+        (tmp_path / part / "airplane/0.png").unlink()
+        (tmp_path / part / "airplane").rmdir()
     with pytest.raises(BenchmarkError, match="got 9: automobile, "):
         cifar10_pictures(tmp_path, all_classes=True)
 
@@ -193,7 +188,7 @@ def test_a_mask_of_any_mode_is_nonzero_on_the_object(mode, tmp_path):
     on[2:4, 3:] = True
     if mode == "P":
         mask = Image.fromarray(on.astype(np.uint8))
-        mask.putpalette([255, 255, 255, 0, 0, 0])  # black on white
+        mask.putpalette([0, 0, 0, 0, 0, 0])  # colours that are still to be filled in: the indices count
     elif mode in ("LA", "RGBA"):
         values = np.zeros((6, 8, len(mode)), np.uint8)
         values[on, -2:] = 1
@@ -214,6 +209,26 @@ def test_a_mask_of_any_mode_is_nonzero_on_the_object(mode, tmp_path):
         assert saved.mode == mode
     found, reason = MaskFolder(tmp_path, all_files(tmp_path / "images", "files")).mask(0, 0)
     assert reason == "" and found.dtype == bool and np.array_equal(found, on)
+
+
+def test_a_palette_that_begins_with_white_is_read_by_its_colours(tmp_path):
+    save(tmp_path / "images/a.jpg")
+    files = all_files(tmp_path / "images", "files")
+    for share in (2, 4):  # of five rows: white is the rarer or the commoner colour
+        grey = np.zeros((5, 8), np.uint8)
+        grey[:share] = 255
+        # Pillow itself decides which of the two is index 0.
+        mask = Image.fromarray(grey).convert("RGB").quantize(2)
+        mask.save(tmp_path / "a.png")
+        assert np.array_equal(MaskFolder(tmp_path, files).mask(0, 0)[0], grey > 0)
+        mask = Image.fromarray((grey == 0).astype(np.uint8))
+        mask.putpalette([255, 255, 255, 0, 0, 0])
+        mask.save(tmp_path / "a.png")
+        assert np.array_equal(MaskFolder(tmp_path, files).mask(0, 0)[0], grey > 0)
+    mask.putpalette([255, 255, 255, 255, 0, 0])
+    mask.save(tmp_path / "a.png")
+    found, reason = MaskFolder(tmp_path, files).mask(0, 0)
+    assert found is None and "index 0 of its palette is not black" in reason
 
 
 def test_masks_by_folder(files):

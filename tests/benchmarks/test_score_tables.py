@@ -27,6 +27,12 @@ def test_joined_tables_hold_what_the_single_ones_did():
         assert all(isinstance(found[name].dtype, pd.CategoricalDtype) for name in TEXT)
 
 
+def test_a_missing_text_stays_missing():
+    found = joined([table(["a", "b", "c"], [1.0, 2.0, 3.0], ["", None, "x"]), table(["d"], [4.0], ["y"])])
+    assert found["problem"].isna().tolist() == [False, True, False, False]
+    assert found["problem"].dropna().tolist() == ["", "x", "y"]
+
+
 @pytest.mark.parametrize("tables", [[], [table([], [])]])
 def test_nothing_joined_has_the_columns_all_the_same(tables):
     found = joined(tables)
@@ -58,4 +64,5 @@ def test_wide_is_sorted_by_name_and_has_nothing_of_others():
     )
     found = wide(scores, "net", "DeletionAUC")
     assert found.index.tolist() == ["a", "b"] and sorted(found.columns) == ["EG", "WG"]
+    assert not len(wide(scores, "net", "InsertionAUC-blur"))
     assert found[["EG", "WG"]].values.tolist() == [[1.0, 3.0], [2.0, 4.0]]
