@@ -17,7 +17,8 @@ COLUMNS = ("model", "judge", "method", "image", "score", "problem")
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Tables of scores, one below the other, their columns in the order of `COLUMNS`.
 
-    One is looked at after the other, so that the strings of an iterator's tables are not all in memory at once.
+    One is looked at after the other, so that the strings of an iterator's tables are not all in memory at once, as
+    pandas' union_categoricals needs them.
     """
     categories = {name: pd.Index([], dtype=object) for name in TEXT}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}

@@ -129,7 +129,15 @@ def compare(settings: argparse.Namespace) -> None:
             print(f"skipped, {text}", file=sys.stderr)
     scores = score_tables.joined(part.scores for part in parts)
     table = comparison_table(scores, compared, directions, settings.seed)
-    costs = {(part.experiment.model, name): _cost(settings, part, name) for part in parts for name in names}
+    # How many pixels there are is the same for all images of a model.
+    pixels = {part.experiment.model: _pixels(part) for part in parts}
+    costs = {
+        (part.experiment.model, name): price(
+            part.experiment, name, pixels[part.experiment.model], settings.forward_cost
+        )
+        for part in parts
+        for name in names
+    }
     table.insert(3, "gradients", [costs[key] for key in zip(table["model"], table["method"], strict=True)])
     table.insert(
         4,
@@ -171,9 +179,8 @@ def _text(table: pd.DataFrame, directions: dict[str, bool], extra: Sequence[str]
     return comparison_text(shown, directions, extra=[*extra, "gradients", "this judge"])
 
 
-def _cost(settings: argparse.Namespace, part: wg_run.Part, name: str) -> float:
-    image = wg_experiment.bench(part.experiment).input(part.selection.images[0])
-    return price(part.experiment, name, int(image[0, 0].numel()), settings.forward_cost)
+def _pixels(part: wg_run.Part) -> int:
+    return int(wg_experiment.bench(part.experiment).input(part.selection.images[0])[0, 0].numel())
 
 
 def _relation(experiment: Experiment, method: str, reference: str, judge: str) -> str:
