@@ -31,14 +31,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from benchmarks import data, judges, methods, models, pictures
-from benchmarks.errors import BenchmarkError, Unreadable
+from benchmarks import judges, methods
+from benchmarks.data import datasets as data
+from benchmarks.data import pictures
 from benchmarks.evaluation import Explanations, evaluate, explain
-from benchmarks.faults import one_line, raise_if_of_the_run
-from benchmarks.gpus import own_device
 from benchmarks.methods import Method
-from benchmarks.store import Key, Store, check_worker
-from benchmarks.versions import versions
+from benchmarks.models import checkpoints as models
+from benchmarks.run.errors import BenchmarkError, Unreadable
+from benchmarks.run.faults import one_line, raise_if_of_the_run
+from benchmarks.run.gpus import own_device
+from benchmarks.run.store import Key, Store, check_worker
+from benchmarks.run.versions import versions
 
 # Images in a block; the last may hold fewer, or one more. Part of the settings, so results of other blocks are refused.
 BLOCK = 8

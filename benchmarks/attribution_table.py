@@ -24,16 +24,25 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from benchmarks import attribution_experiment, data, judges, methods, models, report
+from benchmarks import attribution_experiment, judges, methods, report
 from benchmarks.attribution_experiment import BLOCK, Block, Experiment, digest
-from benchmarks.command_line import add_workers, check_writable, engine, exit_code, integer_from, positive_or_infinite
-from benchmarks.errors import BenchmarkError
+from benchmarks.data import datasets as data
 from benchmarks.evaluation import part
-from benchmarks.gpus import EACH, own_device
 from benchmarks.judges import Judge
 from benchmarks.methods import Method
-from benchmarks.runner import Cell, Runner, one_thread
-from benchmarks.store import Key, Store, open_store
+from benchmarks.models import checkpoints as models
+from benchmarks.run.command_line import (
+    add_workers,
+    check_writable,
+    engine,
+    exit_code,
+    integer_from,
+    positive_or_infinite,
+)
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.gpus import EACH, own_device
+from benchmarks.run.runner import Cell, Runner, one_thread
+from benchmarks.run.store import Key, Store, open_store
 
 _NUMBERS = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?:[\s,;]+[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)*")
 

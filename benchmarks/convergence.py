@@ -27,13 +27,23 @@ from captum.attr import GradientShap
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks import data, models, problems
-from benchmarks.command_line import integer_from
-from benchmarks.errors import BenchmarkError
-from benchmarks.estimators import ESTIMATORS, MIDPOINT, MONTE_CARLO, STAGGERED_END, TWO_STAGE, Estimator, Integrands
-from benchmarks.integrands import map_error
-from benchmarks.problems import Problem
-from benchmarks.randomness import seeded
+from benchmarks.data import datasets as data
+from benchmarks.models import checkpoints as models
+from benchmarks.quadrature import problems
+from benchmarks.quadrature.estimators import (
+    ESTIMATORS,
+    MIDPOINT,
+    MONTE_CARLO,
+    STAGGERED_END,
+    TWO_STAGE,
+    Estimator,
+    Integrands,
+)
+from benchmarks.quadrature.integrands import map_error
+from benchmarks.quadrature.problems import Problem
+from benchmarks.run.command_line import integer_from
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.randomness import seeded
 
 NETWORKS = ("smooth", "resnet18", "efficientnet_lite0")
 PEER_ROWS = 50

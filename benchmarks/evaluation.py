@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks.judges import Judge, per_image
 from benchmarks.methods import Method
-from benchmarks.randomness import seeded
+from benchmarks.run.randomness import seeded
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,12 @@ from captum.attr import GradientShap
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks import data, models
-from benchmarks.command_line import integer_from
-from benchmarks.counting import Counted
-from benchmarks.errors import BenchmarkError
-from benchmarks.randomness import seeded
+from benchmarks.cost.counting import Counted
+from benchmarks.data import datasets as data
+from benchmarks.models import checkpoints as models
+from benchmarks.run.command_line import integer_from
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.randomness import seeded
 from benchmarks.statistics import paired_comparison
 from captum_wg import ExpectedGradients, WeightedGradients
 from quantus_ext import DeletionAUC

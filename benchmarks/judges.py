@@ -10,7 +10,7 @@ import numpy as np
 import quantus
 from quantus.functions import norm_func, perturb_func, similarity_func
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.run.errors import BenchmarkError
 from quantus_ext import DeletionAUC, InsertionAUC
 
 SENSITIVITY = dict(

@@ -11,8 +11,8 @@ import quantus
 import torch
 from torch import Tensor, nn
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.randomness import seeded
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.randomness import seeded
 from captum_wg import GeneralizedAttribution
 from quantus_ext import explainer
 

@@ -21,10 +21,12 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks import data, models, peers
-from benchmarks.workloads import describe, synchronize
+from benchmarks.cost import peers
+from benchmarks.cost.workloads import describe, synchronize
+from benchmarks.data import datasets as data
+from benchmarks.models import checkpoints as models
 from captum_wg import ExpectedGradients
-from captum_wg.gradients import automatic_rows
+from captum_wg.engine.problem import automatic_rows
 
 AIM = "<= 0.5 with rank correlation >= 0.99"
 COLUMNS = ("seconds", "seconds_min", "seconds_max", "ratio", "ratio_min", "ratio_max")

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from benchmarks import methods
 from benchmarks.attribution_experiment import BLOCK
-from benchmarks.data import Selection
-from benchmarks.faults import one_line
+from benchmarks.data.datasets import Selection
 from benchmarks.judges import Judge
 from benchmarks.methods import Method
+from benchmarks.run.faults import one_line
+from benchmarks.run.store import leftovers, remove_abandoned, write_atomically
 from benchmarks.statistics import compare
-from benchmarks.store import leftovers, remove_abandoned, write_atomically
 from captum_wg import visualization
 
 if TYPE_CHECKING:

@@ -24,11 +24,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from benchmarks import data
-from benchmarks.command_line import integer_from
-from benchmarks.errors import BenchmarkError
-from benchmarks.memory import Memory, in_fresh_process, mebibytes
-from benchmarks.workloads import (
+from benchmarks.cost.memory import Memory, in_fresh_process, mebibytes
+from benchmarks.cost.workloads import (
     BY_NAME,
     MODELS,
     SHAPES,
@@ -44,7 +41,10 @@ from benchmarks.workloads import (
     run_once,
     small,
 )
-from captum_wg.gradients import automatic_rows
+from benchmarks.data import datasets as data
+from benchmarks.run.command_line import integer_from
+from benchmarks.run.errors import BenchmarkError
+from captum_wg.engine.problem import automatic_rows
 
 DATA = ("noise", *data.NAMES)
 

@@ -26,15 +26,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.command_line import check_writable, exit_code, integer_from, positive
-from benchmarks.data import CIFAR10_MEAN, CIFAR10_STD, NAMED, SIDE
-from benchmarks.errors import BenchmarkError
-from benchmarks.faults import raise_if_of_the_run
-from benchmarks.gpus import own_device
-from benchmarks.models import one_cycle, resnet18_32, save_atomically
-from benchmarks.pictures import Pictures, Unreadable, cifar10_pictures
-from benchmarks.randomness import seeded
-from benchmarks.store import differences, leftovers
+from benchmarks.data.datasets import CIFAR10_MEAN, CIFAR10_STD, NAMED, SIDE
+from benchmarks.data.pictures import Pictures, Unreadable, cifar10_pictures
+from benchmarks.models.checkpoints import one_cycle, resnet18_32, save_atomically
+from benchmarks.run.command_line import check_writable, exit_code, integer_from, positive
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.faults import raise_if_of_the_run
+from benchmarks.run.gpus import own_device
+from benchmarks.run.randomness import seeded
+from benchmarks.run.store import differences, leftovers
 
 # Part of the checkpoint: raise it whenever the training below changes.
 TRAINING_VERSION = 2

@@ -31,21 +31,22 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks import coco, pictures, wg_judges, wg_methods
-from benchmarks.data import SIDE
-from benchmarks.errors import BenchmarkError
-from benchmarks.faults import one_line, raise_if_of_the_run
-from benchmarks.gpus import own_device
-from benchmarks.networks import Network, load_network
-from benchmarks.pictures import Pictures, Unreadable
-from benchmarks.randomness import seeded
-from benchmarks.store import Key, Store, check_worker
-from benchmarks.versions import versions
+from benchmarks import wg_judges, wg_methods
+from benchmarks.data import coco, pictures
+from benchmarks.data.datasets import SIDE
+from benchmarks.data.pictures import Pictures, Unreadable
+from benchmarks.models.networks import Network, load_network
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.faults import one_line, raise_if_of_the_run
+from benchmarks.run.gpus import own_device
+from benchmarks.run.randomness import seeded
+from benchmarks.run.store import Key, Store, check_worker
+from benchmarks.run.versions import versions
 from captum_wg import ExpectedGradients, GradientVariance
-from captum_wg import fitness as fit
 from captum_wg.baselines import compose, constant, gaussian, gaussian_blur, uniform
-from captum_wg.gradients import Problem, input_gradients
-from captum_wg.masking import Features, neutral_values
+from captum_wg.engine.problem import Problem, input_gradients
+from captum_wg.weighting import fitness as fit
+from captum_wg.weighting.masking import Features, neutral_values
 
 DATA = ("cifar10", "imagenet", "coco")
 BASELINES = ("references", "published", "uniform", "gaussian", "blur")

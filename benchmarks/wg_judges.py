@@ -16,9 +16,9 @@ import torch
 from quantus.functions.similarity_func import correlation_spearman
 from torch import nn
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.run.errors import BenchmarkError
 from benchmarks.wg_methods import Fitness
-from captum_wg.fitness import FITNESSES
+from captum_wg.weighting.fitness import FITNESSES
 from quantus_ext import DeletionAUC, InsertionAUC, OverlapAUC
 
 FITTED = "DeletionAUC"

@@ -35,8 +35,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.errors import BenchmarkError
-from captum_wg import fitness as fit
+from benchmarks.run.errors import BenchmarkError
+from captum_wg.weighting import fitness as fit
 
 EG, WG = "ExpectedGradients", "WeightedGradients"
 CONTROLS = {

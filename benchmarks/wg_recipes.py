@@ -17,10 +17,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from benchmarks import score_tables, wg_experiment, wg_judges, wg_run
-from benchmarks.command_line import exit_code, positive
-from benchmarks.errors import BenchmarkError
-from benchmarks.runner import Runner
-from benchmarks.store import Store
+from benchmarks.run.command_line import exit_code, positive
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.runner import Runner
+from benchmarks.run.store import Store
 from benchmarks.wg_experiment import Experiment
 from benchmarks.wg_methods import EG, WG, WORDS, Method
 from benchmarks.wg_report import comparison_text, problem_notes, write_set

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks import score_tables, wg_ablations, wg_experiment, wg_judges, wg_methods, wg_run
-from benchmarks.store import atomic_file, leftovers, remove_abandoned, write_atomically
+from benchmarks.run.store import atomic_file, leftovers, remove_abandoned, write_atomically
 from benchmarks.wg_experiment import Chosen
 from benchmarks.wg_judges import Judge
 from benchmarks.wg_methods import EG, WG, kept

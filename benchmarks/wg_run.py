@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import score_tables, wg_experiment, wg_methods
-from benchmarks.command_line import add_workers, engine, integer_from
-from benchmarks.errors import BenchmarkError
-from benchmarks.runner import Cell, Runner
-from benchmarks.store import Key, Store, open_store
+from benchmarks.run.command_line import add_workers, engine, integer_from
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.runner import Cell, Runner
+from benchmarks.run.store import Key, Store, open_store
 from benchmarks.wg_experiment import Chosen, Experiment
 
 # Photographs looked at in one cell. Part of the cells' names, so a change of it makes them anew.

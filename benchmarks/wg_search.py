@@ -22,10 +22,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import score_tables, wg_experiment, wg_judges, wg_run
-from benchmarks.command_line import exit_code, integer_from, positive
-from benchmarks.errors import BenchmarkError
-from benchmarks.runner import Runner
-from benchmarks.store import Store
+from benchmarks.run.command_line import exit_code, integer_from, positive
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.runner import Runner
+from benchmarks.run.store import Store
 from benchmarks.wg_experiment import Experiment
 from benchmarks.wg_judges import FITTED
 from benchmarks.wg_methods import EG, WG, kept

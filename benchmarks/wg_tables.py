@@ -16,10 +16,10 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import wg_ablations, wg_judges, wg_methods, wg_report, wg_run
-from benchmarks.command_line import exit_code, integer_from
-from benchmarks.errors import BenchmarkError
-from benchmarks.runner import Runner
-from benchmarks.store import Store
+from benchmarks.run.command_line import exit_code, integer_from
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.runner import Runner
+from benchmarks.run.store import Store
 from benchmarks.wg_experiment import Experiment
 from benchmarks.wg_judges import Judge
 

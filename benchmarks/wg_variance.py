@@ -19,11 +19,11 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks import wg_experiment, wg_run
-from benchmarks.command_line import exit_code, integer_from
-from benchmarks.errors import BenchmarkError
-from benchmarks.faults import one_line, raise_if_of_the_run
-from benchmarks.runner import Cell, Runner
-from benchmarks.store import Store
+from benchmarks.run.command_line import exit_code, integer_from
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.faults import one_line, raise_if_of_the_run
+from benchmarks.run.runner import Cell, Runner
+from benchmarks.run.store import Store
 from benchmarks.wg_experiment import Experiment
 from benchmarks.wg_methods import EG, WG
 from benchmarks.wg_report import write_set

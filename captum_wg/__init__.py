@@ -1,8 +1,8 @@
 """Expected, weighted and generalized integrated gradients for Captum."""
 
-from captum_wg import baselines, fitness, samplers, visualization
+from captum_wg import baselines, samplers, visualization
 from captum_wg.expected_gradients import ExpectedGradients
-from captum_wg.generalized import (
+from captum_wg.local_measures import (
     Consistency,
     GeneralizedAttribution,
     GradientVariance,
@@ -10,6 +10,7 @@ from captum_wg.generalized import (
     Stability,
 )
 from captum_wg.weighted_gradients import WeightedGradients
+from captum_wg.weighting import fitness
 
 __all__ = [
     "Consistency",

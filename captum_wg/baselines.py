@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from captum_wg.arguments import DEFAULT_SEED, Inputs, accumulation_dtype, check_generator
+from captum_wg.engine.checks import DEFAULT_SEED, Inputs, accumulation_dtype, check_generator
 
 Seed = torch.Generator | int | None
 Numbers = float | Sequence[float]  # one, or one for each channel; kept as a float or a tuple of floats

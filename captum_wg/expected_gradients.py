@@ -10,20 +10,20 @@ from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor
 
-from captum_wg.adaptive import adaptive_integrals
-from captum_wg.arguments import Inputs, accumulation_dtype, as_tuple, check_choice, check_positive_int, like_inputs
-from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
-from captum_wg.gradients import Problem, input_gradients
-from captum_wg.paths import Paths, along, quadrature_paths, random_paths, staggered_paths
-from captum_wg.quadrature import METHODS, nodes_and_weights
-from captum_wg.refinement import (
+from captum_wg.engine.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
+from captum_wg.engine.checks import Inputs, accumulation_dtype, as_tuple, check_choice, check_positive_int, like_inputs
+from captum_wg.engine.problem import Problem, input_gradients
+from captum_wg.engine.targets import Target
+from captum_wg.integrals.adaptive import adaptive_integrals
+from captum_wg.integrals.automatic import (
     DELTA_TOLERANCE,
     MAX_STEPS,
     check_refinement,
     outputs_at_baselines,
     refined_integrals,
 )
-from captum_wg.targets import Target
+from captum_wg.integrals.nodes import METHODS, nodes_and_weights
+from captum_wg.integrals.walk import Paths, along, quadrature_paths, random_paths, staggered_paths
 
 SAMPLINGS = ("random", "staggered")
 ADAPTIVE = "adaptive"
@@ -91,11 +91,11 @@ class ExpectedGradients(GradientAttribution):
                 on its own. (That bounds the sum of the map's errors, not the error of the map. One map per baseline is
                 held for the examples at work.)
             method: "gausslegendre" (the least error on smooth functions), "riemann_shared_end" (the least on the ReLU
-                networks tried; the rule of `captum_wg.quadrature`), "riemann_middle", "riemann_left",
+                networks tried; the rule of `captum_wg.integrals.nodes`), "riemann_middle", "riemann_left",
                 "riemann_right" or "riemann_trapezoid". A node at the input itself is taken once for all baselines:
                 those rules that have one take B * (K * (n_steps - 1) + 1) gradients. "adaptive": as many as
                 "riemann_shared_end", the last two fifths of them where the gradient changes most
-                (`captum_wg.adaptive`): less error on ReLU networks, one example at a time.
+                (`captum_wg.integrals.adaptive`): less error on ReLU networks, one example at a time.
             internal_batch_size: rows of a micro-batch, any number from 1; None: chosen by the size of an example.
             return_convergence_delta: also return sum_i phi_i - (F(x) - 1/K sum_k F(x'_k)), (B,).
             pairing: how a Tensor of B baselines is read: "shared" (unset: this, with a warning) or "paired", row i
@@ -105,12 +105,12 @@ class ExpectedGradients(GradientAttribution):
                 method are then not used.
             sampling: with n_samples: "random": a uniform on [0, 1], every baseline before any is used twice.
                 "staggered": evenly spaced on each path, shifted from path to path, and the input itself
-                (`captum_wg.paths.staggered_paths`): less error from few points for many baselines.
+                (`captum_wg.integrals.walk.staggered_paths`): less error from few points for many baselines.
             stdevs: with n_samples: standard deviation of Gaussian noise added to the input at each of them, one number
                 or one for each element of a tuple.
             generator: with n_samples: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
             delta_tolerance: with n_steps="auto": of the convergence delta, relative to the mean over baselines of
-                |F(x) - F(x'_k)|. The gradients taken on the way all count (`captum_wg.refinement`).
+                |F(x) - F(x'_k)|. The gradients taken on the way all count (`captum_wg.integrals.automatic`).
             max_steps: with n_steps="auto": the most points per baseline, of 6, 17, 50, 149, 446, ...; examples left
                 outside the tolerance are warned of.
             return_steps: also return the n_steps that each baseline got, (B, K) int64; the last of them is the input

@@ -20,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from captum_wg.arguments import Inputs, accumulation_dtype, as_tuple, check_choice, like_inputs
+from captum_wg.engine.checks import Inputs, accumulation_dtype, as_tuple, check_choice, like_inputs
 
 ANGLES = ("auto", "channel_pairs", "pixel", "global")
 

@@ -24,7 +24,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captum_wg.arguments import (
+from captum_wg.engine.baseline_set import BaselineSet
+from captum_wg.engine.checks import (
     accumulation_dtype,
     as_tuple,
     check_generator,
@@ -32,8 +33,7 @@ from captum_wg.arguments import (
     name_rows,
     not_finite,
 )
-from captum_wg.baseline_set import BaselineSet
-from captum_wg.gradients import PointSource
+from captum_wg.engine.problem import PointSource
 
 SAMPLERS = ("segments", "staggered", "ball", "rays")
 

@@ -10,10 +10,10 @@ from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor
 
-from captum_wg import fitness as fit
-from captum_wg.adaptive import adaptive_integrals
-from captum_wg.arguments import Inputs, accumulation_dtype, check_positive_int, like_inputs
-from captum_wg.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
+from captum_wg.engine.baseline_set import Baselines, BaselineSet, format_baselines, given_or_bound
+from captum_wg.engine.checks import Inputs, accumulation_dtype, check_positive_int, like_inputs
+from captum_wg.engine.problem import Problem, input_gradients
+from captum_wg.engine.targets import Target
 from captum_wg.expected_gradients import (
     ADAPTIVE,
     adaptive_average,
@@ -23,18 +23,18 @@ from captum_wg.expected_gradients import (
     path_average,
     refined_average,
 )
-from captum_wg.gradients import Problem, input_gradients
-from captum_wg.masking import Features, Neutral, neutral_values
-from captum_wg.paths import along, quadrature_paths
-from captum_wg.quadrature import Rule, continuation, nodes_and_weights
-from captum_wg.refinement import (
+from captum_wg.integrals.adaptive import adaptive_integrals
+from captum_wg.integrals.automatic import (
     DELTA_TOLERANCE,
     MAX_STEPS,
     check_refinement,
     outputs_at_baselines,
     refined_integrals,
 )
-from captum_wg.targets import Target
+from captum_wg.integrals.nodes import Rule, continuation, nodes_and_weights
+from captum_wg.integrals.walk import along, quadrature_paths
+from captum_wg.weighting import fitness as fit
+from captum_wg.weighting.masking import Features, Neutral, neutral_values
 
 
 class WeightedGradients(GradientAttribution):
@@ -49,7 +49,7 @@ class WeightedGradients(GradientAttribution):
     Duc et al. 2025, "Weighted Average Gradients for Feature Attribution". Departures: every integral is a quadrature
     of n_steps points (the published code takes one random point); the branches of Algorithm 1 stand the right way
     round; the tolerance is relative to f(x) (there absolute, 0.01 or 0.005); what the search returns is said in
-    `captum_wg.fitness.bisect`; features are ranked by the signed map unless ranking="absolute" (the published code).
+    `captum_wg.weighting.fitness.bisect`; features are ranked by the signed map unless ranking="absolute" (the published code).
     The ranking should be that of the metric that judges the result. All examples and baselines are searched at once:
     B * K * ceil(log2(P + 1)) masked forwards at most, beside the B * K * n_steps gradients; fewer with keep, as the
     search leaves out baselines that can't be among the kept any more. (So much for each neutral of a list, twice with
@@ -119,7 +119,7 @@ class WeightedGradients(GradientAttribution):
             screening_steps: with keep: choose the baselines by maps of this many steps, and spend n_steps on those kept
                 alone; their weights come from the D_alpha of their full maps. Where the points of the coarse rule are
                 among those of the full one their gradients are used again ("riemann_middle" with n_steps an odd
-                multiple of screening_steps; `captum_wg.quadrature.continuation`); n_steps="auto" goes on from them.
+                multiple of screening_steps; `captum_wg.integrals.nodes.continuation`); n_steps="auto" goes on from them.
             neutral: what a removed feature is replaced by: "auto" (the image's corners for (B, C, H, W), else 0),
                 "corners", "mean", "blur", "black", a number, a Tensor that broadcasts to the input, or a callable of
                 the input; for a tuple of inputs possibly a tuple of these. A list of these: one search with each, and

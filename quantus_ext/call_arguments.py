@@ -15,7 +15,7 @@ import torch
 from quantus.helpers import utils
 from torch import nn
 
-from captum_wg.masking import Features, ranks
+from captum_wg.weighting.masking import Features, ranks
 from quantus_ext.arrays import chunks, name_rows, positive_integer, require_finite, to_array, to_tensor
 
 

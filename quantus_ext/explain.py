@@ -18,7 +18,7 @@ from quantus.helpers.utils import get_wrapped_model
 from torch import Tensor, nn
 
 import captum_wg
-from captum_wg.arguments import warn
+from captum_wg.engine.checks import warn
 from quantus_ext.arrays import chunks, positive_integer, require_finite, to_array, to_tensor
 from quantus_ext.perturbation_curve import floating_dtype
 

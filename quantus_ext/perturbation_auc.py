@@ -12,7 +12,7 @@ from quantus.helpers.enums import DataType, EvaluationCategory, ModelType
 from quantus.helpers.model.model_interface import ModelInterface
 from quantus.metrics.base import Metric
 
-from captum_wg.masking import RANKINGS
+from captum_wg.weighting.masking import RANKINGS
 from quantus_ext.arrays import one_of, positive_integer
 from quantus_ext.call_arguments import call_arguments, feature_ranks
 from quantus_ext.perturbation_curve import (

@@ -14,8 +14,8 @@ from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_wg.gradients import automatic_rows
-from captum_wg.masking import NEUTRALS, Features, Neutral, neutral_values
+from captum_wg.engine.problem import automatic_rows
+from captum_wg.weighting.masking import NEUTRALS, Features, Neutral, neutral_values
 from quantus_ext.arrays import name_rows, to_array, to_tensor
 
 RULES = ("mean", "trapezoid")
@@ -54,7 +54,7 @@ def perturbation_curves(
         places: the place (B, P) of each feature in the ranking, 0 for the highest.
         ks: the levels (N,), shares of the features.
         insert: those features are put back into an input of which everything is removed, instead of being removed.
-        rows: rows per forward; None: by the size of an input, as `captum_wg.gradients.automatic_rows` says.
+        rows: rows per forward; None: by the size of an input, as `captum_wg.engine.problem.automatic_rows` says.
         first: the number of the first example, for messages.
         show_progress: a progress bar over the rows.
 

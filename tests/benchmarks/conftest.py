@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import get_model
 
-from benchmarks.networks import load_network
+from benchmarks.models.networks import load_network
 
 # The network of `data`.
 MODEL, CLASSES = "shufflenet_v2_x0_5", 5

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from benchmarks import attribution_experiment, data, models
+from benchmarks import attribution_experiment
 from benchmarks.attribution_experiment import (
     LOCAL_IMAGES,
     Bench,
@@ -22,10 +22,12 @@ from benchmarks.attribution_experiment import (
     local_radius,
     made_of,
 )
-from benchmarks.errors import BenchmarkError
+from benchmarks.data import datasets as data
 from benchmarks.methods import Method
-from benchmarks.store import open_store
-from benchmarks.versions import versions
+from benchmarks.models import checkpoints as models
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.store import open_store
+from benchmarks.run.versions import versions
 
 EXPERIMENT = Experiment("noise", None, "", 1.0)
 

@@ -17,12 +17,14 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 from torchvision import transforms
 
-from benchmarks import attribution_experiment, attribution_table, data, judges, methods, models, report
+from benchmarks import attribution_experiment, attribution_table, judges, methods, report
 from benchmarks.attribution_experiment import Bench, Experiment
-from benchmarks.errors import BenchmarkError
+from benchmarks.data import datasets as data
 from benchmarks.methods import Method
-from benchmarks.runner import Runner
-from benchmarks.store import Store, open_store
+from benchmarks.models import checkpoints as models
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.runner import Runner
+from benchmarks.run.store import Store, open_store
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--images", "2", "--baselines", "2", "--n-steps", "2", "--jobs", "1"]

@@ -6,10 +6,11 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from benchmarks import convergence, estimators
-from benchmarks.estimators import ESTIMATORS, MIDPOINT, MONTE_CARLO, STAGGERED_END, TWO_STAGE
-from benchmarks.integrands import Exact, Tabulated, along_paths, map_error
-from benchmarks.problems import Problem
+from benchmarks import convergence
+from benchmarks.quadrature import estimators
+from benchmarks.quadrature.estimators import ESTIMATORS, MIDPOINT, MONTE_CARLO, STAGGERED_END, TWO_STAGE
+from benchmarks.quadrature.integrands import Exact, Tabulated, along_paths, map_error
+from benchmarks.quadrature.problems import Problem
 
 K = 4
 BY_NAME = {e.name: e for e in ESTIMATORS}

@@ -8,7 +8,7 @@ import torch
 from benchmarks import judges, methods
 from benchmarks.evaluation import Explanations, evaluate, explain
 from benchmarks.methods import Method
-from benchmarks.randomness import seeded
+from benchmarks.run.randomness import seeded
 
 
 def row(references, name="Saliency"):

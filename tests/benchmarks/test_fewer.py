@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import fewer, models
+from benchmarks import fewer
+from benchmarks.models import checkpoints as models
 from captum_wg import ExpectedGradients
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks import judges
-from benchmarks.errors import BenchmarkError
+from benchmarks.run.errors import BenchmarkError
 
 
 def test_the_columns_of_the_table():

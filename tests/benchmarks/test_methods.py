@@ -6,8 +6,8 @@ import quantus
 import torch
 
 from benchmarks import methods
-from benchmarks.errors import BenchmarkError
 from benchmarks.evaluation import Explanations
+from benchmarks.run.errors import BenchmarkError
 from quantus_ext import explainer
 
 

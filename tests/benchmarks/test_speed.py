@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import peers, precision, speed, workloads
-from benchmarks.counting import Counted
-from benchmarks.errors import BenchmarkError
-from benchmarks.memory import Memory, in_fresh_process, peak, resident
-from benchmarks.workloads import BY_NAME, ROWS, Row, Settings
+from benchmarks import precision, speed
+from benchmarks.cost import peers, workloads
+from benchmarks.cost.counting import Counted
+from benchmarks.cost.memory import Memory, in_fresh_process, peak, resident
+from benchmarks.cost.workloads import BY_NAME, ROWS, Row, Settings
+from benchmarks.run.errors import BenchmarkError
 from captum_wg import ExpectedGradients
 
 SETTINGS = Settings(

@@ -15,8 +15,11 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.v2 import functional
 
-from benchmarks import data, models, networks, train_cifar10
-from benchmarks.pictures import Pictures
+from benchmarks import train_cifar10
+from benchmarks.data import datasets as data
+from benchmarks.data.pictures import Pictures
+from benchmarks.models import checkpoints as models
+from benchmarks.models import networks
 from benchmarks.train_cifar10 import augment, choose_precision, decode, main, network_input
 
 REPOSITORY = Path(__file__).parents[2]

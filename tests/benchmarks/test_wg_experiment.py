@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from benchmarks import wg_experiment, wg_run
-from benchmarks.data import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
-from benchmarks.errors import BenchmarkError
-from benchmarks.networks import Network
-from benchmarks.preparation import Preparation
-from benchmarks.runner import Runner
-from benchmarks.store import open_store
+from benchmarks.data.datasets import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
+from benchmarks.data.preparation import Preparation
+from benchmarks.models.networks import Network
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.runner import Runner
+from benchmarks.run.store import open_store
 from benchmarks.wg_experiment import Chosen, Experiment
 
 # The network of `data`.

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from benchmarks import wg_judges, wg_methods
-from benchmarks.errors import BenchmarkError
-from benchmarks.randomness import seeded
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.randomness import seeded
 from benchmarks.wg_judges import available, choose
 from benchmarks.wg_methods import Fitness
 
@@ -32,7 +32,7 @@ def test_every_judge_gives_a_number_and_repeats(name, judged):
 
 @pytest.mark.parametrize("name, removal", [("DeletionAUC", "corners"), ("InsertionAUC-blur", "blur")])
 def test_curves_by_hand(name, removal, judged):
-    from captum_wg.masking import neutral_values
+    from captum_wg.weighting.masking import neutral_values
 
     model, x, y, a, _, _ = judged
     order = np.argsort(-a.sum(0).ravel(), kind="stable")

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.run.errors import BenchmarkError
 from benchmarks.wg_methods import CONTROLS, EG, WG, Fitness, edges, kept, method
 from captum_wg import ExpectedGradients, WeightedGradients
 

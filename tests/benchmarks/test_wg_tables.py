@@ -18,9 +18,9 @@ from PIL import Image
 from torchvision.models import get_model
 
 from benchmarks import wg_ablations, wg_experiment, wg_judges, wg_report, wg_run, wg_tables
-from benchmarks.errors import BenchmarkError
-from benchmarks.runner import Runner
-from benchmarks.store import Store, open_store
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.runner import Runner
+from benchmarks.run.store import Store, open_store
 from benchmarks.wg_experiment import Chosen, Experiment, Needs
 from benchmarks.wg_methods import EG, WG, Fitness
 

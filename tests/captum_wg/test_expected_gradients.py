@@ -7,9 +7,9 @@ from captum.attr import GradientShap, IntegratedGradients
 from torch import nn
 
 from captum_wg import ExpectedGradients
-from captum_wg.baseline_set import format_baselines
-from captum_wg.paths import staggered_paths
-from captum_wg.quadrature import METHODS, nodes_and_weights
+from captum_wg.engine.baseline_set import format_baselines
+from captum_wg.integrals.nodes import METHODS, nodes_and_weights
+from captum_wg.integrals.walk import staggered_paths
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 

@@ -10,8 +10,8 @@ from scipy import stats
 from torch import nn
 
 from captum_wg import ExpectedGradients, GeneralizedAttribution, LocalIntegratedGradients, Stability
-from captum_wg.arguments import check_generator
-from captum_wg.baseline_set import format_baselines
+from captum_wg.engine.baseline_set import format_baselines
+from captum_wg.engine.checks import check_generator
 from captum_wg.samplers import SAMPLERS, ball, check_radius, from_callable, make_points, rays, reference_order, segments
 
 REFERENCE_SAMPLERS = ("segments", "staggered", "rays")

@@ -8,7 +8,8 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import nn
 
-from captum_wg import ExpectedGradients, WeightedGradients, fitness
+from captum_wg import ExpectedGradients, WeightedGradients
+from captum_wg.weighting import fitness
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 

@@ -410,11 +410,11 @@ def test_softmax(net, images):
 def test_one_measure_of_a_dictionary(net, images, references):
     x, y, _ = images
     kwargs = {"baselines": references, "n_samples": 4}
-    measures = {"mean": captum_wg.generalized.Mean()}
+    measures = {"mean": captum_wg.local_measures.Mean()}
     result = explainer("GeneralizedAttribution", measures=measures, **kwargs)(net, x, y)
     np.testing.assert_allclose(result, explainer("LocalIntegratedGradients", **kwargs)(net, x, y), atol=1e-6)
     with pytest.raises(ValueError, match="GeneralizedAttribution returned 2 results"):
-        measures = {"mean": captum_wg.generalized.Mean(), "variance": captum_wg.generalized.Variance()}
+        measures = {"mean": captum_wg.local_measures.Mean(), "variance": captum_wg.local_measures.Variance()}
         explainer("GeneralizedAttribution", measures=measures, **kwargs)(net, x, y)
 
 

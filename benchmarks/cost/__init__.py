@@ -1,0 +1,1 @@
+"""What a map costs: evaluations, seconds, memory."""

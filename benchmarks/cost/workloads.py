@@ -1,0 +1,414 @@
+"""The rows of the speed table: what each of them runs, on which model and how much of it."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from benchmarks.cost import peers
+from benchmarks.cost.counting import Counted
+from benchmarks.cost.memory import Memory, peak, resident
+from benchmarks.data import datasets as data
+from benchmarks.models import checkpoints as models
+from benchmarks.run.errors import BenchmarkError
+from captum_wg import (
+    Consistency,
+    ExpectedGradients,
+    GeneralizedAttribution,
+    GradientVariance,
+    LocalIntegratedGradients,
+    Stability,
+    WeightedGradients,
+)
+from captum_wg.engine.problem import automatic_rows
+
+MODELS = ("resnet18", "efficientnet_lite0", "tiny")
+
+# Of each model what is explained unless the command says otherwise.
+SIZES: dict[str, dict[str, int]] = {
+    "resnet18": dict(images=1, baselines=10, n_steps=50, n_samples=200, metric_images=8, levels=96),
+    "efficientnet_lite0": dict(images=1, baselines=2, n_steps=8, n_samples=16, metric_images=1, levels=24),
+    "tiny": dict(images=1, baselines=2, n_steps=3, n_samples=6, metric_images=1, levels=96),
+}
+SHAPES = {"resnet18": (3, 32, 32), "efficientnet_lite0": (3, 224, 224), "tiny": (3, 16, 16)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One model, and how much of it is evaluated.
+
+    Attributes:
+        images, baselines, n_steps: B, K and the points on each path: B * K * n_steps gradients.
+        n_samples: S, the points around each image of the local measures.
+        metric_images, levels: how many images the deletion metrics judge, at how many levels.
+        weights, data, root: a checkpoint for resnet18, and the images that are explained.
+        gradient_rows, forward_rows: the micro-batches of the bare loops; 0 until they are found.
+    """
+
+    model: str = "resnet18"
+    images: int = 1
+    baselines: int = 10
+    n_steps: int = 50
+    n_samples: int = 200
+    metric_images: int = 8
+    levels: int = 96
+    seed: int = 0
+    device: str = "cpu"
+    threads: int | None = None
+    weights: str | None = None
+    data: str = "noise"
+    root: str | None = None
+    gradient_rows: int = 0
+    forward_rows: int = 0
+
+    @property
+    def n_gradients(self) -> int:
+        return self.images * self.baselines * self.n_steps
+
+    @property
+    def screening_steps(self) -> int:
+        """A tenth of n_steps, or less for the points of "riemann_shared_end" to be used again."""
+        most = min(self.n_steps, max(2, self.n_steps // 10))
+        return max((s for s in range(2, most + 1) if (2 * self.n_steps - 1) % (2 * s - 1) == 0), default=most)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the rows work on.
+
+    Attributes:
+        settings, words: what it was made of, and the model in words.
+        model: it, counted.
+        x, y, baselines: images (B, C, H, W), the classes they are given (B,), baselines (K, C, H, W).
+        judged, classes, maps: images (M, C, H, W), classes and maps (M, 1, H, W) that the deletion metrics are given.
+    """
+
+    settings: Settings
+    words: str
+    model: Counted
+    x: Tensor
+    y: Tensor
+    baselines: Tensor
+    judged: np.ndarray
+    classes: np.ndarray
+    maps: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name, title: its name for --rows, and in the table.
+        run: the work; None if the row is the sum of `parts`.
+        peer: the row its ratio is against: the same evaluations for the same or a lesser result, unless `differs`.
+        aim: what the ratio is hoped to be.
+        differs: why the evaluations of the two are not the same.
+    """
+
+    name: str
+    title: str
+    run: Callable[[Task], Any] | None
+    peer: str = ""
+    aim: str = ""
+    differs: str = ""
+    parts: tuple[str, ...] = ()
+
+
+def _paths(cls: type, **options: Any) -> Callable[[Task], Any]:
+    def run(task: Task) -> Any:
+        chosen = {"n_steps": task.settings.n_steps, **options}
+        if "screening_steps" in options:
+            chosen |= {"screening_steps": task.settings.screening_steps, "method": "riemann_shared_end"}
+        return cls(task.model).attribute(task.x, task.baselines, task.y, pairing="shared", **chosen)
+
+    return run
+
+
+def _around(cls: type) -> Callable[[Task], Any]:
+    def run(task: Task) -> Any:
+        return cls(task.model).attribute(
+            task.x, task.baselines, task.y, n_samples=task.settings.n_samples, pairing="shared"
+        )
+
+    return run
+
+
+def _floor(task: Task) -> None:
+    s = task.settings
+    peers.bare_gradients(task.model, task.x[:1], int(task.y[0]), s.n_gradients, s.gradient_rows)
+
+
+def _forwards(task: Task) -> None:
+    s = task.settings
+    peers.bare_forwards(task.model, task.x[:1], s.metric_images * s.levels, s.forward_rows)
+
+
+def _published_weighted(n_points: int | None) -> Callable[[Task], Any]:
+    return lambda t: peers.published_weighted_gradients(
+        t.model, t.x, t.y, t.baselines, n_points or t.settings.n_steps, seed=t.settings.seed
+    )
+
+
+def _published_measures(task: Task) -> Any:
+    s = task.settings
+    return peers.published_measures(
+        task.model, task.x, task.y, task.baselines, s.n_samples, s.gradient_rows, seed=s.seed
+    )
+
+
+def _deletion(task: Task) -> Any:
+    from quantus_ext import DeletionAUC
+
+    metric = DeletionAUC(levels=task.settings.levels, disable_warnings=True)
+    return metric(
+        model=task.model,
+        x_batch=task.judged,
+        y_batch=task.classes,
+        a_batch=task.maps,
+        device=task.settings.device,
+        channel_first=True,
+    )
+
+
+def _pixel_flipping(task: Task) -> Any:
+    s = task.settings
+    return peers.pixel_flipping(task.model, task.judged, task.classes, task.maps, s.levels, s.device)
+
+
+FITNESS = "the fitness adds forwards"
+FEWER = "fewer gradients by design; the fitness adds forwards"
+OTHER_STOP = "the searches stop by different rules"
+
+ROWS: tuple[Row, ...] = (
+    # A row stands beside the one it is compared with: what a machine does elsewhere drifts.
+    Row("floor", "bare loop of gradients", _floor),
+    Row("eg", "ExpectedGradients", _paths(ExpectedGradients), "floor", "<= 1.05"),
+    Row("wg", "WeightedGradients", _paths(WeightedGradients), "eg", "<= 1.15", FITNESS),
+    Row("wg-keep", "WeightedGradients, keep=0.5", _paths(WeightedGradients, keep=0.5), "wg"),
+    Row(
+        "wg-screened",
+        "WeightedGradients, keep=0.5, screening",
+        _paths(WeightedGradients, keep=0.5, screening_steps=None),
+        "eg",
+        "<= 0.65",
+        FEWER,
+    ),
+    Row(
+        "captum-ig",
+        "Captum IntegratedGradients, looped over baselines",
+        lambda t: peers.captum_looped(t.model, t.x, t.y, t.baselines, t.settings.n_steps),
+        "eg",
+    ),
+    Row(
+        "captum-ig-batch",
+        "Captum IntegratedGradients, all pairs in one batch",
+        lambda t: peers.captum_one_batch(t.model, t.x, t.y, t.baselines, t.settings.n_steps),
+        "eg",
+        ">= 1.8 (CPU)",
+    ),
+    Row(
+        "gradient-shap",
+        "Captum GradientShap",
+        lambda t: peers.gradient_shap(t.model, t.x, t.y, t.baselines, t.settings.baselines * t.settings.n_steps),
+        "eg",
+        ">= 1.8 (CPU)",
+    ),
+    Row(
+        "shap",
+        "shap GradientExplainer",
+        lambda t: peers.shap_gradients(
+            t.model, t.x, t.baselines, t.settings.baselines * t.settings.n_steps, t.settings.seed
+        ),
+        "eg",
+        differs="it also evaluates the baselines and the class",
+    ),
+    Row(
+        "wg-published",
+        "weighted gradients as published, n_steps points on each path",
+        _published_weighted(None),
+        "wg",
+        differs=OTHER_STOP,
+    ),
+    Row("wg-1", "WeightedGradients, n_steps=1", _paths(WeightedGradients, n_steps=1), "floor", differs=FITNESS),
+    Row(
+        "wg-published-1",
+        "weighted gradients as published, 1 point on each path",
+        _published_weighted(1),
+        "wg-1",
+        differs=OTHER_STOP,
+    ),
+    Row("local-ig", "LocalIntegratedGradients", _around(LocalIntegratedGradients), "floor"),
+    Row("variance", "GradientVariance", _around(GradientVariance), "floor"),
+    Row("stability", "Stability", _around(Stability), "floor"),
+    Row("consistency", "Consistency", _around(Consistency), "floor"),
+    Row("one-pass", "the four measures in one pass", _around(GeneralizedAttribution), "consistency", "<= 1.10"),
+    Row(
+        "one-by-one",
+        "the four measures one by one",
+        None,
+        parts=("local-ig", "variance", "stability", "consistency"),
+        peer="floor",
+    ),
+    Row("gia-published", "four measures as published", _published_measures, "one-by-one"),
+    Row("forwards", "bare loop of forwards", _forwards),
+    Row("deletion", "DeletionAUC", _deletion, "forwards", "<= 1.10"),
+    Row("pixel-flipping", "Quantus PixelFlipping", _pixel_flipping, "deletion", "> 1"),
+)
+BY_NAME = {row.name: row for row in ROWS}
+
+
+def choose(names: Sequence[str] | None) -> list[Row]:
+    """The rows of these names with what their ratios need, in the table's order; all if there are no names."""
+    if not names:
+        return list(ROWS)
+    if unknown := [name for name in names if name not in BY_NAME]:
+        raise BenchmarkError(f"unknown row {', '.join(map(repr, unknown))}; known are {', '.join(BY_NAME)}")
+    wanted: set[str] = set()
+    for name in names:
+        row = BY_NAME[name]
+        wanted |= {name, row.peer, "forwards" if name in ("deletion", "pixel-flipping", "forwards") else "floor"}
+    for name in list(wanted):
+        if name:
+            wanted.update(BY_NAME[name].parts)
+    return [row for row in ROWS if row.name in wanted]
+
+
+def network(name: str, weights: str | None = None, seed: int = 0) -> tuple[nn.Module, str]:
+    """A network in evaluation mode, and what it is in words."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name == "tiny":
+            layers = (nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
+            return nn.Sequential(*layers, nn.Linear(128, 10)).eval(), "a tiny network, random weights"
+        if name == "resnet18":
+            if weights:
+                return models.load_checkpoint(weights), f"ResNet-18 at 32x32, weights {Path(weights).name}"
+            return models.resnet18_32().eval(), "ResNet-18 at 32x32, random weights"
+        try:
+            return models.efficientnet_lite0(), "EfficientNet-Lite0 at 224x224, ImageNet weights"
+        except BenchmarkError:
+            return resnet18().eval(), "ResNet-18 at 224x224, random weights"
+
+
+def make_task(settings: Settings, model: nn.Module | None = None) -> Task:
+    """The model and what it is asked; `model` stands in for the one that the settings name."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    shape = SHAPES[settings.model]
+    own, words = network(settings.model, settings.weights, settings.seed)
+    counted = models.ready(Counted(own if model is None else model), settings.device)
+    draws = torch.Generator().manual_seed(settings.seed)
+    if settings.data == "noise":
+        x = torch.randn(settings.images, *shape, generator=draws)
+        baselines = torch.randn(settings.baselines, *shape, generator=draws)
+    else:
+        if settings.model != "resnet18":
+            raise BenchmarkError(f"--data {settings.data} is for --model resnet18; the others explain noise")
+        images = data.load(settings.data, settings.root)
+        order = np.random.default_rng(settings.seed).permutation(len(images.test))  # type: ignore[arg-type]
+        x = data.stack(images.test, order[: settings.images])[0]
+        baselines = data.sample_references(images.train, settings.baselines, settings.seed)
+    x, baselines = x.to(settings.device), baselines.to(settings.device)
+    with torch.no_grad():
+        y = torch.cat([counted(one).argmax(1) for one in x.split(8)])
+    again = np.arange(settings.metric_images) % len(x)
+    maps = torch.randn(settings.metric_images, 1, *shape[1:], generator=draws).numpy()
+    counted.counter.reset()
+    return Task(settings, words, counted, x, y, baselines, x.cpu().numpy()[again], y.cpu().numpy()[again], maps)
+
+
+def run_once(row: Row, task: Task) -> tuple[float, tuple[int, int], int]:
+    """Seconds, (gradients, forwards) and the largest batch of one run of a row."""
+    assert row.run is not None
+    counter = task.model.counter
+    counter.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        synchronize(task.settings.device)
+        started = time.perf_counter()
+        row.run(task)
+        synchronize(task.settings.device)
+        seconds = time.perf_counter() - started
+    return seconds, counter.evaluations(), counter.largest
+
+
+def synchronize(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def best_rows(task: Task, repeats: int = 3) -> tuple[int, int]:
+    """The micro-batches at which a bare gradient and a bare forward are cheapest, of a few sizes, interleaved."""
+    s, x, y = task.settings, task.x[:1], int(task.y[0])
+    usual = automatic_rows((task.x,))
+    found = (
+        _cheapest(
+            {min(s.n_gradients, max(1, round(usual * share))) for share in (0.25, 0.5, 1, 2)},
+            lambda count, rows: peers.bare_gradients(task.model, x, y, count, rows),
+            repeats,
+            s.device,
+        ),
+        _cheapest(
+            {min(s.metric_images * s.levels, max(1, round(usual * share))) for share in (0.25, 1, 4, 8)},
+            lambda count, rows: peers.bare_forwards(task.model, x, count, rows),
+            repeats,
+            s.device,
+        ),
+    )
+    task.model.counter.reset()
+    return found
+
+
+def _cheapest(sizes: set[int], loop: Callable[[int, int], None], repeats: int, device: str) -> int:
+    """The size with the least seconds per row: the best of the repeats, as the first ones of a size are slow."""
+    best = dict.fromkeys(sorted(sizes), math.inf)
+    for _ in range(repeats):
+        for size in best:
+            count = max(best) // size * size
+            synchronize(device)
+            started = time.perf_counter()
+            loop(count, size)
+            synchronize(device)
+            best[size] = min(best[size], (time.perf_counter() - started) / count)
+    return min(best, key=lambda size: best[size])
+
+
+def small(task: Task) -> Task:
+    """The same rows with next to no work: what loads code and warms caches."""
+    s = task.settings
+    sizes = dict(n_steps=min(2, s.n_steps), n_samples=min(4, s.n_samples), metric_images=1, levels=task.x.shape[1])
+    return replace(
+        task, settings=replace(s, **sizes), judged=task.judged[:1], classes=task.classes[:1], maps=task.maps[:1]
+    )
+
+
+def probe(settings: Settings, name: str) -> Memory:
+    """The peak memory of one row, run once; to be called in a process that has done nothing else."""
+    row = BY_NAME[name]
+    task = make_task(settings)
+    # Loads code, and has the libraries make their buffers for one row.
+    peers.bare_gradients(task.model, task.x[:1], int(task.y[0]), 1, 1)
+    if name in ("deletion", "pixel-flipping"):
+        import quantus_ext  # noqa: F401
+    if name == "shap":
+        import shap  # noqa: F401
+    before = resident(settings.device)
+    run_once(row, task)
+    return Memory(peak(settings.device), before)
+
+
+def describe(error: BaseException) -> str:
+    if isinstance(error, ImportError) and getattr(error, "name", None):
+        return f"{error.name} is not installed"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

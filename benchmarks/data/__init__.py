@@ -1,0 +1,1 @@
+"""Images and what belongs to them."""

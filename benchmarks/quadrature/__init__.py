@@ -1,0 +1,1 @@
+"""How exact a map is for its number of gradients."""

@@ -1,0 +1,1 @@
+"""Working off cells, and keeping their results."""

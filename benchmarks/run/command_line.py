@@ -1,0 +1,107 @@
+"""What the commands have in common: their end, numbers that are checked as they are read, and the workers."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.gpus import EACH
+from benchmarks.run.runner import BACKENDS, Engine
+
+
+def exit_code(work: Callable[[argparse.Namespace], int | None], settings: argparse.Namespace) -> int:
+    """What work returns, 0 for None; 2, the reason printed, if the settings can't be used."""
+    try:
+        return work(settings) or 0
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def integer_from(least: int) -> Callable[[str], int]:
+    """A `type` of argparse: a whole number of at least `least`."""
+
+    def integer(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        return value
+
+    return integer
+
+
+def positive(text: str) -> float:
+    """A `type` of argparse: a finite number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {value}")
+    return value
+
+
+def positive_or_infinite(text: str) -> float:
+    """A `type` of argparse: a number above 0, or inf."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, or inf, got {value}")
+    return value
+
+
+def check_writable(folder: Path, out: Path) -> None:
+    """That files can be written into a folder, which is made if it is missing.
+
+    Args:
+        out: what the user gave as --out, for the message.
+
+    Raises:
+        BenchmarkError: they can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BenchmarkError(f"--out {out} can't be written to: {error}") from error
+
+
+def add_workers(parser: argparse.ArgumentParser, jobs: str) -> None:
+    """The options that say where a command works, and nothing of what it computes.
+
+    Args:
+        jobs: in the words of the help, how many workers there are on this machine unless the user says.
+    """
+    add = parser.add_argument
+    add(
+        "--jobs",
+        type=integer_from(1),
+        help=f"workers, each of which holds the network and the data in its own memory ({jobs}; of a cluster that is "
+        "started: one for each core)",
+    )
+    add("--backend", choices=BACKENDS, default="local", help="processes here, a dask or a ray cluster (%(default)s)")
+    add("--address", help="of a running cluster, such as tcp://host:8786 (dask) or auto (ray)")
+    add("--device", default="cpu", help=f"cpu, cuda, cuda:0 or {EACH}, a GPU for each worker (%(default)s)")
+
+
+def engine(settings: argparse.Namespace, jobs: int = 1) -> Engine:
+    """The workers that the options of `add_workers` ask for; `jobs` of them on this machine unless they say.
+
+    Raises:
+        BenchmarkError: options that exclude each other.
+    """
+    if settings.address is not None and settings.backend == "local":
+        raise BenchmarkError(f"--address {settings.address} needs --backend dask or ray")
+    if settings.address is not None and settings.backend == "dask" and settings.jobs is not None:
+        raise BenchmarkError(
+            "--jobs can't be given with --backend dask --address: all workers of that cluster serve; leave it out"
+        )
+    local = jobs if settings.backend == "local" else None
+    try:
+        return Engine(
+            settings.backend, settings.jobs or local, settings.address, gpus=settings.device.startswith("cuda")
+        )
+    except ValueError as error:
+        raise BenchmarkError(str(error)) from error

@@ -1,0 +1,1 @@
+"""Gradients and outputs of the explained function, in micro-batches of bounded size."""

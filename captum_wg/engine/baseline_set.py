@@ -1,0 +1,183 @@
+"""The baselines of one call, whatever form they came in: K for each of B examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from captum_wg.engine.checks import name_rows, not_finite, warn
+
+Baselines = None | int | float | Tensor | tuple | Callable[..., object]
+
+PAIRINGS = (None, "shared", "paired")
+
+
+class BaselineSet:
+    """K baselines for each example.
+
+    Attributes:
+        count: K.
+        values: for each element of the inputs a Tensor (K, *feature) that all examples share, or (B, K, *feature).
+        shared: which of the two.
+    """
+
+    def __init__(self, values: tuple[Tensor, ...], shared: bool):
+        self.values = values
+        self.shared = shared
+        self.count = values[0].shape[0 if shared else 1]
+
+    def at(self, examples: slice, which: Tensor) -> tuple[Tensor, ...]:
+        """Baselines number `which` (s,) of some examples: (b, s, *feature), or (1, s, *feature) if they are shared."""
+        if self.shared:
+            return tuple(v[which].unsqueeze(0) for v in self.values)
+        return tuple(v[examples][:, which] for v in self.values)
+
+    def of_rows(self, examples: Tensor, which: Tensor) -> tuple[Tensor, ...]:
+        """Baseline which[i] of example examples[i], both (r,): (r, *feature)."""
+        return tuple(v[which] if self.shared else v[examples, which] for v in self.values)
+
+    def differences(
+        self, inputs: tuple[Tensor, ...], examples: slice, k: int, dtype: torch.dtype
+    ) -> tuple[Tensor, ...]:
+        """x - x'_k of some examples, (b, *feature), for baseline number k."""
+        return tuple(
+            x[examples].to(dtype) - (v[k] if self.shared else v[examples, k]).to(dtype)
+            for x, v in zip(inputs, self.values, strict=True)
+        )
+
+    def mean(self, weights: Tensor) -> tuple[Tensor, ...]:
+        """sum_k w_k x'_k with weights (K,), in their dtype: (1, 1, *feature), or (B, 1, *feature) if not shared."""
+        means = []
+        for v in self.values:
+            total = torch.zeros_like(v[:1] if self.shared else v[:, :1], dtype=weights.dtype)
+            for k, weight in enumerate(weights):
+                # Not as a matrix product: autocast and TF32 would round it.
+                total += weight * (v[k : k + 1] if self.shared else v[:, k : k + 1]).to(weights.dtype)
+            means.append(total.unsqueeze(0) if self.shared else total)
+        return tuple(means)
+
+    def choose(self, kept: Tensor) -> BaselineSet:
+        """The baselines numbered kept (B, M), each example its own."""
+        if self.shared:
+            return BaselineSet(tuple(v[kept] for v in self.values), shared=False)
+        rows = torch.arange(kept.shape[0], device=kept.device).unsqueeze(1)
+        return BaselineSet(tuple(v[rows, kept] for v in self.values), shared=False)
+
+
+def given_or_bound(baselines: Baselines, bound: Baselines, pairing: str | None) -> tuple[Baselines, str | None]:
+    """A call's own baselines, or else those bound in the constructor, with the reading of their rows.
+
+    A Tensor that was bound before the inputs were known can't be meant to be paired with them, so it is shared.
+    """
+    if baselines is None and bound is not None:
+        return bound, pairing or "shared"
+    return baselines, pairing
+
+
+def format_baselines(
+    baselines: Baselines, inputs: tuple[Tensor, ...], is_tuple: bool = False, pairing: str | None = None
+) -> BaselineSet:
+    """The baselines of a call as a checked BaselineSet.
+
+    Args:
+        baselines: None (zeros), a number, a Tensor (K, *feature) shared by all examples, a Tensor (B, K, *feature), a
+            callable of the inputs that returns one of these, or for a tuple of inputs a tuple of these, row k of each
+            together forming baseline k.
+        inputs: checked inputs.
+        is_tuple: whether the caller gave a tuple: what a callable is called with.
+        pairing: "shared" or "paired": how a Tensor of B rows is read (paired: row i is example i's only baseline).
+
+    Raises:
+        TypeError: another type or dtype than the inputs'.
+        ValueError: no baselines, another shape or device, different K within a tuple, NaN or infinite values.
+    """
+    if pairing not in PAIRINGS:
+        raise ValueError(f"pairing must be 'shared', 'paired' or None, got {pairing!r}")
+    if callable(baselines):
+        baselines = baselines(inputs if is_tuple else inputs[0])  # type: ignore[assignment]
+    each = baselines if isinstance(baselines, tuple) else (baselines,) * (1 if len(inputs) == 1 else 0)
+    if baselines is None or isinstance(baselines, int | float):
+        each = (baselines,) * len(inputs)
+    if len(each) != len(inputs):
+        raise ValueError(
+            f"baselines must have one element for each of the {len(inputs)} inputs, got "
+            + (f"a tuple of {len(each)}" if isinstance(baselines, tuple) else f"a single {type(baselines).__name__}")
+        )
+    values = [_format_one(value, x, i, pairing) for i, (value, x) in enumerate(zip(each, inputs, strict=True))]
+
+    n_examples = len(inputs[0])
+    if pairing is None and n_examples > 1 and any(not own and len(v) == n_examples for v, own in values):
+        warn(
+            f"baselines has as many rows ({n_examples}) as there are examples. It is read as {n_examples} baselines "
+            "shared by all examples (as GradientShap does); IntegratedGradients would pair row i with example i. Say "
+            "pairing='shared' or pairing='paired'"
+        )
+
+    counts = [v.shape[1 if own else 0] for v, own in values]
+    count = max(counts)
+    fixed = [isinstance(value, int | float) or value is None for value in each]
+    if any(c != count and not number for c, number in zip(counts, fixed, strict=True)):
+        raise ValueError(
+            f"baselines must have the same number of rows in every element of the tuple, got {counts}: row k of each "
+            "together is baseline k"
+        )
+    any_own = any(own for _, own in values)
+    formatted = []
+    for (value, own), x in zip(values, inputs, strict=True):
+        if any_own and not own:
+            value = value.unsqueeze(0).expand(len(x), *value.shape)
+        formatted.append(
+            value.expand(*value.shape[:1], count, *x.shape[1:]) if any_own else value.expand(count, *x.shape[1:])
+        )
+    return BaselineSet(tuple(formatted), shared=not any_own)
+
+
+def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> tuple[Tensor, bool]:
+    """One element's baselines, and whether they are (B, K, *feature) rather than (K, *feature)."""
+    if callable(value):
+        value = value(x)
+    if value is None:
+        value = 0.0
+    feature = tuple(x.shape[1:])
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        tensor = x.new_tensor(float(value))
+        if not torch.isfinite(tensor):
+            raise ValueError(f"baselines must be finite, got {value}")
+        return tensor.reshape((1,) * x.ndim), False
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"baselines must be None, a number, a Tensor, a callable or a tuple of these, got {type(value).__name__}"
+            + (" (convert it with torch.as_tensor)" if hasattr(value, "__array__") else "")
+        )
+    expected = f"(K, {_dims(feature)}) or (B, K, {_dims(feature)}) with B = {len(x)}"
+    where = f"element {element} of the tuple" if element else "the inputs"
+    if value.dtype != x.dtype:
+        raise TypeError(f"baselines are {value.dtype}, {where} {x.dtype}; convert them with .to(inputs.dtype)")
+    if value.device != x.device:
+        raise ValueError(f"baselines are on {value.device}, {where} on {x.device}; move them with .to(inputs.device)")
+    value = value.detach()
+    shape = tuple(value.shape)
+    if value.ndim == x.ndim and shape[1:] == feature:
+        own = False
+    elif value.ndim == x.ndim + 1 and shape[2:] == feature and shape[0] == len(x):
+        own = True
+    else:
+        raise ValueError(f"baselines must have shape {expected}, got {shape}")
+    if value.shape[1 if own else 0] == 0:
+        raise ValueError(f"baselines are empty, shape {shape}; give at least one (K >= 1)")
+    bad = not_finite(value)
+    if bad.any():
+        raise ValueError(f"baselines hold NaN or infinite values in rows {name_rows(bad)}; remove or replace them")
+    if pairing == "paired" and not own and len(value) > 1:
+        if len(value) != len(x):
+            raise ValueError(
+                f"pairing='paired' needs one baseline for each of the {len(x)} examples, got {len(value)} rows"
+            )
+        return value.unsqueeze(1), True
+    return value, own
+
+
+def _dims(feature: tuple[int, ...]) -> str:
+    return ", ".join(map(str, feature)) or "-"

@@ -1,0 +1,1 @@
+"""Where along the paths from baselines to an input gradients are taken, and how they are averaged."""

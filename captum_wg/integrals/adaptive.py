@@ -1,0 +1,218 @@
+"""Integrated gradients with points placed where the gradient changes: a second round after a first one.
+
+For functions with kinks all along a path (ReLU networks) equal steps waste points where little happens. The first
+round takes a share of the points, equally spaced; the others go into the intervals whose two ends differ most, over all
+baselines of an example. Shapes: B examples, K baselines.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_wg.engine.baseline_set import BaselineSet
+from captum_wg.engine.checks import accumulation_dtype
+from captum_wg.engine.problem import Problem
+from captum_wg.integrals.automatic import accumulate_paths
+from captum_wg.integrals.nodes import nodes_and_weights
+
+FIRST_SHARE = 0.6
+LEAST_FIRST = 6
+POOL = 0.2
+
+# What the first round's gradients of one example may take; its baselines are treated in groups beyond it.
+HELD_BYTES = 2**27
+
+
+@dataclass(frozen=True)
+class Integrals:
+    """The mean gradient along some paths of one example: (1, k, *feature) for each element of the inputs."""
+
+    example: int
+    baselines: slice
+    sums: tuple[Tensor, ...]
+
+
+def adaptive_integrals(problem: Problem, references: BaselineSet, n_steps: int) -> Iterator[Integrals]:
+    """The integral along every path by K (n_steps - 1) + 1 gradients an example, x itself being one of them.
+
+    With m = n_steps - 1, first round: on each path the nodes (j + 1/2) / (r + 1/2), j < r, r = max(6, round(0.6 m)),
+    and 1. Each interval [a_j, a_(j+1)] of width h is given the expected squared error
+
+        V = d^2 h^2 / 12,   d^2 = 0.8 |P_k(a_(j+1)) - P_k(a_j)|^2 + 0.2 (its mean over k and j),
+
+    P_k = gradient times x - x'_k; c more nodes, equally spaced, leave V / (c + 1)^2. [0, a_0] has only its right end:
+    V = d_0^2 / h_0 a_0^3 / 3, of which c more nodes, at a_0 (2 t + 1) / (2 c + 1), leave V / (2 c + 1)^2. Second round:
+    the other K (m - r) nodes, one by one where the next takes away most. Weights: `smooth_weights`. Up to m = 6 there
+    is no second round: the rule is "riemann_shared_end".
+
+    The first round's gradients are held until the second's nodes are known: those of one example, of as many baselines
+    as 128 MiB have room for (at least one); others follow as a group of their own.
+    """
+    dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
+    device = problem.inputs[0].device
+    count, inner = references.count, n_steps - 1
+    first = min(inner, max(LEAST_FIRST, round(FIRST_SHARE * inner)))
+    start = nodes_and_weights("riemann_shared_end", first + 1)[0]
+    held = max(1, first) * sum(x[0].numel() for x in problem.inputs) * torch.finfo(dtype).bits // 8
+    group = max(1, HELD_BYTES // held)
+    with problem.progress(problem.n_examples * (count * inner + 1)) as bar:
+        for e in range(problem.n_examples):
+            number = torch.tensor([e], device=device)
+            at_x = tuple(x[e : e + 1] for x in problem.inputs)
+            for _, gradients in problem.row_gradients(lambda _, at_x=at_x: at_x, number, bar):  # type: ignore[misc]
+                ends = tuple(g.to(dtype) for g in gradients)
+            for low in range(0, count, group):
+                paths = slice(low, min(low + group, count))
+                k = paths.stop - low
+                here = slice(e, e + 1)
+                differences = [references.differences(problem.inputs, here, low + j, dtype) for j in range(k)]
+                rounds = _first_round(problem, references, e, paths, start[:-1], dtype, bar)
+                if inner == first:
+                    nodes = [start] * k
+                    weights = [nodes_and_weights("riemann_shared_end", n_steps)[1]] * k
+                else:
+                    added = place(_distances(rounds, ends, differences), start, k * (inner - first))
+                    nodes = [refined_nodes(start, own) for own in added]
+                    weights = [smooth_weights(own) for own in nodes]
+                sums = tuple(torch.zeros(1, k, *x.shape[1:], dtype=dtype, device=device) for x in problem.inputs)
+                for j in range(k):
+                    old = np.isin(nodes[j], start[:-1])
+                    share = torch.from_numpy(weights[j][old]).to(dtype).to(device)
+                    for total, own, end in zip(sums, rounds, ends, strict=True):
+                        total[0, j] += (own[j] * share.view(-1, *(1,) * (own.ndim - 2))).sum(0)
+                        total[0, j] += end[0] * float(weights[j][-1])
+                del rounds
+                new = [~np.isin(own, start) for own in nodes]
+                chosen = [j for j in range(k) if new[j].any()]
+                if chosen:
+                    accumulate_paths(
+                        problem,
+                        references,
+                        sums,
+                        torch.tensor([[0, j] for j in chosen]),
+                        [torch.from_numpy(nodes[j][new[j]]) for j in chosen],
+                        e,
+                        bar,
+                        weights=[torch.from_numpy(weights[j][new[j]]) for j in chosen],
+                        first_baseline=low,
+                    )
+                yield Integrals(e, paths, sums)
+
+
+def place(distances: np.ndarray, start: np.ndarray, budget: int) -> np.ndarray:
+    """How many nodes more each piece gets, (K, pieces), of `budget` in all; column 0: the piece before the first node.
+
+    distances (K, n - 1): |P_k(a_(j+1)) - P_k(a_j)| between the n nodes `start`.
+    """
+    widths = np.diff(start)
+    squares = distances**2
+    squares = (1 - POOL) * squares + POOL * squares.mean()
+    inside = squares * widths**2 / 12
+    before = squares[:, :1] / widths[0] * start[0] ** 3 / 3
+    return greedy(np.hstack([before, inside]), budget)
+
+
+def greedy(variances: np.ndarray, budget: int) -> np.ndarray:
+    """Nodes given out one by one to the piece whose variance (K, pieces) the next one lowers most."""
+    added = np.zeros(variances.shape, dtype=int)
+
+    def gain(k: int, j: int) -> float:
+        c, per_node = added[k, j], 2 if j == 0 else 1
+        return variances[k, j] * ((per_node * c + 1) ** -2.0 - (per_node * (c + 1) + 1) ** -2.0)
+
+    heap = [(-gain(k, j), k, j) for k, j in np.ndindex(*variances.shape)]
+    heapq.heapify(heap)
+    for _ in range(budget):
+        _, k, j = heap[0]
+        added[k, j] += 1
+        heapq.heapreplace(heap, (-gain(k, j), k, j))
+    return added
+
+
+def refined_nodes(start: np.ndarray, added: np.ndarray) -> np.ndarray:
+    """The first nodes, themselves, and the added ones between them, ascending."""
+    c = int(added[0])
+    parts = [start[0] * (2 * np.arange(c) + 1) / (2 * c + 1)]
+    for j, c in enumerate(added[1:]):
+        parts.append(np.append(start[j], np.linspace(start[j], start[j + 1], int(c) + 2)[1:-1]))
+    return np.concatenate([*parts, start[-1:]])
+
+
+def smooth_weights(nodes: np.ndarray, length: float = 0.2, noise: float = 0.01) -> np.ndarray:
+    """The weights of least expected squared error for a random function of a constant and a Matern-3/2 part.
+
+    With c(r) = (1 + s) e^-s, s = sqrt(3) r / length, they solve
+
+        (c(|a_i - a_j|) + noise [i = j]) w + mu = integral_0^1 c(|a_i - u|) du,    sum w = 1.
+
+    For equal spacing they are nearly equal; where spacing changes they damp what the length nearest to a node, as its
+    weight, would leave.
+    """
+    nodes = np.asarray(nodes, dtype=float)
+    n = len(nodes)
+    system = np.ones((n + 1, n + 1))
+    system[:n, :n] = _matern(np.abs(nodes[:, None] - nodes), length) + noise * np.eye(n)
+    system[n, n] = 0
+    right = _matern_integral(nodes, length) + _matern_integral(1 - nodes, length)
+    return np.linalg.solve(system, np.append(right, 1))[:n]
+
+
+def _matern(distance: np.ndarray, length: float) -> np.ndarray:
+    s = math.sqrt(3) * distance / length
+    return (1 + s) * np.exp(-s)
+
+
+def _matern_integral(width: np.ndarray, length: float) -> np.ndarray:
+    """integral_0^width c(r) dr."""
+    s = math.sqrt(3) * width / length
+    return length / math.sqrt(3) * (2 - (2 + s) * np.exp(-s))
+
+
+def _first_round(
+    problem: Problem,
+    references: BaselineSet,
+    e: int,
+    paths: slice,
+    nodes: np.ndarray,
+    dtype: torch.dtype,
+    bar: object,
+) -> tuple[Tensor, ...]:
+    """The gradients of example e at the same nodes of some paths, (k, r, *feature) for each element."""
+    device = problem.inputs[0].device
+    k, n = paths.stop - paths.start, len(nodes)
+    at = torch.from_numpy(nodes).to(dtype).to(device).repeat(k)
+    which = torch.arange(paths.start, paths.stop, device=device).repeat_interleave(n)
+    examples = torch.full_like(which, e)
+
+    def points(rows: slice) -> tuple[Tensor, ...]:
+        found = []
+        for x, start in zip(problem.inputs, references.of_rows(examples[rows], which[rows]), strict=True):
+            origin = start.to(dtype)
+            share = at[rows].view(-1, *(1,) * (origin.ndim - 1))
+            found.append((origin + share * (x[e].to(dtype) - origin)).to(x.dtype))
+        return tuple(found)
+
+    kept = tuple(torch.empty(k * n, *x.shape[1:], dtype=dtype, device=device) for x in problem.inputs)
+    for rows, gradients in problem.row_gradients(points, examples, bar):
+        for all_of_them, own in zip(kept, gradients, strict=True):
+            all_of_them[rows] = own.to(dtype)
+    return tuple(g.view(k, n, *g.shape[1:]) for g in kept)
+
+
+def _distances(
+    rounds: tuple[Tensor, ...], ends: tuple[Tensor, ...], differences: list[tuple[Tensor, ...]]
+) -> np.ndarray:
+    """|P_k(a_(j+1)) - P_k(a_j)| over all elements of a tuple, (k, r): between the r nodes of a path and x."""
+    squares = torch.zeros(len(differences), rounds[0].shape[1], dtype=ends[0].dtype, device=ends[0].device)
+    for j, own in enumerate(differences):
+        for gradients, end, difference in zip(rounds, ends, own, strict=True):
+            changes = torch.cat([gradients[j], end]).diff(dim=0) * difference
+            squares[j] += changes.reshape(len(changes), -1).square().sum(1)
+    return squares.sqrt().cpu().double().numpy()

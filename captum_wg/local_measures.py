@@ -1,0 +1,542 @@
+"""Generalized integrated attributions: statistics of the gradients over a set of interest (Payne et al. 2024)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from captum.attr import GradientAttribution
+from captum.log import log_usage
+from torch import Tensor
+
+from captum_wg.engine.baseline_set import Baselines, format_baselines, given_or_bound
+from captum_wg.engine.checks import Inputs, accumulation_dtype, as_tuple, like_inputs
+from captum_wg.engine.problem import PointSource, Problem, input_gradients
+from captum_wg.engine.targets import Target
+from captum_wg.measures import Collected, ConsistencyCosine, Mean, Measure, StabilityCosine, Variance
+from captum_wg.samplers import Sampler, from_callable, make_points
+
+MEASURES: dict[str, Callable[[], Measure]] = {
+    "local_integrated_gradients": Mean,
+    "gradient_variance": Variance,
+    "stability": StabilityCosine,
+    "consistency": ConsistencyCosine,
+}
+
+# What a plain function may hold of one group of examples before it is asked to become a streaming measure.
+COLLECTED_BYTES = 2**31
+
+Measures = Mapping[str, object] | list[str] | tuple[str, ...] | None
+
+
+class GeneralizedAttribution(GradientAttribution):
+    """Any number of statistics of the gradients around an input, from one pass over one sample of points.
+
+    Equation 9 of Payne et al. 2024: the integral over a set S of A(F, x) p_S(x) dx, by Monte Carlo,
+
+        sum_s w_s A(grad F(s), s, x, grad F(x)),      s in the sample, w_s = 1 / S unless `weights` are given.
+
+    Args:
+        forward_func: the model, or any function of the inputs, that is explained. F is its output at `target`, as
+            everywhere in Captum (the code published with the paper takes the sum of all logits: for that, give
+            `lambda x: model(x).sum(1)` and no target).
+        baselines: used where `attribute` is given none; for wrappers that expand or refuse K rows (NoiseTunnel,
+            sensitivity_max, infidelity).
+    """
+
+    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
+        super().__init__(forward_func)
+        self.gradient_func = input_gradients
+        self.baselines = baselines
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Inputs | None,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: object = None,
+        radius: float = math.inf,
+        sampler: Sampler = "segments",
+        n_samples: int = 100,
+        generator: torch.Generator | int | None = None,
+        internal_batch_size: int | None = None,
+        *,
+        measures: Measures = None,
+        weights: Tensor | None = None,
+        pairing: str | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, Any]:
+        """Attributions by measure.
+
+        Args:
+            inputs: a Tensor or tuple of Tensors (B, *feature). None for an attribution over a set alone, with no input
+                that it is around: sampler is then a callable, called with None, that returns (1, S, *feature), and
+                the results have B = 1.
+            baselines: the K reference points that all but "ball" go towards, in any form ExpectedGradients takes
+                (each example's own included); None for the constructor's. "ball" and your own sampler have no use for
+                them.
+            target, additional_forward_args: as in Captum.
+            radius: of the ball around the input, in the inputs' units, over all their elements; inf: no limit.
+            sampler: "segments", "staggered", "ball", "rays" (see `captum_wg.samplers`), or a callable: inputs -> (B, S,
+                *feature), the same structure as the inputs; radius, n_samples and generator are then not used.
+            n_samples: S; with K references each is used S / K times, and every one before any is used twice.
+            generator: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
+            internal_batch_size: rows of a micro-batch; None: automatic.
+            measures: a mapping of names to measures, or a list of names. A measure is the name of a built-in one
+                ("local_integrated_gradients", "gradient_variance", "stability", "consistency"), an object with init,
+                update and finish (`captum_wg.measures`), which sees the gradients in tiles and so needs no more memory
+                for more points, or a plain function of all of them, f(gradients, points, inputs, input_gradients,
+                weights) -> (b, ...), called for each group of b examples, where they fit into 2 GiB. None: all four.
+            weights: p_S where the points are not drawn from it: (S,) or (B, S), not negative; normalised to sum 1.
+            pairing: how a Tensor of B baselines is read, "shared" or "paired".
+            show_progress: a progress bar over the gradients.
+
+        Returns:
+            A dict of the results by name, in the order of measures; the built-in ones have the inputs' structure,
+            shape, dtype and device.
+
+        Raises:
+            ValueError, TypeError: an argument does not fit; the message names it. A NaN or infinite gradient.
+        """
+        return _attribute(
+            self,
+            inputs,
+            baselines,
+            target,
+            additional_forward_args,
+            radius,
+            sampler,
+            n_samples,
+            generator,
+            internal_batch_size,
+            measures=measures,
+            weights=weights,
+            pairing=pairing,
+            show_progress=show_progress,
+        )
+
+    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
+        """Not implemented, as for Captum's own gradient methods."""
+        raise NotImplementedError("attribute_future is not implemented for gradient methods")
+
+    def has_convergence_delta(self) -> bool:
+        return False
+
+
+class LocalIntegratedGradients(GradientAttribution):
+    """The mean gradient over a set around the input (Payne et al. 2024, Eq. 4 and 5): E_s[grad F(s)].
+
+    With sampler="segments" and radius=inf this is expected gradients without the multiplication by x - x'.
+    Arguments as in `GeneralizedAttribution`; the result has the inputs' structure, in units of F per unit of input.
+    """
+
+    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
+        super().__init__(forward_func)
+        self.gradient_func = input_gradients
+        self.baselines = baselines
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: object = None,
+        radius: float = math.inf,
+        sampler: Sampler = "segments",
+        n_samples: int = 100,
+        generator: torch.Generator | int | None = None,
+        internal_batch_size: int | None = None,
+        *,
+        weights: Tensor | None = None,
+        pairing: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """The local integrated gradients of inputs; see the class for what it is and `GeneralizedAttribution.attribute`
+        for the arguments."""
+        return _attribute(
+            self,
+            inputs,
+            baselines,
+            target,
+            additional_forward_args,
+            radius,
+            sampler,
+            n_samples,
+            generator,
+            internal_batch_size,
+            measures={"local integrated gradients": Mean()},
+            weights=weights,
+            pairing=pairing,
+            show_progress=show_progress,
+        )["local integrated gradients"]
+
+    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
+        """Not implemented, as for Captum's own gradient methods."""
+        raise NotImplementedError("attribute_future is not implemented for gradient methods")
+
+    def has_convergence_delta(self) -> bool:
+        return False
+
+
+class GradientVariance(GradientAttribution):
+    """The variance of the gradient over a set around the input (Payne et al. 2024, Eq. 6): E_s[(grad F(s) - E grad
+    F)^2].
+
+    The population variance, never negative, exactly 0 for a constant gradient (streamed with Chan's update; the paper
+    writes E[g^2] - E[g]^2). Arguments as in `GeneralizedAttribution`; the result has the inputs' structure, in squared
+    units of F per unit of input.
+    """
+
+    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
+        super().__init__(forward_func)
+        self.gradient_func = input_gradients
+        self.baselines = baselines
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: object = None,
+        radius: float = math.inf,
+        sampler: Sampler = "segments",
+        n_samples: int = 100,
+        generator: torch.Generator | int | None = None,
+        internal_batch_size: int | None = None,
+        *,
+        weights: Tensor | None = None,
+        pairing: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """The gradient variance of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the
+        arguments."""
+        return _attribute(
+            self,
+            inputs,
+            baselines,
+            target,
+            additional_forward_args,
+            radius,
+            sampler,
+            n_samples,
+            generator,
+            internal_batch_size,
+            measures={"gradient variance": Variance()},
+            weights=weights,
+            pairing=pairing,
+            show_progress=show_progress,
+        )["gradient variance"]
+
+    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
+        """Not implemented, as for Captum's own gradient methods."""
+        raise NotImplementedError("attribute_future is not implemented for gradient methods")
+
+    def has_convergence_delta(self) -> bool:
+        return False
+
+
+class Stability(GradientAttribution):
+    """Whether the gradients around the input point back to it (Payne et al. 2024, Eq. 7): E_s[cos(s - x, grad F(s))].
+
+    In [-1, 1]: -1 where every gradient points at the input (it is a local maximum), 1 where all point away from it.
+    The offset is s - x as in the paper; the code published with it takes x - s.
+
+    angle: between which vectors the cosine is taken, see `captum_wg.measures.cosines`: "channel_pairs" (the published
+    form, images of 3 channels: the angle of two channels is shown on the third), "pixel", "global" (the equation to the
+    letter, one number per example shown on every element) or "auto". A zero vector counts as cosine 0. Arguments else
+    as in `GeneralizedAttribution`; the result has the inputs' structure and no unit.
+    """
+
+    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
+        super().__init__(forward_func)
+        self.gradient_func = input_gradients
+        self.baselines = baselines
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: object = None,
+        radius: float = math.inf,
+        sampler: Sampler = "segments",
+        n_samples: int = 100,
+        generator: torch.Generator | int | None = None,
+        internal_batch_size: int | None = None,
+        *,
+        angle: str = "auto",
+        weights: Tensor | None = None,
+        pairing: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """The stability of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the
+        arguments."""
+        return _attribute(
+            self,
+            inputs,
+            baselines,
+            target,
+            additional_forward_args,
+            radius,
+            sampler,
+            n_samples,
+            generator,
+            internal_batch_size,
+            measures={"stability": StabilityCosine(angle)},
+            weights=weights,
+            pairing=pairing,
+            show_progress=show_progress,
+        )["stability"]
+
+    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
+        """Not implemented, as for Captum's own gradient methods."""
+        raise NotImplementedError("attribute_future is not implemented for gradient methods")
+
+    def has_convergence_delta(self) -> bool:
+        return False
+
+
+class Consistency(GradientAttribution):
+    """Whether the gradients around the input agree with that at the input (Payne et al. 2024, Eq. 8).
+
+    E_s[cos(grad F(x), grad F(s))], in [-1, 1]: 1 where the function is linear. Takes one gradient more per example.
+    `angle` and all else as in `Stability`.
+    """
+
+    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
+        super().__init__(forward_func)
+        self.gradient_func = input_gradients
+        self.baselines = baselines
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: object = None,
+        radius: float = math.inf,
+        sampler: Sampler = "segments",
+        n_samples: int = 100,
+        generator: torch.Generator | int | None = None,
+        internal_batch_size: int | None = None,
+        *,
+        angle: str = "auto",
+        weights: Tensor | None = None,
+        pairing: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """The consistency of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the
+        arguments."""
+        return _attribute(
+            self,
+            inputs,
+            baselines,
+            target,
+            additional_forward_args,
+            radius,
+            sampler,
+            n_samples,
+            generator,
+            internal_batch_size,
+            measures={"consistency": ConsistencyCosine(angle)},
+            weights=weights,
+            pairing=pairing,
+            show_progress=show_progress,
+        )["consistency"]
+
+    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
+        """Not implemented, as for Captum's own gradient methods."""
+        raise NotImplementedError("attribute_future is not implemented for gradient methods")
+
+    def has_convergence_delta(self) -> bool:
+        return False
+
+
+def _attribute(
+    method: GradientAttribution,
+    inputs: Inputs | None,
+    baselines: Baselines,
+    target: Target,
+    additional_forward_args: object,
+    radius: float,
+    sampler: Sampler,
+    n_samples: int,
+    generator: torch.Generator | int | None,
+    internal_batch_size: int | None,
+    *,
+    measures: Measures,
+    weights: Tensor | None,
+    pairing: str | None,
+    show_progress: bool,
+) -> dict[str, Any]:
+    problem = Problem(
+        method.forward_func,
+        method.gradient_func,
+        inputs,
+        target,
+        additional_forward_args,
+        internal_batch_size,
+        show_progress,
+        type(method).__name__,
+    )
+    chosen = _make_measures(measures)
+    if callable(sampler):
+        points, n_points, like = from_callable(sampler, problem.inputs, problem.is_tuple)
+        if inputs is None:
+            problem.is_tuple = len(like) > 1
+    elif inputs is None:
+        raise ValueError(
+            f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
+            "returns the set's points, (1, S, *feature)"
+        )
+    else:
+        references = None
+        baselines, pairing = given_or_bound(baselines, method.baselines, pairing)  # type: ignore[arg-type]
+        # "ball" has no use for references, so it must not stumble over any.
+        if baselines is not None and sampler != "ball":
+            references = format_baselines(baselines, problem.inputs, problem.is_tuple, pairing)
+        points, n_points = make_points(sampler, problem.inputs, references, radius, n_samples, generator)
+        like = problem.inputs
+    return _stream(problem, chosen, points, n_points, like, _check_weights(weights, problem.n_examples, n_points, like))
+
+
+def _stream(
+    problem: Problem,
+    measures: dict[str, Measure],
+    points: PointSource,
+    n_points: int,
+    like: tuple[Tensor, ...],
+    weights: Tensor,
+) -> dict[str, Any]:
+    """One walk over the gradients, every tile shown to every measure."""
+    wanted = {name: getattr(m, "needs_input_gradients", True) for name, m in measures.items()}
+    at_inputs = _gradients_at_inputs(problem) if problem.inputs and any(wanted.values()) else None
+    for name, measure in measures.items():
+        if isinstance(measure, Collected):
+            _check_collected(name, n_points, problem.rows(like), like)
+
+    results: dict[str, list[Any]] = {name: [] for name in measures}
+    group: slice | None = None
+
+    def of_group(values: tuple[Tensor, ...] | None) -> Inputs | None:
+        return like_inputs(tuple(v[group] for v in values), problem.is_tuple) if values else None
+
+    def finish() -> None:
+        if group is not None:
+            for name, measure in measures.items():
+                results[name].append(_checked(name, measure.finish(), group.stop - group.start))
+
+    for tile in problem.gradients(points, n_points, like):
+        if tile.examples != group:
+            finish()
+            group = tile.examples
+            inputs, input_gradients = of_group(problem.inputs), of_group(at_inputs)
+            for measure in measures.values():
+                measure.init(inputs)
+        gradients = like_inputs(tile.gradients, problem.is_tuple)
+        at = like_inputs(tile.at, problem.is_tuple)
+        share = (weights if weights.shape[0] == 1 else weights[group])[:, tile.points]
+        for name, measure in measures.items():
+            measure.update(gradients, at, inputs, input_gradients if wanted[name] else None, share)
+    finish()
+    return {name: _join(parts, like, measures[name]) for name, parts in results.items()}
+
+
+def _gradients_at_inputs(problem: Problem) -> tuple[Tensor, ...]:
+    source: PointSource = lambda examples, _: tuple(x[examples].unsqueeze(1) for x in problem.inputs)  # noqa: E731
+    tiles = [tile.gradients for tile in problem.gradients(source, 1, what="at the inputs")]
+    return tuple(torch.cat([g.squeeze(1) for g in parts]) for parts in zip(*tiles, strict=True))
+
+
+def _make_measures(measures: Measures) -> dict[str, Measure]:
+    if measures is None:
+        measures = list(MEASURES)
+    if isinstance(measures, list | tuple):
+        measures = {name: name for name in measures}
+    if not isinstance(measures, Mapping) or not measures:
+        raise TypeError(
+            "measures must be a mapping of names to measures, or a list of built-in names, with at least one; got "
+            f"{measures!r}"
+        )
+    made: dict[str, Measure] = {}
+    for name, measure in measures.items():
+        if isinstance(measure, str):
+            if measure not in MEASURES:
+                raise ValueError(f"measures[{name!r}] must be one of {tuple(MEASURES)}, got {measure!r}")
+            measure = MEASURES[measure]()
+        if isinstance(measure, type):
+            measure = measure()
+        if not isinstance(measure, Measure):
+            if not callable(measure):
+                raise TypeError(
+                    f"measures[{name!r}] must be a built-in name, an object with init, update and finish, or a "
+                    f"function, got {type(measure).__name__}"
+                )
+            measure = Collected(measure)
+        if any(measure is other for other in made.values()):
+            raise ValueError(
+                f"measures[{name!r}] is the same object as another one; a measure has a state, so make one for each "
+                "name"
+            )
+        made[name] = measure  # type: ignore[assignment]
+    return made
+
+
+def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like: tuple[Tensor, ...]) -> Tensor:
+    """Weights of the points, (1 or B, S), that sum to 1."""
+    dtype = accumulation_dtype(*(x.dtype for x in like))
+    if weights is None:
+        return torch.full((1, n_points), 1 / n_points, dtype=dtype, device=like[0].device)
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"weights must be a Tensor, got {type(weights).__name__}")
+    if tuple(weights.shape) not in ((n_points,), (n_examples, n_points)):
+        raise ValueError(
+            f"weights must have shape (S,) = ({n_points},) or (B, S) = ({n_examples}, {n_points}), got "
+            f"{tuple(weights.shape)}"
+        )
+    rows = weights.detach().to(dtype=torch.float64, device="cpu").reshape(-1, n_points)
+    if not torch.isfinite(rows).all() or (rows < 0).any() or (rows.sum(1) <= 0).any():
+        raise ValueError("weights must be finite and not negative, with a positive sum for each example")
+    return (rows / rows.sum(1, keepdim=True)).to(dtype=dtype, device=like[0].device)
+
+
+def _check_collected(name: str, n_points: int, n_rows: int, like: tuple[Tensor, ...]) -> None:
+    group = max(1, n_rows // n_points)
+    needed = 2 * group * n_points * sum(x[0].numel() * x.element_size() for x in like)
+    if needed > COLLECTED_BYTES:
+        raise ValueError(
+            f"measures[{name!r}] is a plain function and would have to be given all {n_points} gradients at once, "
+            f"{needed / 2**30:.1f} GiB; make it an object with init, update and finish (captum_wg.measures), or lower "
+            "n_samples"
+        )
+
+
+def _checked(name: str, result: Any, n_examples: int) -> Any:
+    """What a measure gave for a group of b examples: one row for each of them."""
+    for part in as_tuple(result):
+        if not isinstance(part, Tensor):
+            raise TypeError(
+                f"measures[{name!r}] must return a Tensor or a tuple of Tensors (b, ...), got {type(part).__name__}"
+            )
+        if part.ndim == 0 or part.shape[0] != n_examples:
+            raise ValueError(
+                f"measures[{name!r}] must return one row for each example of a group, (b, ...) = ({n_examples}, ...), "
+                f"got shape {tuple(part.shape)}; reduce over dimension 1, the points, only"
+            )
+    return result
+
+
+def _join(parts: list[Any], like: tuple[Tensor, ...], measure: Measure) -> Any:
+    """The results of all groups as one, in the inputs' dtype if the measure is a built-in one."""
+    builtin = isinstance(measure, Mean | Variance | StabilityCosine | ConsistencyCosine)
+    joined = tuple(torch.cat(pieces) for pieces in zip(*map(as_tuple, parts), strict=True))
+    if builtin:
+        joined = tuple(j.to(x.dtype) for j, x in zip(joined, like, strict=True))
+    return like_inputs(joined, isinstance(parts[0], tuple))

@@ -1,0 +1,1 @@
+"""How much each baseline counts for an input."""
