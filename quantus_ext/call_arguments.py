@@ -15,12 +15,15 @@ import torch
 from quantus.helpers import utils
 from torch import nn
 
+from captum_wg.engine.checks import check_positive_int
 from captum_wg.weighting.masking import Features, ranks
-from quantus_ext.arrays import chunks, name_rows, positive_integer, require_finite, to_array, to_tensor
+from quantus_ext.arrays import chunks, named, require_finite, to_array, to_tensor
+from quantus_ext.model_state import device_of
 
 
 def call_arguments(
     metric: Any,
+    *,
     model: Any,
     x_batch: Any,
     y_batch: Any,
@@ -42,7 +45,9 @@ def call_arguments(
             layout of the channels; neither a_batch nor explain_func; attributions that rank nothing.
     """
     name = type(metric).__name__
-    positive_integer(batch_size, "batch_size")
+    check_positive_int(batch_size, "batch_size")
+    if metric.needs_masks and s_batch is None:
+        raise ValueError(f"{name} needs s_batch, one mask of the object for each image; got None")
     x = to_array(x_batch)
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"x_batch must be of shape (B, ...) and not empty, got {x.shape}")
@@ -53,10 +58,9 @@ def call_arguments(
     is_torch = isinstance(model, nn.Module)
     first = _channel_first(x, channel_first, model)
     x_first = utils.make_channel_first(x, first)
-    if first or is_torch or model is None:
-        x, layout = x_first, True
-    else:
-        layout = False
+    # A Keras model keeps the layout that it was given.
+    layout = first or is_torch or model is None
+    x = x_first if layout else x
 
     kwargs = dict(explain_func_kwargs or {})
     if device is not None:
@@ -73,7 +77,7 @@ def call_arguments(
     _require_ranking(a, x_first, metric)
 
     if is_torch and device is None:
-        device = next((t.device for t in (*model.parameters(), *model.buffers())), None)
+        device = device_of(model)
     return {
         "model": model,
         "x_batch": x,
@@ -178,7 +182,7 @@ def _require_ranking(a: np.ndarray, x: np.ndarray, metric: Any) -> None:
         )
     if constant.any() and not metric._disable_warnings:
         warnings.warn(
-            f"a_batch gives every feature the same score in {name_rows(constant)}: "
+            f"a_batch gives every feature the same score in {named(constant)}: "
             f"there the features are ranked by position",
             stacklevel=4,
         )

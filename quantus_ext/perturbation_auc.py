@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from quantus.helpers import warn
-from quantus.helpers.enums import DataType, EvaluationCategory, ModelType
-from quantus.helpers.model.model_interface import ModelInterface
-from quantus.metrics.base import Metric
+from quantus.helpers.enums import DataType, EvaluationCategory
+from torch import Tensor
 
-from captum_wg.weighting.masking import RANKINGS
-from quantus_ext.arrays import one_of, positive_integer
-from quantus_ext.call_arguments import call_arguments, feature_ranks
-from quantus_ext.perturbation_curve import (
-    RULES,
-    areas,
-    check_classes,
-    check_removal,
-    fractions,
-    in_own_dtype,
-    neutral_like,
-    perturbation_curves,
-)
-from quantus_ext.plotting import plot_curves
+from captum_wg.engine.checks import check_choice, check_positive_int
+from quantus_ext.curve_metric import RULES, CurveMetric
+from quantus_ext.perturbation_curve import check_classes, in_own_dtype, perturbation_curves
+from quantus_ext.removal import check_removal, neutral_like
 
 
-class PerturbationAUC(Metric[Any]):
-    """The abstract side of `DeletionAUC` and `InsertionAUC`, which say what it computes.
-
-    Attributes:
-        curves: the curves (B, number of levels) of the last call's examples; None before it.
-        fractions: their levels, from 0 (rule "trapezoid") or 1/N to 1.
-    """
+class PerturbationAUC(CurveMetric):
+    """The abstract side of `DeletionAUC` and `InsertionAUC`, which say what it computes."""
 
     data_applicability: ClassVar = {DataType.IMAGE, DataType.TIMESERIES, DataType.TABULAR}
-    model_applicability: ClassVar = {ModelType.TORCH, ModelType.TF}
     evaluation_category = EvaluationCategory.FAITHFULNESS
+    sensitive_params = "what replaces a removed feature 'removal' and the order of the features 'ranking'"
 
     insert: ClassVar[bool]
 
@@ -92,159 +74,44 @@ class PerturbationAUC(Metric[Any]):
         Raises:
             ValueError: levels or internal_batch_size below 1; unknown rule, removal or ranking.
         """
-        self.levels = positive_integer(levels, "levels")
-        self.rule = one_of(rule, RULES, "rule")
+        self.rule = check_choice(rule, "rule", RULES)
         self.removal = check_removal(removal)
-        self.ranking = one_of(ranking, RANKINGS, "ranking")
-        self.return_curve = return_curve
         self.internal_batch_size = (
-            None if internal_batch_size is None else positive_integer(internal_batch_size, "internal_batch_size")
+            None if internal_batch_size is None else check_positive_int(internal_batch_size, "internal_batch_size")
         )
-        self.fractions = fractions(self.levels, self.rule)
-        self.curves: np.ndarray | None = None
+        # fmt: off
         super().__init__(
-            abs=abs,
-            normalise=normalise,
-            normalise_func=normalise_func,
-            normalise_func_kwargs=normalise_func_kwargs,
-            return_aggregate=return_aggregate,
-            aggregate_func=aggregate_func or (partial(np.mean, axis=0) if return_curve else np.mean),
-            default_plot_func=default_plot_func or self.plot_curves,
-            disable_warnings=disable_warnings,
-            display_progressbar=display_progressbar,
-            **kwargs,
+            levels, ranking, abs, normalise, normalise_func, normalise_func_kwargs, return_curve, return_aggregate,
+            aggregate_func, default_plot_func, disable_warnings, display_progressbar, **kwargs,
         )
-        if not self.disable_warnings:
-            warn.warn_parameterisation(
-                metric_name=self.__class__.__name__,
-                sensitive_params="what replaces a removed feature 'removal' and the order of the features 'ranking'",
-                citation="Duc et al. 'Weighted Average Gradients', 2025",
-            )
+        # fmt: on
 
-    def __call__(
-        self,
-        model: Any,
-        x_batch: Any,
-        y_batch: Any,
-        a_batch: Any = None,
-        s_batch: Any = None,
-        channel_first: bool | None = None,
-        explain_func: Callable[..., Any] | None = None,
-        explain_func_kwargs: Mapping[str, Any] | None = None,
-        model_predict_kwargs: dict[str, Any] | None = None,
-        softmax: bool | None = True,
-        device: Any = None,
-        batch_size: int = 64,
-        **kwargs: Any,
-    ) -> Any:
-        """Evaluate attributions. Arrays and torch Tensors are accepted alike; nothing of the caller's is changed.
-
-        Args:
-            model: a torch or Keras model in evaluation mode.
-            x_batch: inputs (B, ...).
-            y_batch: class numbers (B,).
-            a_batch: attributions; without them explain_func makes them, batch_size examples at a time.
-            s_batch: unused.
-            channel_first: where inputs have their channels; None infers it from the shape, and takes them to come
-                first where the shape is ambiguous and the model is torch's. False moves the channels of inputs and
-                attributions to the front for a torch model.
-            explain_func: a function with the signature of `quantus.explain`.
-            explain_func_kwargs: its keyword arguments.
-            model_predict_kwargs: keyword arguments of the model's call.
-            softmax: whether f is the softmax of the model's output (default) or the output itself.
-            device: the device for inputs; None means the model's.
-            batch_size: how many examples are explained together; forwards have a size of their own.
-
-        Returns:
-            one float per example, or one array with return_curve.
-
-        Raises:
-            ValueError: shapes that don't fit; NaN or infinite values; classes out of range; attributions that
-                rank nothing.
-        """
-        warn.check_kwargs(kwargs)
-        arguments = call_arguments(
-            self,
-            model,
-            x_batch,
-            y_batch,
-            a_batch,
-            s_batch,
-            channel_first,
-            explain_func,
-            explain_func_kwargs,
-            device,
-            batch_size,
-        )
-        return super().__call__(**arguments, model_predict_kwargs=model_predict_kwargs, softmax=softmax)
-
-    def custom_preprocess(  # type: ignore[override]
-        self,
-        *,
-        model: ModelInterface | None,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray | None,
-        custom_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Check the classes, and put the attributions and the neutral values in their place."""
-        if model is None:
+    def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
+        """The model, the classes, and the values that replace removed features."""
+        if data["model"] is None:
             raise ValueError(f"{type(self).__name__} needs a model, got None")
-        examples = len(x_batch)
-        self.a_axes = range(x_batch.ndim - 1)
-        self.curves = np.full((examples, len(self.fractions)), np.nan)
         return {
-            "model": in_own_dtype(model),
-            "y_batch": check_classes(y_batch, examples),
-            "a_batch": custom_batch,
-            "neutral_batch": neutral_like(x_batch, self.removal),
-            "row_batch": np.arange(examples),
-            "custom_batch": None,
+            "model": in_own_dtype(data["model"]),
+            "y_batch": check_classes(data["y_batch"], len(x)),
+            "neutral_batch": neutral_like(x, self.removal),
         }
 
-    def evaluate_batch(  # type: ignore[override]
-        self,
-        model: ModelInterface,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-        neutral_batch: np.ndarray,
-        row_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> list[Any]:
-        """The scores or curves of one batch, channels first."""
-        curves = perturbation_curves(
-            model,
-            x_batch,
-            y_batch,
-            feature_ranks(x_batch, a_batch, self.ranking),
-            neutral_batch,
+    def curves_of(self, x: np.ndarray, places: Tensor, first: int, data: dict[str, Any]) -> np.ndarray:
+        """The model's output for the class at each level."""
+        return perturbation_curves(
+            data["model"],
+            x,
+            data["y_batch"],
+            places,
+            data["neutral_batch"],
             self.fractions,
             insert=self.insert,
             rows=self.internal_batch_size,
-            first=int(row_batch[0]),
+            first=first,
             show_progress=self.display_progressbar,
         )
-        self.curves[row_batch] = curves  # type: ignore[index]
-        return list(curves) if self.return_curve else areas(curves, self.rule).tolist()
 
-    def plot_curves(self, results: Any = None, ax: Any = None) -> Any:
-        """Draw the mean curve of the last call in its band of one standard deviation.
-
-        Args:
-            results: other curves instead, or a dictionary from methods' names to curves, as `quantus.evaluate`
-                gives them with return_curve=True.
-            ax: matplotlib axes; None makes a figure.
-
-        Raises:
-            ValueError: nothing evaluated yet; results that are not curves.
-        """
-        if results is None and self.curves is None:
-            raise ValueError("there are no curves to plot yet: call the metric first, or pass results")
-        return plot_curves(
-            self.curves if results is None else results,
-            self.fractions,
-            f"Fraction of features {'inserted' if self.insert else 'removed'}",
-            "Output for the class",
-            ax,
-        )
+    @property
+    def axis_labels(self) -> tuple[str, str]:
+        """What the plot says of the levels, and of the curves."""
+        return f"Fraction of features {'inserted' if self.insert else 'removed'}", "Output for the class"

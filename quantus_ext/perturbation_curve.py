@@ -9,30 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from quantus import PyTorchModel
 from quantus.helpers.model.model_interface import ModelInterface
+from quantus.helpers.model.pytorch_model import PyTorchModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_wg.engine.problem import automatic_rows
-from captum_wg.weighting.masking import NEUTRALS, Features, Neutral, neutral_values
-from quantus_ext.arrays import name_rows, to_array, to_tensor
-
-RULES = ("mean", "trapezoid")
-
-
-def fractions(levels: int, rule: str = "mean") -> np.ndarray:
-    """k_i = i / N for i = 1 ... N; the trapezoid rule needs k = 0 before them."""
-    return np.array([i / levels for i in range(0 if rule == "trapezoid" else 1, levels + 1)])
-
-
-def areas(curves: np.ndarray, rule: str) -> np.ndarray:
-    """The area (B,) under the curves (B, N) over [0, 1]: their mean, or by trapezoids between equal steps."""
-    return (curves if rule == "mean" else (curves[:, :-1] + curves[:, 1:]) / 2).mean(1)
+from captum_wg.weighting.masking import Features
+from quantus_ext.arrays import named, to_array, to_tensor
+from quantus_ext.model_state import device_of, dtype_of
 
 
 def perturbation_curves(
-    model: ModelInterface,
+    model: ModelInterface[Any],
     x: np.ndarray,
     y: np.ndarray,
     places: Tensor,
@@ -66,7 +55,8 @@ def perturbation_curves(
     counts, level_of = np.unique([round(k * features.count) for k in ks], return_inverse=True)
     different = torch.from_numpy(counts)
     total = len(x) * len(counts)
-    rows = rows or automatic_rows((inputs,), _device_of(model))
+    device = device_of(model.model) if isinstance(model.model, nn.Module) else None
+    rows = rows or automatic_rows((inputs,), device or torch.device("cpu"))
 
     outputs = np.empty(total)
     with tqdm(total=total, desc="masked inputs", unit="row", leave=False, disable=not show_progress) as bar:
@@ -81,32 +71,10 @@ def perturbation_curves(
     curves = outputs.reshape(len(x), len(counts))
     bad = ~np.isfinite(outputs).reshape(curves.shape).all(1)
     if bad.any():
-        raise ValueError(f"the model's output is NaN or infinite for masked copies of {name_rows(bad, first)}")
-    return curves[:, level_of.reshape(-1)]
-
-
-def neutral_like(x: np.ndarray, removal: Any) -> np.ndarray:
-    """What replaces a removed feature, for every element of x (a read-only view where it repeats)."""
-    if isinstance(removal, str) and removal == "corners" and x.ndim != 4:
-        removal = "auto"
-    if isinstance(removal, np.ndarray | np.generic):
-        removal = torch.tensor(removal)
-    (value,) = neutral_values((to_tensor(x),), removal, name="removal")
-    return np.broadcast_to(value.numpy(), x.shape)
-
-
-def check_removal(removal: Any) -> Neutral:
-    """removal itself, if it is of a form that `neutral_like` takes."""
-    if isinstance(removal, str):
-        if removal not in NEUTRALS:
-            raise ValueError(f"removal must be one of {NEUTRALS}, a number, an array or a callable, got {removal!r}")
-    elif isinstance(removal, bool) or not (
-        isinstance(removal, int | float | np.ndarray | np.generic | Tensor) or callable(removal)
-    ):
         raise ValueError(
-            f"removal must be one of {NEUTRALS}, a number, an array or a callable, got {type(removal).__name__}"
+            f"the model's output is NaN or infinite for masked copies of {named(np.append(np.zeros(first, bool), bad))}"
         )
-    return removal
+    return curves[:, level_of.reshape(-1)]
 
 
 def check_classes(y: np.ndarray | None, examples: int) -> np.ndarray:
@@ -116,19 +84,19 @@ def check_classes(y: np.ndarray | None, examples: int) -> np.ndarray:
         raise ValueError(f"y_batch must hold one class number for each of the {examples} examples, got {came}")
     bad = ~(np.isreal(y) & (y == np.floor(np.real(y))) & (y >= 0)).reshape(-1)
     if bad.any():
-        raise ValueError(f"y_batch must hold class numbers from 0, got {y.reshape(-1)[bad][0]!r} ({name_rows(bad)})")
+        raise ValueError(f"y_batch must hold class numbers from 0, got {y.reshape(-1)[bad][0]!r} ({named(bad)})")
     return y.reshape(-1).astype(np.int64)
 
 
-def in_own_dtype(model: ModelInterface) -> ModelInterface:
+def in_own_dtype(model: ModelInterface[Any]) -> ModelInterface[Any]:
     """The model's interface; Quantus' own casts inputs to float32, on which a model of another dtype fails."""
     if not isinstance(model, PyTorchModel):
         return model
-    dtype = floating_dtype(model.get_model())
+    dtype = dtype_of(model.model)
     if dtype in (None, torch.float32):
         return model
     return _OwnDtypeModel(
-        model.get_model(),
+        model.model,
         channel_first=bool(model.channel_first),
         softmax=model.softmax,
         model_predict_kwargs=model.model_predict_kwargs,
@@ -136,29 +104,16 @@ def in_own_dtype(model: ModelInterface) -> ModelInterface:
     )
 
 
-def floating_dtype(model: nn.Module) -> torch.dtype | None:
-    """The dtype of the model's first floating-point parameter or buffer."""
-    tensors = (*model.parameters(), *model.buffers())
-    return next((t.dtype for t in tensors if t.is_floating_point()), None)
-
-
 class _OwnDtypeModel(PyTorchModel):
     def predict(self, x: Any, grad: bool = False, **kwargs: Any) -> np.ndarray:
         if self.model.training:
             raise AttributeError("Torch model needs to be in the evaluation mode.")
         with torch.set_grad_enabled(grad):
-            rows = torch.as_tensor(x).to(self.device, floating_dtype(self.model))
+            rows = torch.as_tensor(x).to(self.device, dtype_of(self.model))
             return to_array(self.get_softmax_arg_model()(rows, **{**self.model_predict_kwargs, **kwargs}))
 
 
-def _device_of(model: ModelInterface) -> torch.device:
-    """Where the model computes; the CPU where it can't be said."""
-    module = model.get_model()
-    parameters = module.parameters() if isinstance(module, nn.Module) else iter(())
-    return next((p.device for p in parameters), torch.device("cpu"))
-
-
-def _predict(model: ModelInterface, masked: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def _predict(model: ModelInterface[Any], masked: np.ndarray, classes: np.ndarray) -> np.ndarray:
     shaped = model.shape_input(masked, masked.shape, channel_first=True, batched=True)
     output = np.asarray(model.predict(shaped))
     if output.ndim != 2 or len(output) != len(masked):
@@ -175,4 +130,5 @@ def _predict(model: ModelInterface, masked: np.ndarray, classes: np.ndarray) -> 
             f"y_batch holds class {classes.max()}, but the model returns {output.shape[1]} columns "
             f"(classes 0 to {output.shape[1] - 1})"
         )
-    return output[np.arange(len(output)), classes]
+    chosen: np.ndarray = output[np.arange(len(output)), classes]
+    return chosen

@@ -415,10 +415,10 @@ def test_is_a_metric_of_quantus(net, images, capsys):
 @pytest.mark.parametrize(
     "kwargs, message",
     [
-        ({"levels": 0}, "levels must be a positive integer, got 0"),
-        ({"levels": 2.5}, "levels must be a positive integer, got 2.5"),
-        ({"levels": True}, "levels must be a positive integer"),
-        ({"internal_batch_size": 0}, "internal_batch_size must be a positive integer, got 0"),
+        ({"levels": 0}, "levels must be a whole number of at least 1, got 0"),
+        ({"levels": 2.5}, "levels must be a whole number of at least 1, got 2.5"),
+        ({"levels": True}, "levels must be a whole number"),
+        ({"internal_batch_size": 0}, "internal_batch_size must be a whole number of at least 1, got 0"),
         ({"rule": "simpson"}, "rule must be one of .*got 'simpson'"),
         ({"ranking": "random"}, "ranking must be one of .*got 'random'"),
         ({"removal": "white"}, "removal must be one of .*got 'white'"),
@@ -461,7 +461,7 @@ def test_bad_calls(net, images, tabular):
         metric(None, x, y, explain_func=print)
     with pytest.raises(ValueError, match="not empty"):
         metric(net, x[:0], y[:0], a[:0])
-    with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         metric(net, x, y, a, batch_size=0)
     with pytest.raises(ValueError, match="channel_first must be True, False or None"):
         metric(net, x, y, a, channel_first="first")

@@ -478,7 +478,7 @@ def test_bad_calls(net, images):
     for axes in ((0,), (4,), (-4,), ("1",), 0):
         with pytest.raises(ValueError, match="reduce_axes must name dims of the inputs but the first, 1 to 3"):
             make(net, x, y, reduce_axes=axes)
-    with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         make(net, x, y, batch_size=0)
     for generator in (-1, 0.5, True):
         with pytest.raises(ValueError, match="generator must be a seed"):
