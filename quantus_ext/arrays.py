@@ -43,3 +43,8 @@ def require_finite(array: np.ndarray, name: str) -> None:
     bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
     if bad.any():
         raise ValueError(f"{name} holds NaN or infinite values in {named(bad)}; give finite ones")
+
+
+def require_real(values: np.ndarray | Tensor, name: str) -> None:
+    if values.dtype.is_complex if isinstance(values, Tensor) else values.dtype.kind == "c":
+        raise ValueError(f"{name} must hold real numbers, got {values.dtype}; pass .real or abs() of it")

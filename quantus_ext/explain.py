@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import nn
 from quantus_ext.arrays import to_array
 from quantus_ext.explaining.explanation_function import ExplanationFunction, Options
 from quantus_ext.explaining.methods import Method, find, names, unknown
+from quantus_ext.model_output import check_is_module, tensor_outputs
 from quantus_ext.model_state import device_of, evaluating
 
 
@@ -22,8 +25,9 @@ def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs:
     `explain(model, inputs, targets, method=M, **kwargs)` is `explainer(M, **kwargs)(model, inputs, targets)`. A name
     in captum_wg or captum.attr means that class with its own parameters and defaults, also where Quantus has a method
     of the same name: "IntegratedGradients" takes n_steps (50 unless given) and baselines, where Quantus' fixes
-    n_steps=10. Any other name ("Gradient", "Control Var. Random Uniform"), no name, another xai_lib than "captum" and
-    Keras models go to `quantus.explain` with all kwargs as they are.
+    n_steps=10. Quantus' words for Captum's arguments are understood: see `explainer`. Any other name ("Gradient",
+    "Control Var. Random Uniform"), no name, another xai_lib than "captum" and Keras models go to `quantus.explain`
+    with all kwargs as they are.
 
     An `attribute` that has a parameter `method` itself (the quadrature rule of IntegratedGradients) takes it through
     `explainer`, as here the word names the class.
@@ -41,6 +45,8 @@ def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs:
     Raises:
         ValueError: a name that neither package nor Quantus knows; and as `explainer`.
     """
+    if inspect.isroutine(model) or isinstance(model, partial):
+        check_is_module(model)
     captums = isinstance(model, nn.Module) and kwargs.get("xai_lib", "captum") == "captum"
     if captums and method is not None and (not isinstance(method, str) or find(method) is not None):
         return explainer(method, **kwargs)(model, inputs, targets)
@@ -54,7 +60,7 @@ def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs:
         return quantus_explain(model, inputs, targets, **kwargs)
     # Quantus infers the layout, which square shapes make impossible, and then has no use for it.
     kwargs = {"channel_first": True, "device": device_of(model), **kwargs}
-    with evaluating(model):
+    with evaluating(model), tensor_outputs(model):
         return quantus_explain(model, to_array(inputs), to_array(targets), **kwargs)
 
 
@@ -63,7 +69,7 @@ def explainer(
     /,
     *,
     init_kwargs: Mapping[str, Any] | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     reduce_axes: Any = (1,),
     keepdims: bool = True,
     softmax: bool | None = None,
@@ -85,9 +91,11 @@ def explainer(
         method: the name of a class of captum_wg or captum.attr (captum_wg first), a class, or a function of the model
             that returns an attribution object, such as `lambda model: NoiseTunnel(Saliency(model))`.
         init_kwargs: further arguments of the class, such as {"layer": "layer4"}; a layer may be named, so that
-            the function serves copies of the model. xai_lib_kwargs, Quantus' word, is the same.
-        batch_size: examples per call of `attribute`, in nearly equal chunks of at most that. Cut with the inputs are
-            the targets, Tensors with N rows in additional_forward_args, a feature_mask, layer_mask or neutral of the
+            the function serves copies of the model. Quantus' words: xai_lib_kwargs is the same, gc_layer is its layer.
+        batch_size: examples per call of `attribute`, in nearly equal chunks of at most that; None: at most 64, and for
+            Captum's classes so few that a forward has no more rows than the engine of captum_wg would give it (32 of
+            3x32x32 on a CPU), to which their internal_batch_size is set, too, unless given. Cut with the inputs are the
+            targets, Tensors with N rows in additional_forward_args, a feature_mask, layer_mask or neutral of the
             inputs' dimensions with N rows, and baselines (N, K, ...). baselines (N, ...) are cut where the class pairs
             them with the inputs (not for GradientShap and DeepLiftShap; for captum_wg if pairing="paired").
             FeaturePermutation exchanges values within a chunk.
@@ -102,15 +110,19 @@ def explainer(
         fresh_draws: draw anew in every call of the function: the first call with the seed of `generator` (0 unless
             given), the following ones with seeds derived from it. Metrics that explain an input again
             (MaxSensitivity) otherwise find the very same draws, which flatters a sampler.
-        **attribute_kwargs: the arguments of the class's `attribute`: baselines, n_steps, ... Arrays and Tensors are
-            brought to the model's device and, if real, to its dtype. `generator`, an int seed or a torch.Generator of
+        **attribute_kwargs: the arguments of the class's `attribute`: baselines, n_steps, ... or Quantus' words for
+            them, baseline and window. GradientShap and DeepLiftShap without baselines have zeros, and Occlusion without
+            sliding_window_shapes has (1, 4, 4), as in Quantus. Arrays and Tensors are brought to the model's device
+            and dtype (integers stay integers). `generator`, an int seed or a torch.Generator of
             which one seed is drawn per call, works for every class: those without such an argument, which draw from
             the global generators, find these seeded, and the generators are put back afterwards.
 
     Returns:
         a function; its result is an array (float64 for a float64 model, else float32). It can be pickled if `method`
         and the arguments can. The model's mode (it is put into evaluation for the call, as by Quantus), its
-        gradients and the arguments are left as they were.
+        gradients and the arguments are left as they were. Of a model that returns a ModelOutput or a dictionary the
+        logits are explained. Threads take turns in these functions, as the model's mode, Captum's hooks and the global
+        generators are everyone's; what runs beside them (a class of Captum by itself, a training step) is not held off.
 
     Raises:
         ValueError: an unknown method or argument; inputs or targets that don't fit; a result that is no single map of

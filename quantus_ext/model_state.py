@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+_one_thread = threading.RLock()
 # torch does not type it.
 _cuda_in_use: Callable[[], bool] = torch.cuda.is_initialized
 
@@ -27,14 +29,18 @@ def dtype_of(model: nn.Module) -> torch.dtype | None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; each of its modules gets its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    """The model in evaluation mode; each of its modules gets its own mode back.
+
+    One thread at a time: modes, hooks and seeds would reach the others' maps.
+    """
+    with _one_thread:
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_wg.engine.checks import check_positive_int, warn
-from quantus_ext.arrays import chunks, require_finite, to_array, to_tensor
+from captum_wg.engine.problem import automatic_rows
+from quantus_ext.arrays import chunks, require_finite, require_real, to_array, to_tensor
 from quantus_ext.model_state import device_of, dtype_of
 
-_SHARED_BASELINES = tuple(
-    getattr(captum.attr, level + name) for level in ("", "Layer", "Neuron") for name in ("GradientShap", "DeepLiftShap")
-)
+_SAMPLES_AT_ONCE = tuple(getattr(captum.attr, level + "GradientShap") for level in ("", "Layer", "Neuron"))
+_BASELINES_AT_ONCE = tuple(getattr(captum.attr, level + "DeepLiftShap") for level in ("", "Layer", "Neuron"))
+SHARED_BASELINES = (*_SAMPLES_AT_ONCE, *_BASELINES_AT_ONCE)
 _PERMUTING = (captum.attr.FeaturePermutation, captum.attr.LayerFeaturePermutation)
 # Those that belong to the examples where they have the inputs' dimensions and as many rows.
 _PER_EXAMPLE = ("feature_mask", "layer_mask", "neutral", "weighting")
@@ -36,6 +37,7 @@ def to_inputs(inputs: Any, model: nn.Module) -> Tensor:
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     if x.ndim < 2 or x.numel() == 0:
         raise ValueError(f"inputs must be of shape (N, ...) and not empty, got {tuple(x.shape)}")
+    require_real(x, "inputs")
     require_finite(to_array(x), "inputs")
     return x.to(device_of(model) or x.device, dtype, copy=True)
 
@@ -45,7 +47,7 @@ def to_targets(targets: Any, count: int, device: torch.device) -> Any:
     if targets is None:
         return None
     values = to_array(targets)
-    if not np.issubdtype(values.dtype, np.number) or not (values == np.floor(values)).all():
+    if values.dtype.kind not in "iufb" or not (values == np.floor(values)).all():
         raise ValueError(f"targets must be class numbers, got {values.dtype} values that are not whole numbers")
     if values.ndim == 2 and len(values) == count and values.shape[1] > 1:
         return [tuple(row) for row in values.astype(int).tolist()]
@@ -70,6 +72,7 @@ def to_model(kwargs: Mapping[str, Any], x: Tensor) -> dict[str, Any]:
 
     def moved(name: str, value: np.ndarray | Tensor) -> Tensor:
         value = to_tensor(value) if isinstance(value, np.ndarray) else value
+        require_real(value, name)
         return value.to(x.device, x.dtype if name == "baselines" or value.is_floating_point() else value.dtype)
 
     return {name: _changed(value, partial(moved, name)) for name, value in kwargs.items()}
@@ -105,17 +108,39 @@ def cut(kwargs: Mapping[str, Any], rows: slice, x: Tensor, attribution: Attribut
     return {name: _changed(value, partial(part, name)) for name, value in kwargs.items()}
 
 
-def slices(count: int, batch_size: Any, attribution: Attribution) -> list[slice]:
-    """The examples of each call of attribute."""
-    size = check_positive_int(batch_size, "batch_size")
+def bounded(
+    kwargs: Mapping[str, Any], batch_size: int | None, x: Tensor, attribution: Attribution
+) -> tuple[list[slice], dict[str, Any]]:
+    """The examples of each call of attribute, and its arguments, with an internal_batch_size for a class of Captum's.
+
+    Without a batch_size a forward has at most as many rows as the engine of captum_wg would give it, and a call 64
+    examples. (Captum's GradientShap and DeepLiftShap put all samples of all their examples into one forward.)
+    """
+    rows = automatic_rows((x,), x.device)
+    parameters = inspect.signature(attribution.attribute).parameters
+    kwargs = dict(kwargs)
+    of_captum = type(attribution).__module__.startswith("captum.")
+    if of_captum and "internal_batch_size" in parameters and kwargs.get("internal_batch_size") is None:
+        kwargs["internal_batch_size"] = rows
+    if batch_size is not None:
+        size = check_positive_int(batch_size, "batch_size")
+    elif not of_captum:
+        size = 64
+    else:
+        repeats, baselines = 1, kwargs.get("baselines")
+        if isinstance(attribution, _SAMPLES_AT_ONCE):
+            repeats = check_positive_int(kwargs.get("n_samples", 5), "n_samples")
+        elif isinstance(attribution, _BASELINES_AT_ONCE) and isinstance(baselines, Tensor):
+            repeats = max(1, len(baselines))
+        size = min(64, max(1, rows // repeats))
     if not isinstance(attribution, _PERMUTING):
-        return chunks(count, size)
-    if count < 2:
+        return chunks(len(x), size), kwargs
+    if len(x) < 2:
         raise ValueError(
             f"{type(attribution).__name__} exchanges values between the examples of a batch, so it needs at "
             f"least 2 of them, got 1; explain several inputs in one call"
         )
-    return chunks(count, size, smallest=2)
+    return chunks(len(x), size, smallest=2), kwargs
 
 
 def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -132,4 +157,4 @@ def _paired(attribution: Attribution, kwargs: Mapping[str, Any]) -> bool:
     attribution = getattr(attribution, "attribution_method", attribution)
     if "pairing" in inspect.signature(attribution.attribute).parameters:
         return kwargs.get("pairing") == "paired"
-    return not isinstance(attribution, _SHARED_BASELINES)
+    return not isinstance(attribution, SHARED_BASELINES)

@@ -12,9 +12,12 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
+from captum_wg.engine.checks import check_bool
 from quantus_ext.arrays import to_array
-from quantus_ext.explaining.arguments import cut, settle_pairing, slices, to_axes, to_inputs, to_model, to_targets
+from quantus_ext.explaining.arguments import bounded, cut, settle_pairing, to_axes, to_inputs, to_model, to_targets
 from quantus_ext.explaining.methods import Method, attribution_of, check_arguments, resolve
+from quantus_ext.explaining.quantus_words import in_captums_words, with_defaults
+from quantus_ext.model_output import check_is_module, tensor_outputs
 from quantus_ext.model_state import evaluating, seeded
 
 _MORE_THAN_MAPS = ("return_convergence_delta", "return_weights", "return_steps")
@@ -26,7 +29,7 @@ class Options:
     """What `explainer` takes beside the arguments of attribute."""
 
     init_kwargs: Mapping[str, Any] | None = None
-    batch_size: int = 64
+    batch_size: int | None = None
     reduce_axes: Any = (1,)
     keepdims: bool = True
     softmax: bool | None = None
@@ -34,6 +37,12 @@ class Options:
     interpolate: Any = None
     interpolate_mode: str | None = None
     fresh_draws: bool = False
+
+    def __post_init__(self) -> None:
+        check_bool(self.keepdims, "keepdims")
+        check_bool(self.fresh_draws, "fresh_draws")
+        if self.softmax is not None:
+            check_bool(self.softmax, "softmax")
 
 
 class ExplanationFunction:
@@ -48,7 +57,8 @@ class ExplanationFunction:
         attribute = getattr(self._make, "attribute", None)
         if attribute is not None:
             known = {k: v for k, v in self._kwargs.items() if k != "generator"}
-            check_arguments(attribute, known, partial=True)
+            parameters = inspect.signature(attribute).parameters
+            check_arguments(attribute, in_captums_words(known, parameters), partial=True)
 
     def __repr__(self) -> str:
         return self._shown
@@ -56,12 +66,11 @@ class ExplanationFunction:
     def __call__(self, model: nn.Module, inputs: Any, targets: Any, **kwargs: Any) -> np.ndarray:
         kwargs.pop("method", None)
         options, kwargs = _merge(self._options, self._kwargs, kwargs)
-        seed = self._seed(kwargs.pop("generator", None), options.fresh_draws)
-        if not isinstance(model, nn.Module):
-            raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        if options.device is not None:
-            model.to(options.device)
-        with evaluating(model):
+        check_is_module(model)
+        with evaluating(model), tensor_outputs(model):
+            seed = self._seed(kwargs.pop("generator", None), options.fresh_draws)
+            if options.device is not None:
+                model.to(options.device)
             x = to_inputs(inputs, model)
             target = to_targets(targets, len(x), x.device)
             axes = to_axes(options.reduce_axes, x.ndim)
@@ -80,8 +89,9 @@ class ExplanationFunction:
             kwargs, seed = {**kwargs, "generator": seed}, None
         if options.interpolate_mode is not None and "interpolate_mode" in parameters:
             kwargs = {**kwargs, "interpolate_mode": options.interpolate_mode}
-        kwargs = settle_pairing(to_model(kwargs, x), x, attribution)
-        maps, parts = [], slices(len(x), options.batch_size, attribution)
+        kwargs = with_defaults(to_model(in_captums_words(kwargs, parameters), x), attribution, x)
+        parts, kwargs = bounded(settle_pairing(kwargs, x, attribution), options.batch_size, x, attribution)
+        maps = []
         with seeded(seed):
             for rows in parts:
                 call = cut(kwargs, rows, x, attribution)
@@ -91,10 +101,12 @@ class ExplanationFunction:
                 try:
                     # Some of Captum's classes warn of inputs that don't require gradients.
                     result = attribution.attribute(inputs=x[rows].requires_grad_(), **call)
-                except ValueError as error:
-                    if len(parts) == 1:
+                except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+                    remedy = _remedy(x, target)
+                    where = f" (examples counted from input {rows.start})" if len(parts) > 1 else ""
+                    if not remedy and not (where and isinstance(error, ValueError)):
                         raise
-                    raise ValueError(f"{error} (examples counted from input {rows.start})") from error
+                    raise ValueError(f"{error}{where}{remedy}") from error
                 maps.append(_map(result, x[rows], options, type(attribution).__name__))
         return maps
 
@@ -124,6 +136,8 @@ def _merge(options: Options, kwargs: Mapping[str, Any], given: Mapping[str, Any]
         raise ValueError(f"xai_lib must be 'captum' here, got {xai_lib!r}; quantus_ext.explain knows others")
     if given.pop("channel_first", None) not in (None, True):
         raise ValueError("channel_first must be True: torch models take channels first; move them there")
+    if "gc_layer" in given:
+        given["init_kwargs"] = {**(given.get("init_kwargs", options.init_kwargs) or {}), "layer": given.pop("gc_layer")}
     own = {field.name: given.pop(field.name) for field in dataclasses.fields(Options) if field.name in given}
     kwargs = {**kwargs, **given}
     for name in _MORE_THAN_MAPS:
@@ -133,6 +147,18 @@ def _merge(options: Options, kwargs: Mapping[str, Any], given: Mapping[str, Any]
                 f"returns; call the class's attribute for it"
             )
     return dataclasses.replace(options, **own), kwargs
+
+
+def _remedy(x: Tensor, target: Any) -> str:
+    """What may have made a call fail that looks like this one."""
+    if isinstance(target, list) and all(sorted(row) == [0] * (len(row) - 1) + [1] for row in target):
+        return "; if the targets are one-hot rows, pass class numbers: targets.argmax(1)"
+    if x.ndim == 4 and x.shape[3] < min(x.shape[1:3]):
+        return (
+            f"; inputs of shape {tuple(x.shape)} look as if their channels came last, but torch models take them "
+            "first: pass np.moveaxis(inputs, -1, 1)"
+        )
+    return ""
 
 
 def _map(result: Any, x: Tensor, options: Options, name: str) -> Tensor:

@@ -13,6 +13,7 @@ from quantus.helpers.utils import get_wrapped_model
 from torch import nn
 
 import captum_wg
+from quantus_ext.explaining.quantus_words import layer_of
 
 Method = str | type | Callable[[nn.Module], Attribution]
 
@@ -27,7 +28,9 @@ def find(name: str) -> type | None:
 
 
 def names() -> set[str]:
-    return {name for module in (captum_wg, captum.attr) for name in dir(module) if find(name) is not None}
+    """Those that can be used as they are: no bases, and nothing that is made of more than a model."""
+    known = {name for module in (captum_wg, captum.attr) for name in dir(module)}
+    return {name for name in known if (found := find(name)) is not None and _is_of_model(found)}
 
 
 def unknown(method: str, known: set[str]) -> str:
@@ -44,12 +47,10 @@ def resolve(method: Method) -> Callable[..., Attribution]:
             f"{unknown(str(method), names())}. Quantus' own methods work with quantus_ext.explain and quantus.explain"
         )
     if inspect.isclass(make):
-        of_model = issubclass(make, Attribution) and (
-            next(iter(inspect.signature(make).parameters), None) in ("forward_func", "model")
-        )
-        if not of_model:
+        if not _is_of_model(make):
+            what = "is abstract" if _is_base(make) else "is not made of a model alone"
             raise ValueError(
-                f"{make.__name__} is not made of a model alone; give a function of the model that returns "
+                f"{make.__name__} {what}; give a function of the model that returns "
                 f"the attribution object, such as lambda model: NoiseTunnel(Saliency(model))"
             )
     elif not callable(make):
@@ -70,7 +71,7 @@ def attribution_of(
     if isinstance(init_kwargs.get("layer"), str):
         # Quantus appends a softmax by wrapping the model, and takes one away from a copy.
         owner = model if forward is not model and model in forward.children() else forward
-        init_kwargs["layer"] = _layer(owner, init_kwargs["layer"])
+        init_kwargs["layer"] = layer_of(owner, init_kwargs["layer"])
     if inspect.isclass(make):
         try:
             inspect.signature(make).bind(forward, **init_kwargs)
@@ -99,9 +100,11 @@ def check_arguments(attribute: Callable[..., Any], kwargs: Mapping[str, Any], pa
         raise ValueError(f"{attribute.__qualname__}: {error}; its arguments are {own}") from None
 
 
-def _layer(model: nn.Module, name: str) -> nn.Module:
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        known = [other for other, _ in model.named_modules() if other]
-        raise ValueError(f"layer {name!r} is not in the model; its layers are {known}") from None
+def _is_of_model(cls: type) -> bool:
+    if not issubclass(cls, Attribution) or _is_base(cls):
+        return False
+    return next(iter(inspect.signature(cls).parameters), None) in ("forward_func", "model")
+
+
+def _is_base(cls: type) -> bool:
+    return issubclass(cls, Attribution) and not hasattr(cls, "attribute")
