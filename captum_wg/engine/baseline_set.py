@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from captum_wg.engine.checks import name_rows, not_finite, warn
 
-Baselines = None | int | float | Tensor | tuple | Callable[..., object]
+Baselines = None | int | float | Tensor | tuple[Any, ...] | Callable[..., object]
 
 PAIRINGS = (None, "shared", "paired")
 
@@ -26,7 +27,7 @@ class BaselineSet:
     def __init__(self, values: tuple[Tensor, ...], shared: bool):
         self.values = values
         self.shared = shared
-        self.count = values[0].shape[0 if shared else 1]
+        self.count = values[0].shape[0 if shared else 1] if values else 0
 
     def at(self, examples: slice, which: Tensor) -> tuple[Tensor, ...]:
         """Baselines number `which` (s,) of some examples: (b, s, *feature), or (1, s, *feature) if they are shared."""
@@ -66,16 +67,6 @@ class BaselineSet:
         return BaselineSet(tuple(v[rows, kept] for v in self.values), shared=False)
 
 
-def given_or_bound(baselines: Baselines, bound: Baselines, pairing: str | None) -> tuple[Baselines, str | None]:
-    """A call's own baselines, or else those bound in the constructor, with the reading of their rows.
-
-    A Tensor that was bound before the inputs were known can't be meant to be paired with them, so it is shared.
-    """
-    if baselines is None and bound is not None:
-        return bound, pairing or "shared"
-    return baselines, pairing
-
-
 def format_baselines(
     baselines: Baselines, inputs: tuple[Tensor, ...], is_tuple: bool = False, pairing: str | None = None
 ) -> BaselineSet:
@@ -85,7 +76,7 @@ def format_baselines(
         baselines: None (zeros), a number, a Tensor (K, *feature) shared by all examples, a Tensor (B, K, *feature), a
             callable of the inputs that returns one of these, or for a tuple of inputs a tuple of these, row k of each
             together forming baseline k.
-        inputs: checked inputs.
+        inputs: checked inputs; none for an attribution over a set alone, which has no baselines.
         is_tuple: whether the caller gave a tuple: what a callable is called with.
         pairing: "shared" or "paired": how a Tensor of B rows is read (paired: row i is example i's only baseline).
 
@@ -95,8 +86,10 @@ def format_baselines(
     """
     if pairing not in PAIRINGS:
         raise ValueError(f"pairing must be 'shared', 'paired' or None, got {pairing!r}")
+    if not inputs:
+        return BaselineSet((), shared=True)
     if callable(baselines):
-        baselines = baselines(inputs if is_tuple else inputs[0])  # type: ignore[assignment]
+        baselines = cast(Baselines, baselines(inputs if is_tuple else inputs[0]))
     each = baselines if isinstance(baselines, tuple) else (baselines,) * (1 if len(inputs) == 1 else 0)
     if baselines is None or isinstance(baselines, int | float):
         each = (baselines,) * len(inputs)

@@ -8,28 +8,41 @@ handed out once, so memory depends on neither B nor S. Shapes: B examples, S poi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from tqdm.auto import tqdm
 
-from captum_wg.engine.checks import as_tuple, check_inputs, check_positive_int, name_rows, not_finite, warn
+from captum_wg.engine.checks import check_inputs, check_positive_int, name_rows, not_finite, warn
 from captum_wg.engine.targets import ForwardArgs, Target, Targets, select
+from captum_wg.engine.tensors import Inputs, as_tuple
 
-# points(examples, points) -> for each element of the inputs a Tensor (b, s, *feature)
-PointSource = Callable[[slice, slice], tuple[Tensor, ...]]
+# A progress bar that nobody asked for appears only where the work takes this many seconds.
+PATIENCE = 5.0
 
 _CPU_ELEMENTS = 98_304  # 32 rows of 3 x 32 x 32
 _CPU_ROWS = (8, 1024)
 _CUDA_BYTES_PER_ELEMENT = 4096
 
 
+class Points(NamedTuple):
+    """Points of some examples: for each element of the inputs where they are, and how far x lies from where each of
+    their paths starts, (b, s, *feature); None for points that lie on no path."""
+
+    at: tuple[Tensor, ...]
+    differences: tuple[Tensor, ...] | None = None
+
+
+# points(examples, points): some of the S points of some of the B examples.
+PointSource = Callable[[slice, slice], Points]
+
+
 def input_gradients(
-    forward_fn: Callable,
-    inputs: Tensor | tuple[Tensor, ...],
+    forward_fn: Callable[..., Any],
+    inputs: Inputs,
     target_ind: Target = None,
     additional_forward_args: object = None,
     bounds: tuple[int, int] | None = None,
@@ -39,8 +52,8 @@ def input_gradients(
     Unlike it, an element of inputs on which the output does not depend gets zeros, and what cannot be differentiated
     is said in an error's words. `bounds` are the smallest and largest of per-example targets, if already known.
     """
-    points = as_tuple(inputs)  # type: ignore[arg-type]
-    args = (
+    points = as_tuple(inputs)
+    args: tuple[Any, ...] = (
         ()
         if additional_forward_args is None
         else additional_forward_args
@@ -90,39 +103,42 @@ def automatic_rows(inputs: tuple[Tensor, ...], device: torch.device | None = Non
     return max(low, min(high, _CPU_ELEMENTS // elements))
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """Gradients at some points of some examples.
 
-    examples, points: which of the B examples and S points; at, gradients: (b, s, *feature) for each element of inputs.
+    examples, points: which of the B examples and S points; at, gradients, differences: (b, s, *feature) for each
+    element of inputs, the last as in `Points`.
     """
 
     examples: slice
     points: slice
     at: tuple[Tensor, ...]
     gradients: tuple[Tensor, ...]
+    differences: tuple[Tensor, ...] | None
 
 
 class Problem:
     """One explanation problem: a function, the output of it that is explained, and B checked examples.
 
     Args:
-        forward_func, gradient_func: the function, and what differentiates it (an Attribution's `gradient_func`).
+        forward_func, gradient_func: the function, and what differentiates it (an Attribution's `gradient_func`). Where
+            that is not `input_gradients` but, as in Captum's neuron methods, differentiates something else, what it
+            differentiates is the explained output: its value then comes from a call of it.
         inputs: a Tensor or tuple of Tensors (B, *feature); None where an attribution is over a set alone (B = 1).
         target, additional_forward_args: as in Captum.
         internal_batch_size: rows of a micro-batch, None for `automatic_rows`.
-        show_progress: whether the walks over rows draw a progress bar, called `name`.
+        show_progress: whether the walks over rows draw a progress bar, called `name`; None: after a few seconds.
     """
 
     def __init__(
         self,
-        forward_func: Callable,
-        gradient_func: Callable,
-        inputs: Tensor | tuple[Tensor, ...] | None,
+        forward_func: Callable[..., Any],
+        gradient_func: Callable[..., Any],
+        inputs: Inputs | None,
         target: Target = None,
         additional_forward_args: object = None,
         internal_batch_size: int | None = None,
-        show_progress: bool = False,
+        show_progress: bool | None = False,
         name: str = "attribution",
     ):
         if not callable(forward_func):
@@ -136,9 +152,8 @@ class Problem:
         self._rows = (
             None if internal_batch_size is None else check_positive_int(internal_batch_size, "internal_batch_size")
         )
-        if gradient_func is input_gradients:
-            gradient_func = partial(input_gradients, bounds=self.targets._bounds)
-        self._gradient_func = gradient_func
+        self._swapped = gradient_func is not input_gradients
+        self._gradient_func = gradient_func if self._swapped else partial(input_gradients, bounds=self.targets.bounds)
         self._show_progress = show_progress
         self._name = name
         self._at_inputs: Tensor | None = None
@@ -146,12 +161,13 @@ class Problem:
         _warn_of_train_mode(forward_func)
 
     def progress(self, total: int, what: str = "") -> Any:
-        """A progress bar over `total` rows, silent unless asked for."""
+        """A progress bar over `total` rows."""
         return tqdm(
             total=total,
             desc=f"{self._name} {what}".strip(),
             unit="row",
-            disable=not self._show_progress,
+            disable=self._show_progress is False,
+            delay=PATIENCE if self._show_progress is None else 0,
             leave=False,
         )
 
@@ -216,13 +232,13 @@ class Problem:
         self._refuse(bad > 0)
 
     def _tile(self, points: PointSource, examples: slice, chosen: slice) -> Tile:
-        at = tuple(p.detach() for p in points(examples, chosen))
+        made = points(examples, chosen)
+        at = tuple(p.detach() for p in made.at)
         b, s = at[0].shape[:2]
         rows = torch.arange(examples.start, examples.stop, device=at[0].device).repeat_interleave(s)
         gradients = self._at(tuple(p.reshape(b * s, *p.shape[2:]) for p in at), rows)
-        return Tile(
-            examples, chosen, at, tuple(g.reshape(b, s, *p.shape[2:]) for g, p in zip(gradients, at, strict=True))
-        )
+        beside_points = tuple(g.reshape(b, s, *p.shape[2:]) for g, p in zip(gradients, at, strict=True))
+        return Tile(examples, chosen, at, beside_points, made.differences)
 
     def _at(self, rows: tuple[Tensor, ...], examples: Tensor) -> tuple[Tensor, ...]:
         """The gradients at one micro-batch of rows (R, *feature) of `examples` (R,)."""
@@ -234,6 +250,19 @@ class Problem:
         )
         return tuple(torch.zeros_like(r) if g is None else g.detach() for g, r in zip(gradients, rows, strict=True))
 
+    def _differentiated(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+        """What a gradient_func of another's differentiates, (R,), for one micro-batch."""
+        with _Differentiated() as seen:
+            self._at(rows, examples)
+        values = torch.cat([v.detach().reshape(-1) for v in seen.outputs]) if seen.outputs else torch.empty(0)
+        if len(values) != len(examples):
+            raise ValueError(
+                f"gradient_func differentiates {len(values)} numbers for {len(examples)} rows by torch.autograd.grad, "
+                "so the explained output (for the convergence delta, n_steps='auto' or weights) can't be told; let it "
+                "differentiate one number a row"
+            )
+        return values
+
     def _refuse(self, bad: Tensor) -> None:
         """Raise if the gradients of some examples (B,) are not finite."""
         if bad.any():
@@ -243,13 +272,25 @@ class Problem:
             )
 
     def raw_outputs(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
-        """The model's whole output, without gradients, for one micro-batch of rows (R, *feature) of `examples` (R,)."""
+        """The model's whole output, without gradients, for one micro-batch of rows (R, *feature) of `examples` (R,).
+
+        (R,), the explained output itself, where gradient_func is another's.
+        """
+        if self._swapped:
+            output = self._differentiated(rows, examples)
+            self.output_dtype = output.dtype
+            return output
         with torch.no_grad():
             output = self.forward_func(*rows, *self.args.of(examples))
         if not isinstance(output, Tensor):
             raise TypeError(f"forward_func must return a Tensor, got {type(output).__name__}")
         self.output_dtype = output.dtype
         return output
+
+    def explained(self, output: Tensor, examples: Tensor) -> Tensor:
+        """The explained one of `raw_outputs` for rows of `examples` (R,): (R,), in at least float32."""
+        chosen = output if self._swapped else self.targets.select(output, examples)
+        return _at_least_float32(chosen).to(examples.device)
 
     def outputs(self, points: PointSource, n_points: int, what: str = "outputs") -> Tensor:
         """The explained output at S points of each example, (B, S), in at least float32."""
@@ -259,11 +300,11 @@ class Problem:
             for first, last in even_parts(self.n_examples, max(1, n_rows // n_points)):
                 parts = []
                 for start, stop in even_parts(n_points, max(1, n_rows // (last - first))):
-                    at = points(slice(first, last), slice(start, stop))
+                    at = points(slice(first, last), slice(start, stop)).at
                     rows = torch.arange(first, last, device=at[0].device).repeat_interleave(stop - start)
                     flat = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
-                    values = self.targets.select(self.raw_outputs(flat, rows), rows)
-                    parts.append(_at_least_float32(values).to(rows.device).view(last - first, -1))
+                    values = self.explained(self.raw_outputs(flat, rows), rows)
+                    parts.append(values.view(last - first, -1))
                     bar.update(len(rows))
                 results.append(torch.cat(parts, dim=1))
         return torch.cat(results)
@@ -271,16 +312,16 @@ class Problem:
     def outputs_at_inputs(self) -> Tensor:
         """The explained output of each example, (B,), in at least float32."""
         if self._at_inputs is None:
-            return self.outputs(lambda e, _: tuple(x[e].unsqueeze(1) for x in self.inputs), 1).squeeze(1)
-        everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
-        return _at_least_float32(self.targets.select(self._at_inputs, everyone)).to(everyone.device)
+            return self.outputs(lambda e, _: Points(tuple(x[e].unsqueeze(1) for x in self.inputs)), 1).squeeze(1)
+        return self.explained(self._at_inputs, torch.arange(self.n_examples, device=self.inputs[0].device))
 
     def raw_outputs_at_inputs(self) -> Tensor:
         """The model's whole output for each example, taken once."""
         if self._at_inputs is None:
             everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
             parts = [
-                self.raw_outputs(tuple(x[part] for x in self.inputs), part) for part in everyone.split(self.rows())
+                self.raw_outputs(tuple(x[first:last] for x in self.inputs), everyone[first:last])
+                for first, last in even_parts(self.n_examples, self.rows())
             ]
             self._at_inputs = torch.cat([o.reshape(1) if o.ndim == 0 else o for o in parts])
         return self._at_inputs
@@ -291,9 +332,9 @@ class Problem:
         K forwards where nothing but the target belongs to an example, else B K.
         """
         count = len(rows[0])
-        if self.args.any_per_example:
+        if self.args.any_per_example or (self._swapped and self.targets.any_per_example):
             return self.outputs(
-                lambda e, chosen: tuple(r[chosen].expand(e.stop - e.start, *r[chosen].shape) for r in rows),
+                lambda e, chosen: Points(tuple(r[chosen].expand(e.stop - e.start, *r[chosen].shape) for r in rows)),
                 count,
                 "at baselines",
             )
@@ -303,8 +344,22 @@ class Problem:
             whose = torch.zeros(stop - start, dtype=torch.long, device=rows[0].device)
             output = self.raw_outputs(tuple(r[start:stop] for r in rows), whose)
             examples = range(self.n_examples if self.targets.any_per_example else 1)
-            parts.append(torch.stack([self.targets.select(output, torch.full_like(whose, e)) for e in examples]))
-        return _at_least_float32(torch.cat(parts, dim=1)).to(rows[0].device).expand(self.n_examples, -1)
+            parts.append(torch.stack([self.explained(output, torch.full_like(whose, e)) for e in examples]))
+        return torch.cat(parts, dim=1).expand(self.n_examples, -1)
+
+
+class _Differentiated(TorchFunctionMode):
+    """Sees what torch.autograd.grad is asked to differentiate, and spares the backward pass: zeros for gradients."""
+
+    outputs: tuple[Tensor, ...] = ()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not torch.autograd.grad:
+            return func(*args, **kwargs)
+        outputs, inputs = (*args, kwargs.get("outputs"), kwargs.get("inputs"))[:2]
+        self.outputs += tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+        return tuple(torch.zeros_like(x) for x in (inputs if isinstance(inputs, tuple | list) else (inputs,)))
 
 
 def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Target = int | tuple[int, ...] | Tensor | list | None
+Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
 
 
 class Targets:
@@ -21,7 +21,7 @@ class Targets:
     def __init__(self, target: Target, n_examples: int):
         self._each: Tensor | list[tuple[int, ...]] | None = None
         self._same: int | tuple[int, ...] | None = None
-        self._bounds: tuple[int, int] | None = None
+        self.bounds: tuple[int, int] | None = None
         if target is None:
             return
         if isinstance(target, Tensor):
@@ -39,8 +39,9 @@ class Targets:
         elif isinstance(target, tuple):
             self._same = tuple(target)
         elif isinstance(target, list):
-            if target and all(isinstance(t, tuple) for t in target):
-                self._each = list(target)
+            tuples = [t for t in target if isinstance(t, tuple)]
+            if tuples and len(tuples) == len(target):
+                self._each = tuples
             else:
                 self._each = torch.tensor([_as_int(t) for t in target], dtype=torch.long)
         else:
@@ -53,7 +54,7 @@ class Targets:
                 )
             if isinstance(self._each, Tensor):
                 # Read once: a value out of range must not reach a device's index kernel.
-                self._bounds = int(self._each.min()), int(self._each.max())
+                self.bounds = int(self._each.min()), int(self._each.max())
 
     @property
     def any_per_example(self) -> bool:
@@ -72,7 +73,7 @@ class Targets:
 
     def select(self, output: object, examples: Tensor) -> Tensor:
         """The explained output of each row, (R,), out of the model's output for rows of `examples` (R,)."""
-        return select(output, self.of(examples), len(examples), self._bounds)
+        return select(output, self.of(examples), len(examples), self.bounds)
 
 
 def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | None = None) -> Tensor:
@@ -111,7 +112,7 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
         return output.gather(1, (index % output.shape[1]).unsqueeze(1)).squeeze(1)
     try:
         if isinstance(target, list):
-            chosen = torch.stack([output[(i, *t)] for i, t in enumerate(target)])
+            chosen = torch.stack([output[(i, *t)] for i, t in enumerate(target) if isinstance(t, tuple)])
         elif isinstance(target, tuple):
             column: Any = (slice(None), *target)
             chosen = output[column]
@@ -133,7 +134,7 @@ class ForwardArgs:
 
     def __init__(self, additional_forward_args: object, n_examples: int):
         if additional_forward_args is None:
-            self._args: tuple = ()
+            self._args: tuple[Any, ...] = ()
         elif isinstance(additional_forward_args, tuple):
             self._args = additional_forward_args
         else:
@@ -145,7 +146,7 @@ class ForwardArgs:
         """Whether some argument goes with the examples."""
         return any(self._per_example)
 
-    def of(self, examples: Tensor) -> tuple:
+    def of(self, examples: Tensor) -> tuple[Any, ...]:
         """The arguments for rows that belong to `examples` (R,)."""
         return tuple(
             a[examples.to(a.device)] if each else a for a, each in zip(self._args, self._per_example, strict=True)
