@@ -24,7 +24,7 @@ _BASELINES_AT_ONCE = tuple(getattr(captum.attr, level + "DeepLiftShap") for leve
 SHARED_BASELINES = (*_SAMPLES_AT_ONCE, *_BASELINES_AT_ONCE)
 _PERMUTING = (captum.attr.FeaturePermutation, captum.attr.LayerFeaturePermutation)
 # Those that belong to the examples where they have the inputs' dimensions and as many rows.
-_PER_EXAMPLE = ("feature_mask", "layer_mask", "neutral", "weighting")
+_PER_EXAMPLE = ("feature_mask", "layer_mask", "weighting")
 
 
 def to_inputs(inputs: Any, model: nn.Module) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import ast
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from quantus_ext.explaining.arguments import SHARED_BASELINES
 
 WORDS = {"baseline": "baselines", "window": "sliding_window_shapes"}
-# Quantus evaluates a layer's text as Python; of that these are understood.
-_OF_MODEL = re.compile(r"model\.([\w.]+)")
-_NUMBERED = re.compile(r"list\(model\.named_modules\(\)\)\[(-?\d+)\]\[1\]")
+_CALLS = ("named_modules", "modules", "named_children", "children", "get")
 
 
 def in_captums_words(kwargs: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,16 +33,38 @@ def with_defaults(kwargs: Mapping[str, Any], attribution: Attribution, x: Tensor
 
 
 def layer_of(model: nn.Module, name: str) -> nn.Module:
-    """The layer of this name; "model.features.0" and "list(model.named_modules())[3][1]" name one, too.
+    """The layer of this name, or of what Quantus evaluates as Python: "model.features[-1]",
+    "list(model.named_modules())[3][1]".
 
     Raises:
         ValueError: no such layer.
     """
     known: dict[str, nn.Module] = dict(model.named_modules())
-    numbered, of_model = _NUMBERED.fullmatch(name), _OF_MODEL.fullmatch(name)
-    if numbered and -len(known) <= int(numbered[1]) < len(known):
-        return list(known.values())[int(numbered[1])]
-    for each in (name, of_model[1] if of_model else ""):
-        if each and each in known:
-            return known[each]
+    if name and name in known:
+        return known[name]
+    try:
+        layer = _evaluated(ast.parse(name, mode="eval").body, model)
+    except (AttributeError, LookupError, SyntaxError, TypeError, ValueError):
+        layer = None
+    if isinstance(layer, nn.Module):
+        return layer
     raise ValueError(f"layer {name!r} is not in the model; its layers are {[other for other in known if other]}")
+
+
+def _evaluated(node: ast.expr, model: nn.Module) -> Any:
+    """What an expression of the model's modules says; nothing else is evaluated."""
+    match node:
+        case ast.Name(id="model"):
+            return model
+        case ast.Subscript(value=value, slice=index):
+            return _evaluated(value, model)[ast.literal_eval(index)]
+        case ast.Call(func=ast.Name(id="list"), args=[argument], keywords=[]):
+            return list(_evaluated(argument, model))
+        case ast.Call(func=ast.Attribute(value=value, attr=attr), args=args, keywords=[]) if attr in _CALLS:
+            return getattr(_evaluated(value, model), attr)(*map(ast.literal_eval, args))
+        case ast.Attribute(value=value, attr=attr):
+            owner = _evaluated(value, model)
+            found = getattr(owner, attr) if isinstance(owner, nn.Module) else None
+            if isinstance(found, nn.Module) or attr == "_modules":
+                return found
+    raise ValueError

@@ -174,7 +174,11 @@ def test_chunks_are_bounded_and_change_nothing():
         "FeatureAblation": {"feature_mask": np.array([[0, 0, 1, 1]]), "baselines": 0.5},
         "ShapleyValues": {"feature_mask": np.array([[0, 1, 1, 2]] * 7)[:1], "baselines": rng.normal(size=(7, 4))},
         "ExpectedGradients": {"baselines": rng.normal(size=(7, 2, 4)), "n_steps": 3},
-        "WeightedGradients": {"baselines": rng.normal(size=(2, 4)), "neutral": rng.normal(size=(7, 4)), "n_steps": 3},
+        "WeightedGradients": {
+            "baselines": rng.normal(size=(2, 4)),
+            "weighting": captum_wg.Deletion(neutral=rng.normal(size=(7, 4)), output="softmax"),
+            "n_steps": 3,
+        },
     }
     for name, kwargs in arguments.items():
         net = nn.Sequential(model.linear, nn.Sigmoid()).eval() if name == "DeepLiftShap" else model
