@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from quantus.helpers import utils
 from torch import nn
 
 from captum_wg.engine.checks import check_positive_int
-from captum_wg.weighting.masking import Features, ranks
-from quantus_ext.arrays import chunks, named, require_finite, to_array, to_tensor
+from captum_wg.weighting.masking import Features
+from quantus_ext.arrays import chunks, named, require_finite, require_real, to_array, to_tensor
 from quantus_ext.model_state import device_of
 
 
@@ -49,6 +48,7 @@ def call_arguments(
     if metric.needs_masks and s_batch is None:
         raise ValueError(f"{name} needs s_batch, one mask of the object for each image; got None")
     x = to_array(x_batch)
+    require_real(x, "x_batch")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"x_batch must be of shape (B, ...) and not empty, got {x.shape}")
     if not np.issubdtype(x.dtype, np.floating):
@@ -91,15 +91,6 @@ def call_arguments(
         "device": device,
         "batch_size": int(batch_size),
     }
-
-
-def feature_ranks(x: np.ndarray, a: np.ndarray, ranking: str) -> torch.Tensor:
-    """The place (B, P) of each feature of x in the descending order of the attributions a."""
-    return ranks(_scores(x, a, ranking))
-
-
-def _scores(x: np.ndarray, a: np.ndarray, ranking: str) -> torch.Tensor:
-    return Features((to_tensor(x),)).scores((to_tensor(a),), ranking)
 
 
 def _channel_first(x: np.ndarray, channel_first: bool | None, model: Any) -> bool:
@@ -171,7 +162,7 @@ def _attributions(a: np.ndarray, shape: tuple[int, ...], channel_first: bool) ->
 
 
 def _require_ranking(a: np.ndarray, x: np.ndarray, metric: Any) -> None:
-    scores = _scores(x, a, metric.ranking)
+    scores = Features((to_tensor(x),)).scores((to_tensor(a),), metric.ranking)
     if scores.shape[1] == 1:
         return
     constant = (scores == scores[:, :1]).all(1).numpy()

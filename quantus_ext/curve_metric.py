@@ -13,11 +13,11 @@ from quantus.helpers.enums import ModelType
 from quantus.metrics.base import Metric
 from torch import Tensor
 
-from captum_wg.engine.checks import check_choice, check_positive_int
-from captum_wg.weighting.masking import RANKINGS
-from quantus_ext.call_arguments import call_arguments, feature_ranks
-
-RULES = ("mean", "trapezoid")
+from captum_wg.engine.checks import check_bool, check_choice
+from captum_wg.weighting.masking import RANKINGS, Features, ranks
+from quantus_ext.arrays import to_tensor
+from quantus_ext.call_arguments import call_arguments
+from quantus_ext.levels import Levels, areas, check_levels
 
 # Quantus does not type it.
 _refuse_unknown: Callable[[dict[str, Any]], object] = warn.check_kwargs
@@ -29,7 +29,7 @@ class CurveMetric(Metric[Any]):
 
     Attributes:
         curves: the curves (B, number of levels) of the last call's examples; None before it.
-        fractions: their levels, from 0 (rule "trapezoid") or 1/N to 1.
+        fractions: their levels as shares of the features.
     """
 
     model_applicability: ClassVar = {ModelType.TORCH, ModelType.TF}
@@ -40,7 +40,7 @@ class CurveMetric(Metric[Any]):
 
     def __init__(
         self,
-        levels: int,
+        levels: Levels,
         ranking: str,
         abs: bool,
         normalise: bool,
@@ -55,10 +55,19 @@ class CurveMetric(Metric[Any]):
         **kwargs: Any,
     ):
         """Set up what the metrics share, and Quantus' side of it."""
-        self.levels = check_positive_int(levels, "levels")
+        switches = {
+            "abs": abs,
+            "normalise": normalise,
+            "return_curve": return_curve,
+            "return_aggregate": return_aggregate,
+        }
+        switches |= {"disable_warnings": disable_warnings, "display_progressbar": display_progressbar}
+        for name, value in switches.items():
+            check_bool(value, name)
+        self.levels, self._levels = levels, check_levels(levels, self.rule)
         self.ranking = check_choice(ranking, "ranking", RANKINGS)
         self.return_curve = return_curve
-        self.fractions = fractions(self.levels, self.rule)
+        self.fractions = self._levels / (1 if self._levels.dtype.kind == "f" else self._levels[-1])
         self.curves: np.ndarray | None = None
         aggregate_func = aggregate_func or (partial(np.mean, axis=0) if return_curve else np.mean)
         default_plot_func = default_plot_func or self.plot_curves
@@ -87,7 +96,7 @@ class CurveMetric(Metric[Any]):
         explain_func: Callable[..., Any] | None = None,
         explain_func_kwargs: Mapping[str, Any] | None = None,
         model_predict_kwargs: dict[str, Any] | None = None,
-        softmax: bool | None = True,
+        softmax: bool | None = None,
         device: Any = None,
         batch_size: int = 64,
         **kwargs: Any,
@@ -107,7 +116,9 @@ class CurveMetric(Metric[Any]):
             explain_func: a function with the signature of `quantus.explain`.
             explain_func_kwargs: its keyword arguments.
             model_predict_kwargs: keyword arguments of the model's call.
-            softmax: whether f is the softmax of the model's output (default) or the output itself.
+            softmax: Quantus' word, read where the metric's output is "auto": None and True leave it at that (so a
+                model that ends in a softmax is not given a second one); False takes the model's output itself, or,
+                where the last module of a torch model is a Softmax, what that is given. Unused by `OverlapAUC`.
             device: the device for inputs; None means the model's.
             batch_size: how many examples are explained together; forwards have a size of their own.
 
@@ -150,18 +161,24 @@ class CurveMetric(Metric[Any]):
         self, x_batch: np.ndarray, a_batch: np.ndarray, curve_batch: np.ndarray, row_batch: np.ndarray, **data: Any
     ) -> list[Any]:
         """The scores or curves of one batch, channels first; curve_batch is its part of `curves`."""
-        places = feature_ranks(x_batch, a_batch, self.ranking)
-        curve_batch[:] = curves = self.curves_of(x_batch, places, int(row_batch[0]), data)
-        return list(curves) if self.return_curve else list(areas(curves, self.rule).tolist())
+        inputs = to_tensor(x_batch)
+        features = self.features_of(inputs, data)
+        places = ranks(features.scores((to_tensor(a_batch),), self.ranking))
+        curve_batch[:] = curves = self.curves_of(inputs, features, places, int(row_batch[0]), data)
+        return list(curves) if self.return_curve else list(areas(curves, self.rule, self._levels).tolist())
 
     def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
         """What `curves_of` needs of a call, checked: what is named ..._batch is cut with the examples."""
         raise NotImplementedError
 
-    def curves_of(self, x: np.ndarray, places: Tensor, first: int, data: dict[str, Any]) -> np.ndarray:
+    def features_of(self, x: Tensor, data: dict[str, Any]) -> Features:
+        """What is ranked: pixels of an image, elements of other inputs."""
+        return Features((x,))
+
+    def curves_of(self, x: Tensor, features: Features, places: Tensor, first: int, data: dict[str, Any]) -> np.ndarray:
         """The curves (B, N) of inputs x whose features have these places (B, P) in the ranking.
 
-        first is the number of the first example, for messages; data is the rest of the batch.
+        first is the number of the first example; data is the rest of the batch.
         """
         raise NotImplementedError
 
@@ -205,14 +222,3 @@ class CurveMetric(Metric[Any]):
         if isinstance(results, Mapping):
             ax.legend()
         return ax
-
-
-def fractions(levels: int, rule: str = "mean") -> np.ndarray:
-    """k_i = i / N for i = 1 ... N; the trapezoid rule needs k = 0 before them."""
-    return np.array([i / levels for i in range(0 if rule == "trapezoid" else 1, levels + 1)])
-
-
-def areas(curves: np.ndarray, rule: str) -> np.ndarray:
-    """The area (B,) under the curves (B, N) over [0, 1]: their mean, or by trapezoids between equal steps."""
-    result: np.ndarray = (curves if rule == "mean" else (curves[:, :-1] + curves[:, 1:]) / 2).mean(1)
-    return result

@@ -10,8 +10,10 @@ from quantus.helpers.enums import DataType, EvaluationCategory, ScoreDirection
 from torch import Tensor
 
 from captum_wg.engine.checks import check_choice
+from captum_wg.weighting.masking import Features
 from quantus_ext.arrays import named
 from quantus_ext.curve_metric import CurveMetric
+from quantus_ext.levels import Levels
 
 DENOMINATORS = ("top", "mask")
 
@@ -49,7 +51,7 @@ class OverlapAUC(CurveMetric):
 
     def __init__(
         self,
-        levels: int = 100,
+        levels: Levels = 100,
         denominator: str = "top",
         ranking: str = "signed",
         abs: bool = False,
@@ -68,7 +70,7 @@ class OverlapAUC(CurveMetric):
         is better.
 
         Args:
-            levels: N, the number of levels.
+            levels: N, the number of levels; or the levels themselves, an ascending list of shares (floats).
             denominator: "top" divides by the number of pixels taken, "mask" by the number of the object's.
             ranking: "signed" ranks by the sum of the attribution over channels, "absolute" by the sum of its absolute
                 values.
@@ -85,12 +87,16 @@ class OverlapAUC(CurveMetric):
             aggregate_func, default_plot_func, disable_warnings, display_progressbar, **kwargs,
         )
         # fmt: on
+        if self._levels.dtype.kind != "f":
+            raise ValueError(
+                f"levels must be a number of levels, or shares of the object's area (floats); got {levels!r}"
+            )
 
     def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
         """The masks."""
         return {"s_batch": _masks(data["s_batch"], x.shape)}
 
-    def curves_of(self, x: np.ndarray, places: Tensor, first: int, data: dict[str, Any]) -> np.ndarray:
+    def curves_of(self, x: Tensor, features: Features, places: Tensor, first: int, data: dict[str, Any]) -> np.ndarray:
         """The share at each level."""
         return overlap_curves(places.numpy(), data["s_batch"], self.fractions, self.denominator)
 
