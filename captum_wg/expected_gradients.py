@@ -10,7 +10,7 @@ from captum_wg.attribution_base import AttributionResult, CompleteAttribution, l
 from captum_wg.engine.baseline_set import Baselines
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.targets import Target
-from captum_wg.engine.tensors import In, like_inputs
+from captum_wg.engine.tensors import In
 from captum_wg.integrals.average import average
 from captum_wg.integrals.from_arguments import Steps, rule_of
 
@@ -146,9 +146,7 @@ class ExpectedGradients(CompleteAttribution):
         completeness = Completeness(problem, references)
         parts = rule.parts(problem, references, completeness)
         totals, steps = average(problem, parts, self._multiply_by_inputs, references.count)
-        attributions = like_inputs(
-            tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple
-        )
+        attributions = self._finish(problem, totals)
         if not (return_convergence_delta or return_steps):
             return attributions
         delta = completeness.delta(attributions) if return_convergence_delta else None

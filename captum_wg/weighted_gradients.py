@@ -12,7 +12,7 @@ from captum_wg.engine.baseline_set import Baselines, BaselineSet
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
-from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, like_inputs
+from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple
 from captum_wg.integrals.average import average, integrals, whole_paths
 from captum_wg.integrals.from_arguments import Steps, steps_rule
 from captum_wg.integrals.rule import Rule, Sums
@@ -188,9 +188,7 @@ class WeightedGradients(CompleteAttribution):
             parts = rule.parts(problem, references, completeness)
             totals, steps = average(problem, parts, self._multiply_by_inputs, n_left)
 
-        attributions = like_inputs(
-            tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple
-        )
+        attributions = self._finish(problem, totals)
         if not (return_convergence_delta or return_weights or return_steps):
             return attributions
         weights = weights.to(totals[0])
