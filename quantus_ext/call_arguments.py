@@ -17,6 +17,7 @@ from torch import nn
 from captum_wg.engine.checks import check_positive_int
 from captum_wg.weighting.masking import Features
 from quantus_ext.arrays import chunks, named, require_finite, require_real, to_array, to_tensor
+from quantus_ext.model_output import check_is_no_function
 from quantus_ext.model_state import device_of
 
 
@@ -45,6 +46,7 @@ def call_arguments(
     """
     name = type(metric).__name__
     check_positive_int(batch_size, "batch_size")
+    check_is_no_function(model)
     if metric.needs_masks and s_batch is None:
         raise ValueError(f"{name} needs s_batch, one mask of the object for each image; got None")
     x = to_array(x_batch)

@@ -1,7 +1,12 @@
 """Area under the deletion curve."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from quantus.helpers.enums import ScoreDirection
 
+from quantus_ext.levels import RISE, steps
 from quantus_ext.perturbation_auc import PerturbationAUC
 
 
@@ -37,3 +42,21 @@ class DeletionAUC(PerturbationAUC):
     name = "Deletion AUC"
     score_direction = ScoreDirection.LOWER
     insert = False
+
+    @classmethod
+    def rise(cls, pixels: int = 224 * 224, step: int = 224, **kwargs: Any) -> DeletionAUC:
+        """The deletion game of RISE: `step` pixels at a time are set to 0 (the mean of normalised images).
+
+        Its area counts all steps alike, also a short last one. y_batch are the predicted classes there, f is their
+        softmax, equal scores go by position (there by numpy's unstable sort, backwards).
+
+        Source: Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, and
+        its code.
+
+        Args:
+            pixels: of the images; the code has 224 * 224.
+            step: pixels per step.
+            **kwargs: further arguments of the class, or others in the place of these.
+        """
+        settings = {"levels": steps(pixels, step), "rule": "steps", "removal": 0.0, "definition": RISE}
+        return cls(**{**settings, **kwargs})

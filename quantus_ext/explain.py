@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from torch import nn
 from quantus_ext.arrays import to_array
 from quantus_ext.explaining.explanation_function import ExplanationFunction, Options
 from quantus_ext.explaining.methods import Method, find, names, unknown
-from quantus_ext.model_output import check_is_module, tensor_outputs
+from quantus_ext.model_output import check_is_no_function, tensor_outputs
 from quantus_ext.model_state import device_of, evaluating
 
 
@@ -45,8 +43,7 @@ def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs:
     Raises:
         ValueError: a name that neither package nor Quantus knows; and as `explainer`.
     """
-    if inspect.isroutine(model) or isinstance(model, partial):
-        check_is_module(model)
+    check_is_no_function(model)
     captums = isinstance(model, nn.Module) and kwargs.get("xai_lib", "captum") == "captum"
     if captums and method is not None and (not isinstance(method, str) or find(method) is not None):
         return explainer(method, **kwargs)(model, inputs, targets)

@@ -1,8 +1,14 @@
 """Area under the insertion curve."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from quantus.helpers.enums import ScoreDirection
 
+from quantus_ext.levels import RISE, steps
 from quantus_ext.perturbation_auc import PerturbationAUC
+from quantus_ext.removal import rise_blur
 
 
 class InsertionAUC(PerturbationAUC):
@@ -24,3 +30,9 @@ class InsertionAUC(PerturbationAUC):
     name = "Insertion AUC"
     score_direction = ScoreDirection.HIGHER
     insert = True
+
+    @classmethod
+    def rise(cls, pixels: int = 224 * 224, step: int = 224, **kwargs: Any) -> InsertionAUC:
+        """The insertion game of RISE, as `DeletionAUC.rise`: pixels come back into the blurred image (`rise_blur`)."""
+        settings = {"levels": steps(pixels, step), "rule": "steps", "removal": rise_blur, "definition": RISE}
+        return cls(**{**settings, **kwargs})

@@ -9,6 +9,7 @@ import numpy as np
 
 from captum_wg.engine.checks import check_positive_int
 
+RISE = "RISE (Petsiuk et al. 2018, causal metric)"
 RULES = ("mean", "trapezoid", "steps")
 
 Levels = int | Sequence[float] | Sequence[int]
@@ -38,6 +39,12 @@ def check_levels(levels: Any, rule: str) -> np.ndarray:
             f"got {levels!r}"
         )
     return array
+
+
+def steps(features: int, step: int) -> list[int]:
+    """0, step, 2 step, ... features: the last step may be short."""
+    total = check_positive_int(features, "pixels")
+    return [*range(0, total, check_positive_int(step, "step")), total]
 
 
 def counts_at(levels: np.ndarray, features: np.ndarray) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +18,12 @@ def check_is_module(model: Any) -> None:
         raise ValueError(
             f"model must be a torch.nn.Module, got {type(model).__name__}{remedy if callable(model) else ''}"
         )
+
+
+def check_is_no_function(model: Any) -> None:
+    """Where Keras' models are taken, too."""
+    if inspect.isroutine(model) or isinstance(model, partial):
+        check_is_module(model)
 
 
 def tensor_of(output: Any) -> Tensor:

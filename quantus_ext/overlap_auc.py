@@ -130,7 +130,7 @@ def _masks(s: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
             f"s_batch has shape {s.shape}, which does not fit inputs of shape {shape}; give one of {forms}"
         )
     flat = s.reshape(examples, -1)
-    if not (flat.dtype == bool or np.issubdtype(flat.dtype, np.number)):
+    if flat.dtype.kind not in "biuf":
         raise ValueError(f"s_batch must hold numbers or booleans, got an array of {flat.dtype}")
     highest = flat.max(1, keepdims=True)
     soft = ~((flat == 0) | ((flat == highest) & (highest > 0))).all(1)

@@ -51,6 +51,7 @@ class PerturbationAUC(CurveMetric):
         output: Output = "auto",
         feature_mask: Any = None,
         relative: bool = False,
+        definition: str | None = None,
         **kwargs: Any,
     ):
         """Set up the metric. The score is the mean probability of the class over all levels: lower is better when
@@ -94,6 +95,7 @@ class PerturbationAUC(CurveMetric):
             feature_mask: integer group numbers (1 or B, *feature), as in Captum: elements with the same number are one
                 feature.
             relative: divide each curve by f(x). (Not Quantus' normalise, which is of the attributions.)
+            definition: whose definition these settings are, where they are not the paper's; shown by repr.
 
         Raises:
             TypeError, ValueError: levels or internal_batch_size below 1, levels that don't ascend; unknown rule,
@@ -104,6 +106,7 @@ class PerturbationAUC(CurveMetric):
         self.output = check_output(output)
         self.feature_mask = check_mask(feature_mask)
         self.relative = check_bool(relative, "relative")
+        self.definition = definition or self.definition
         self.internal_batch_size = (
             None if internal_batch_size is None else check_positive_int(internal_batch_size, "internal_batch_size")
         )
