@@ -13,7 +13,7 @@ from quantus_ext.perturbation_auc import PerturbationAUC
 class DeletionAUC(PerturbationAUC):
     """Area under the deletion curve: how fast the model loses the class when the highest ranked features go.
 
-    With f the softmax probability of the given class, P features, N levels and k_i = i / N:
+    With f the model's probability of the given class (`output` says which), P features, N levels and k_i = i / N:
 
         score = 1/N sum_{i=1..N} f(x(k_i)),    x(k) = x without its round(k P) highest ranked features
 
@@ -25,7 +25,8 @@ class DeletionAUC(PerturbationAUC):
     is Python's (halves to even). Equal scores are ranked by position, so results repeat.
 
     All levels of several examples share each forward. Over a call these hold at most B * N rows, B more for k = 0,
-    and fewer where levels round to the same number of features.
+    fewer where levels round to the same number of features, and B for the examples themselves where output="auto" or
+    relative asks for them.
 
     Source: Duc et al., "Weighted Average Gradients", 2025, "AUC of Deletion Score", with N = 100. The paper leaves open
     what replaces a removed feature, by what a signed map is ranked and how ties are; here the arguments `removal` and

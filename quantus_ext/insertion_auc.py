@@ -14,7 +14,7 @@ from quantus_ext.removal import rise_blur
 class InsertionAUC(PerturbationAUC):
     """Area under the insertion curve: how fast the model finds the class when the highest ranked features come back.
 
-    With f the softmax probability of the given class, P features, N levels and k_i = i / N:
+    With f the model's probability of the given class (`output` says which), P features, N levels and k_i = i / N:
 
         score = 1/N sum_{i=1..N} f(x(k_i)),
         x(k) = x with everything removed but its round(k P) highest ranked features

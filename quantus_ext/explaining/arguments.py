@@ -124,7 +124,7 @@ def bounded(
         kwargs["internal_batch_size"] = rows
     if batch_size is not None:
         size = check_positive_int(batch_size, "batch_size")
-    elif not of_captum:
+    elif not of_captum or isinstance(attribution, _PERMUTING):
         size = 64
     else:
         repeats, baselines = 1, kwargs.get("baselines")
