@@ -106,7 +106,7 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
         Raises:
             ValueError: the output depends on no input; attributions that are NaN or infinite.
         """
-        problem.check_dependence()
+        problem.check_dependence(totals)
         cast_down = tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True))
         check_finite(cast_down, "attributions")
         return like_inputs(cast_down, problem.is_tuple)

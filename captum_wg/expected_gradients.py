@@ -12,7 +12,7 @@ from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import In
 from captum_wg.integrals.average import average
-from captum_wg.integrals.from_arguments import Steps, rule_of
+from captum_wg.integrals.from_arguments import Steps, rule_of, warn_of_cost
 
 
 class ExpectedGradients(CompleteAttribution):
@@ -143,6 +143,7 @@ class ExpectedGradients(CompleteAttribution):
         problem, references = self._problem(
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress
         )
+        warn_of_cost(rule, references.count)
         completeness = Completeness(problem, references)
         parts = rule.parts(problem, references, completeness)
         totals, steps = average(problem, parts, self._multiply_by_inputs, references.count)
