@@ -286,8 +286,16 @@ def test_weights_of_the_other_examples_are_searched_all_the_same():
     assert torch.equal(weights[0], torch.tensor([0.5, 0.5]))
 
 
-@pytest.mark.parametrize("name", ["show_progress"])
-@pytest.mark.parametrize("value", ["no", 1])
+@pytest.mark.parametrize("name", ["show_progress", "return_convergence_delta", "return_weights", "return_steps"])
+@pytest.mark.parametrize("value", ["no", 1, torch.tensor(True)])
 def test_switches_are_booleans(name, value):
     with pytest.raises(TypeError, match=f"{name} must be True or False"):
-        ExpectedGradients(lambda z: z.sum(1)).attribute(torch.rand(1, 2), **{name: value})
+        WeightedGradients(lambda z: z.sum(1)).attribute(torch.rand(1, 2), **{name: value})
+    if name != "return_weights":
+        with pytest.raises(TypeError, match=f"{name} must be True or False"):
+            ExpectedGradients(lambda z: z.sum(1)).attribute(torch.rand(1, 2), **{name: value})
+
+
+def test_multiply_by_inputs_is_a_boolean():
+    with pytest.raises(TypeError, match="multiply_by_inputs must be True or False"):
+        ExpectedGradients(lambda z: z.sum(1), multiply_by_inputs="no")
