@@ -10,7 +10,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import Baselines, BaselineSet, format_baselines
-from captum_wg.engine.checks import check_finite
+from captum_wg.engine.checks import check_bool, check_finite
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.gradient import input_gradients
 from captum_wg.engine.problem import Problem
@@ -106,7 +106,7 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
         Raises:
             ValueError: the output depends on no input; attributions that are NaN or infinite.
         """
-        problem.check_dependence()
+        problem.check_dependence(totals)
         cast_down = tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True))
         check_finite(cast_down, "attributions")
         return like_inputs(cast_down, problem.is_tuple)
@@ -130,7 +130,7 @@ class CompleteAttribution(BaselineAttribution):
 
     def __init__(self, forward_func: Callable[..., Any], multiply_by_inputs: bool = True, baselines: Baselines = None):
         super().__init__(forward_func, baselines)
-        self._multiply_by_inputs = multiply_by_inputs
+        self._multiply_by_inputs = check_bool(multiply_by_inputs, "multiply_by_inputs")
 
     # Whether baselines count differently, so that a delta can't be told without their weights.
     _has_weights = False

@@ -59,7 +59,8 @@ class ForwardArgs:
     def of(self, examples: Tensor, reading: Reading | None = None) -> tuple[Any, ...]:
         """The arguments for rows that belong to `examples` (R,)."""
         chosen = self.per_example if reading is None else reading
-        return tuple(a[examples.to(a.device)] if i in chosen else a for i, a in enumerate(self._args))
+        # index_select, as sparse Tensors can't be indexed.
+        return tuple(a.index_select(0, examples.to(a.device)) if i in chosen else a for i, a in enumerate(self._args))
 
     def readings(self) -> Iterator[Reading]:
         """What may be meant: all per example first, all shared last."""

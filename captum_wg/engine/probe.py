@@ -61,9 +61,9 @@ def probe(forward: Forward, inputs: tuple[Tensor, ...], args: ForwardArgs, alone
             x[1:] *= 0.5
     errors: list[Exception] = []
 
-    def ask(rows: tuple[Tensor, ...], of: tuple[Any, ...]) -> Tensor | None:
+    def ask(rows: tuple[Tensor, ...], numbers: Tensor, reading: Reading) -> Tensor | None:
         try:
-            output = forward(rows, of)
+            output = forward(rows, args.of(numbers, reading))
         except Exception as error:  # whatever the model says to rows or arguments that do not fit
             errors.append(error)
             return None
@@ -72,13 +72,14 @@ def probe(forward: Forward, inputs: tuple[Tensor, ...], args: ForwardArgs, alone
 
     def ask_alone(row: int, reading: Reading) -> Tensor | None:
         numbers = torch.full((alone,), row, dtype=torch.long, device=device)
-        return ask(tuple(x[numbers] for x in inputs), args.of(numbers, reading))
+        return ask(tuple(x[numbers] for x in inputs), numbers, reading)
 
-    answered: Tensor | None = None
+    answered: tuple[Tensor, Reading] | None = None
     for reading in args.readings():
         by_itself = ask_alone(0, reading)
-        answered = by_itself if answered is None else answered
-        beside = None if by_itself is None else ask(crowd, args.of(others, reading))
+        if answered is None and by_itself is not None:
+            answered = by_itself, reading
+        beside = None if by_itself is None else ask(crowd, others, reading)
         if by_itself is None or beside is None or not _same(by_itself[0], beside[0]):
             continue
         rows = ((row, ask_alone(row, reading)) for row in lonely[1:])
@@ -87,14 +88,15 @@ def probe(forward: Forward, inputs: tuple[Tensor, ...], args: ForwardArgs, alone
             kept = by_itself if whole else beside if among == n_examples > 1 else None
             return Answer(reading, False, kept)
     if answered is not None:
-        again = ask_alone(0, args.ambiguous)
-        if again is not None and not _same(answered[0], again[0]):
+        output, reading = answered
+        again = ask_alone(0, reading)
+        if again is not None and not _same(output[0], again[0]):
             warn(
                 "forward_func draws at random, so it can't be probed for rows that influence each other; each row's "
                 "output is taken to depend on that row alone"
             )
             return Answer(args.ambiguous)
-    everyone = ask(inputs, args.of(others, frozenset()))
+    everyone = ask(inputs, others, frozenset())
     if everyone is None:
         if answered is None and errors:
             raise errors[0]

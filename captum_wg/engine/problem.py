@@ -115,15 +115,20 @@ class Problem:
     def _probe(self) -> None:
         size = self._rows
         among = max(2, size or min(self.n_examples, automatic_rows(self.inputs)))
+        alone = 1
+        if size is not None and not self._takes_one_row():
+            alone, self._fill = size, True
+        self.args.per_example, self.together, self._at_inputs = probe(
+            self._forward, self.inputs, self.args, alone, among
+        )
+
+    def _takes_one_row(self) -> bool:
+        first = torch.zeros(1, dtype=torch.long, device=self.inputs[0].device)
         try:
-            answer = probe(self._forward, self.inputs, self.args, size if size and self._fill else 1, among)
-        except Exception:
-            if size is None or self._fill:
-                raise
-            # A model that takes no other number of rows.
-            self._fill = True
-            answer = probe(self._forward, self.inputs, self.args, size, among)
-        self.args.per_example, self.together, self._at_inputs = answer
+            self._forward(tuple(x[:1] for x in self.inputs), self.args.of(first))
+        except Exception:  # such as of a model that was compiled for another number of rows
+            return False
+        return True
 
     def progress(self, total: int, what: str = "") -> Any:
         """A progress bar over `total` rows."""
@@ -359,14 +364,14 @@ class Problem:
             parts.append(torch.stack([self.explained(output, torch.full_like(whose, e)) for e in examples]))
         return torch.cat(parts, dim=1).expand(self.n_examples, -1)
 
-    def check_dependence(self) -> None:
-        """After the walk: whether the output depended on the inputs at all.
+    def check_dependence(self, maps: tuple[Tensor, ...] = ()) -> None:
+        """After the walk: whether the output depended on the inputs at all. maps: what became of the gradients.
 
         Raises:
             ValueError: no row of any example had a gradient.
 
         Warns:
-            UserWarning: an element of the inputs had none, although the output changes with it.
+            UserWarning: an element of the inputs had none, or a map of zeros, although the output changes with it.
         """
         cut = (
             "the graph is cut (detach, no_grad, .long() or .int(), rounding or quantisation, argmax, numpy). Attribute "
@@ -378,9 +383,14 @@ class Problem:
                 "the output of forward_func has no gradient at any point of any example: either it depends on none of "
                 f"the inputs, or {cut}"
             )
-        for i, depends in enumerate(self._depends):
-            if not depends and self.inputs and self._changes_with(i):
-                warn(f"element {i} of inputs gets zeros, although the output depends on it: {cut}")
+        flat = [not m.any() for m in maps] or [False] * len(self._depends)
+        for i, (depends, zeros) in enumerate(zip(self._depends, flat, strict=True)):
+            if (zeros or not depends) and self.inputs and self._changes_with(i):
+                what = f"element {i} of inputs" if self.is_tuple else "every element of inputs"
+                warn(
+                    f"{what} gets zeros at all points of all examples, although the output changes with it: it is flat "
+                    f"there, or {cut}"
+                )
 
     def _changes_with(self, element: int) -> bool:
         """Whether the output for the first example changes with an element of its input."""

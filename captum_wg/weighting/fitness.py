@@ -321,8 +321,8 @@ def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor,
     if output == "auto" and raw.ndim > 2:
         warn(
             f"outputs of shape {tuple(raw.shape)} do not tell how much of f(x) a removal takes: all baselines weigh "
-            "the same, as in ExpectedGradients. Say what f is by the weighting's output: Deletion(output='softmax') (over "
-            "dimension 1), 'sigmoid', 'identity' or a callable"
+            "the same, as in ExpectedGradients. Say what f is by the weighting's output: Deletion(output='softmax') "
+            "(over dimension 1), 'sigmoid', 'identity' or a callable"
         )
         return torch.zeros(problem.n_examples, device=everyone.device), None
     transform = OutputTransform(output, raw)
