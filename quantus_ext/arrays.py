@@ -34,9 +34,9 @@ def chunks(count: int, size: int, smallest: int = 1) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
-def named(bad: np.ndarray) -> str:
-    """ "rows 0, 3, 4" or "row 2" of the rows marked in bad (B,), at most ten of them."""
-    return f"row{'s' if bad.sum() > 1 else ''} {name_rows(torch.tensor(bad))}"
+def named(bad: np.ndarray, first: int = 0) -> str:
+    """ "rows 0, 3, 4" or "row 2" of the rows marked in bad (B,), counted from first, at most ten of them."""
+    return f"row{'s' if bad.sum() > 1 else ''} {name_rows(torch.tensor(bad), first)}"
 
 
 def require_finite(array: np.ndarray, name: str) -> None:

@@ -10,7 +10,7 @@ from quantus.helpers import warn
 from quantus.helpers.enums import ModelType
 from quantus.metrics.base import Metric
 
-from captum_wg.engine.checks import check_bool, check_choice
+from captum_wg.engine.checks import check_bools, check_choice
 from captum_wg.weighting.masking import RANKINGS
 from quantus_ext.call_arguments import call_arguments
 
@@ -34,22 +34,25 @@ class AttributionMetric(Metric[Any]):
     def __init__(
         self,
         ranking: str,
-        abs: bool,
-        normalise: bool,
-        normalise_func: Callable[..., np.ndarray] | None,
-        normalise_func_kwargs: dict[str, Any] | None,
-        return_aggregate: bool,
-        aggregate_func: Callable[..., Any],
-        default_plot_func: Callable[..., Any] | None,
-        disable_warnings: bool,
-        display_progressbar: bool,
+        abs: bool = False,
+        normalise: bool = False,
+        normalise_func: Callable[..., np.ndarray] | None = None,
+        normalise_func_kwargs: dict[str, Any] | None = None,
+        return_aggregate: bool = False,
+        aggregate_func: Callable[..., Any] = np.mean,
+        default_plot_func: Callable[..., Any] | None = None,
+        disable_warnings: bool = False,
+        display_progressbar: bool = False,
         **kwargs: Any,
     ):
         """Set up what the metrics share, and Quantus' side of it."""
-        switches = {"abs": abs, "normalise": normalise, "return_aggregate": return_aggregate}
-        switches |= {"disable_warnings": disable_warnings, "display_progressbar": display_progressbar}
-        for name, value in switches.items():
-            check_bool(value, name)
+        check_bools(
+            abs=abs,
+            normalise=normalise,
+            return_aggregate=return_aggregate,
+            disable_warnings=disable_warnings,
+            display_progressbar=display_progressbar,
+        )
         self.ranking = check_choice(ranking, "ranking", RANKINGS)
         # fmt: off
         super().__init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,18 +29,9 @@ class MaskedConfidence(AttributionMetric):
         self,
         removal: Any = 0.0,
         ranking: str = "signed",
-        abs: bool = False,
-        normalise: bool = False,
-        normalise_func: Callable[..., np.ndarray] | None = None,
-        normalise_func_kwargs: dict[str, Any] | None = None,
-        return_aggregate: bool = False,
-        aggregate_func: Callable[..., Any] = np.mean,
-        default_plot_func: Callable[..., Any] | None = None,
-        internal_batch_size: int | None = None,
-        disable_warnings: bool = False,
-        display_progressbar: bool = False,
         *,
         output: Output = "auto",
+        internal_batch_size: int | None = None,
         **kwargs: Any,
     ):
         """Set up the metric. The score compares the output for the class with that for the input times its map.
@@ -49,8 +39,9 @@ class MaskedConfidence(AttributionMetric):
         Args:
             removal: what shows where the map is 0, as in `DeletionAUC` (but no function of a mask); 0 as published.
             ranking: "signed" takes the sum of the attribution over channels, "absolute" the sum of its absolute values.
-            abs, normalise, normalise_func, normalise_func_kwargs, return_aggregate, aggregate_func, default_plot_func,
-                internal_batch_size, disable_warnings, display_progressbar, output: as in `DeletionAUC`.
+            output, internal_batch_size: as in `DeletionAUC`.
+            **kwargs: abs, normalise, normalise_func, normalise_func_kwargs, return_aggregate, aggregate_func,
+                default_plot_func, disable_warnings and display_progressbar, as there.
         """
         self.removal, self.output = check_removal(removal), check_output(output)
         if takes_mask(removal):
@@ -58,12 +49,7 @@ class MaskedConfidence(AttributionMetric):
         self.internal_batch_size = (
             None if internal_batch_size is None else check_positive_int(internal_batch_size, "internal_batch_size")
         )
-        # fmt: off
-        super().__init__(
-            ranking, abs, normalise, normalise_func, normalise_func_kwargs, return_aggregate, aggregate_func,
-            default_plot_func, disable_warnings, display_progressbar, **kwargs,
-        )
-        # fmt: on
+        super().__init__(ranking, **kwargs)
 
     def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
         """The score of the model's output, f(x), and what shows where the map is 0."""

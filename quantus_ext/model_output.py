@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from captum_wg.engine.outputs import output_tensor
 
 
 def check_is_module(model: Any) -> None:
@@ -27,29 +29,14 @@ def check_is_no_function(model: Any) -> None:
 
 
 def tensor_of(output: Any) -> Tensor:
-    """The output if it is a Tensor, or its logits (an attribute or an entry), as models of transformers have them.
-
-    Raises:
-        ValueError: neither; the message says how to choose.
-    """
-    if isinstance(output, Tensor):
-        return output
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    if isinstance(output, Mapping):
-        what, choice = f"with the entries {list(output)}", f"output[{next(iter(output), 'name')!r}]"
-    elif isinstance(output, tuple | list):
-        what, choice = f"of {len(output)} elements", "output[0]"
-    else:
-        what, choice = (
-            f"with the attributes {sorted(vars(output)) if hasattr(output, '__dict__') else []}",
-            "output.name",
-        )
-    raise ValueError(
-        f"the model returns a {type(output).__name__} {what} and no logits; say which Tensor of it counts: "
-        f"model.register_forward_hook(lambda module, args, output: {choice})"
-    )
+    """The output if it is a Tensor, or its logits; otherwise the error says what a module can do about it."""
+    try:
+        return output_tensor(output)
+    except TypeError as error:
+        raise TypeError(
+            f"{error}; or let the module return that part: "
+            "model.register_forward_hook(lambda module, args, output: output[0])"
+        ) from None
 
 
 @contextmanager

@@ -72,7 +72,5 @@ def perturbation_curves(
     curves = outputs[key_of.reshape(n, levels)]
     bad = ~np.isfinite(curves).all(1)
     if bad.any():
-        raise ValueError(
-            f"the model's output is NaN or infinite for masked copies of {named(np.append(np.zeros(first, bool), bad))}"
-        )
+        raise ValueError(f"the model's output is NaN or infinite for masked copies of {named(bad, first)}")
     return curves

@@ -15,6 +15,9 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_wg.engine.checks import check_positive_int, warn
+from captum_wg.engine.forward_args import ForwardArgs, Reading, Shared
+from captum_wg.engine.outputs import output_tensor
+from captum_wg.engine.probe import probe
 from captum_wg.engine.problem import automatic_rows
 from quantus_ext.arrays import chunks, require_finite, require_real, to_array, to_tensor
 from quantus_ext.model_state import device_of, dtype_of
@@ -93,19 +96,35 @@ def settle_pairing(kwargs: dict[str, Any], x: Tensor, attribution: Attribution) 
     return {**kwargs, "pairing": "shared"}
 
 
-def cut(kwargs: Mapping[str, Any], rows: slice, x: Tensor, attribution: Attribution) -> dict[str, Any]:
+def per_example(model: nn.Module, additional_forward_args: Any, x: Tensor) -> Reading:
+    """The numbers of the additional_forward_args that go with the examples, as a probe of the model tells."""
+    args = ForwardArgs(additional_forward_args, len(x))
+    if not args.ambiguous:
+        return args.ambiguous
+    with torch.no_grad():
+        return probe(lambda rows, of: output_tensor(model(*rows, *of)), (x,), args, 1, min(len(x), 8)).per_example
+
+
+def cut(
+    kwargs: Mapping[str, Any], rows: slice, x: Tensor, attribution: Attribution, reading: Reading
+) -> dict[str, Any]:
     """The arguments of some rows of x; what belongs to all of them is left as it is."""
 
     def part(name: str, value: Tensor) -> Tensor:
-        if name == "additional_forward_args":
-            of_examples = value.ndim > 0
-        elif name == "baselines":
+        if name == "baselines":
             of_examples = value.ndim == x.ndim + 1 or (value.ndim == x.ndim and _paired(attribution, kwargs))
         else:
             of_examples = name in _PER_EXAMPLE and value.ndim == x.ndim
         return value[rows] if of_examples and len(value) == len(x) else value
 
-    return {name: _changed(value, partial(part, name)) for name, value in kwargs.items()}
+    call = {name: _changed(value, partial(part, name)) for name, value in kwargs.items()}
+    if (given := kwargs.get("additional_forward_args")) is not None:
+        given = given if isinstance(given, tuple) else (given,)
+        call["additional_forward_args"] = tuple(
+            a[rows] if i in reading else a.value if isinstance(a, Shared) and _is_captums(attribution) else a
+            for i, a in enumerate(given)
+        )
+    return call
 
 
 def bounded(
@@ -119,7 +138,7 @@ def bounded(
     rows = automatic_rows((x,), x.device)
     parameters = inspect.signature(attribution.attribute).parameters
     kwargs = dict(kwargs)
-    of_captum = type(attribution).__module__.startswith("captum.")
+    of_captum = _is_captums(attribution)
     if of_captum and "internal_batch_size" in parameters and kwargs.get("internal_batch_size") is None:
         kwargs["internal_batch_size"] = rows
     if batch_size is not None:
@@ -146,10 +165,17 @@ def bounded(
 def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
     """value with its arrays and Tensors changed: those in tuples and lists, and a weighting's neutral, too."""
     if isinstance(value, tuple | list):
-        return type(value)([_changed(part, change) for part in value])
+        parts = [_changed(part, change) for part in value]
+        return parts if isinstance(value, list) else tuple(parts)
+    if isinstance(value, Shared):
+        return Shared(_changed(value.value, change))
     if dataclasses.is_dataclass(value) and not isinstance(value, type) and hasattr(value, "neutral"):
         return dataclasses.replace(value, **{"neutral": _changed(value.neutral, change)})
     return change(value) if isinstance(value, np.ndarray | Tensor) else value
+
+
+def _is_captums(attribution: Attribution) -> bool:
+    return type(attribution).__module__.startswith("captum.")
 
 
 def _paired(attribution: Attribution, kwargs: Mapping[str, Any]) -> bool:

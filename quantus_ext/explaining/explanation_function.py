@@ -12,9 +12,18 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
-from captum_wg.engine.checks import check_bool
+from captum_wg.engine.checks import check_bools
 from quantus_ext.arrays import to_array
-from quantus_ext.explaining.arguments import bounded, cut, settle_pairing, to_axes, to_inputs, to_model, to_targets
+from quantus_ext.explaining.arguments import (
+    bounded,
+    cut,
+    per_example,
+    settle_pairing,
+    to_axes,
+    to_inputs,
+    to_model,
+    to_targets,
+)
 from quantus_ext.explaining.methods import Method, attribution_of, check_arguments, resolve
 from quantus_ext.explaining.quantus_words import in_captums_words, with_defaults
 from quantus_ext.model_output import check_is_module, tensor_outputs
@@ -39,10 +48,8 @@ class Options:
     fresh_draws: bool = False
 
     def __post_init__(self) -> None:
-        check_bool(self.keepdims, "keepdims")
-        check_bool(self.fresh_draws, "fresh_draws")
-        if self.softmax is not None:
-            check_bool(self.softmax, "softmax")
+        softmax = {} if self.softmax is None else {"softmax": self.softmax}
+        check_bools(keepdims=self.keepdims, fresh_draws=self.fresh_draws, **softmax)
 
 
 class ExplanationFunction:
@@ -91,10 +98,11 @@ class ExplanationFunction:
             kwargs = {**kwargs, "interpolate_mode": options.interpolate_mode}
         kwargs = with_defaults(to_model(in_captums_words(kwargs, parameters), x), attribution, x)
         parts, kwargs = bounded(settle_pairing(kwargs, x, attribution), options.batch_size, x, attribution)
+        reading = per_example(model, kwargs.get("additional_forward_args"), x) if len(parts) > 1 else frozenset()
         maps = []
         with seeded(seed):
             for rows in parts:
-                call = cut(kwargs, rows, x, attribution)
+                call = cut(kwargs, rows, x, attribution, reading)
                 if target is not None and takes_target:
                     call["target"] = target if isinstance(target, int) else target[rows]
                 check_arguments(attribution.attribute, {"inputs": None, **call})

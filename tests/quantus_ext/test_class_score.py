@@ -146,7 +146,7 @@ def test_structured_outputs(tabular):
     net, x, y, a = tabular
     expected = DeletionAUC(levels=5)(net, x, y, a)
     assert DeletionAUC(levels=5)(Then(net, lambda z: {"logits": z}), x, y, a) == expected
-    with pytest.raises(ValueError, match=r"returns a tuple of 2 elements and no logits.*register_forward_hook"):
+    with pytest.raises(TypeError, match=r"must return a Tensor, got tuple.*register_forward_hook"):
         DeletionAUC(levels=5)(Then(net, lambda z: (z, z)), x, y, a)
     with pytest.raises(ValueError, match=r"torch.nn.Module, got function; make a module of a function"):
         DeletionAUC(levels=5)(lambda z: net(z), x, y, a)

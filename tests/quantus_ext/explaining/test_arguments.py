@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import captum_wg
 from captum_wg import Both, Deletion, WeightedGradients
 from quantus_ext import explainer
 
@@ -93,6 +94,38 @@ def test_own_bounds_are_kept(net, images, counting):
     model = counting(net)
     explainer("GradientShap", batch_size=4, n_samples=5)(model, x, y)
     assert max(model.rows) == 20
+
+
+@pytest.mark.parametrize("name", ["Saliency", "InputXGradient", "ExpectedGradients", "FeatureAblation"])
+def test_arguments_that_all_examples_share(name):
+    """Their number of rows may be that of the examples: a probe of the model tells what is meant."""
+    torch.manual_seed(0)
+
+    class Prototypes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 6)
+
+        def forward(self, x, prototypes, scale):
+            return torch.tanh(self.linear(x) * scale) @ prototypes.T
+
+    class Bound(Prototypes):
+        def __init__(self, model, prototypes, scale):
+            super().__init__()
+            self.linear, self.rest = model.linear, (prototypes, scale)
+
+        def forward(self, x):
+            return super().forward(x, *self.rest)
+
+    model = Prototypes()
+    for n in (4, 5, 6):
+        x, y = torch.randn(n, 4), [0, 1, 2, 3, 4, 0][:n]
+        prototypes, scale = torch.randn(5, 6), torch.rand(n, 1) + 0.5
+        rows = [explainer(name)(Bound(model, prototypes, scale[i]), x[i : i + 1], y[i : i + 1]) for i in range(n)]
+        for given in ((prototypes, scale), (captum_wg.shared(prototypes), scale), (prototypes.numpy(), scale)):
+            make = explainer(name, additional_forward_args=given)
+            for batch_size in (2, 3):
+                np.testing.assert_allclose(make(model, x, y, batch_size=batch_size), np.concatenate(rows), atol=1e-6)
 
 
 def test_complex_numbers_are_refused(net, images, references):
