@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_wg.engine.checks import not_finite
 from captum_wg.weighting.masking import Features
 from quantus_ext.arrays import named
 from quantus_ext.class_score import ClassScore
@@ -70,7 +71,7 @@ def perturbation_curves(
             bar.update(len(example))
 
     curves = outputs[key_of.reshape(n, levels)]
-    bad = ~np.isfinite(curves).all(1)
+    bad = not_finite(torch.from_numpy(curves)).numpy()
     if bad.any():
         raise ValueError(f"the model's output is NaN or infinite for masked copies of {named(bad, first)}")
     return curves
