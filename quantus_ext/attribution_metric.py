@@ -10,7 +10,7 @@ from quantus.helpers import warn
 from quantus.helpers.enums import ModelType
 from quantus.metrics.base import Metric
 
-from captum_wg.engine.checks import check_bools, check_choice
+from captum_wg.engine.checks import check_bool, check_bools, check_choice
 from captum_wg.weighting.masking import RANKINGS
 from quantus_ext.call_arguments import call_arguments
 
@@ -116,6 +116,8 @@ class AttributionMetric(Metric[Any]):
                 nothing; no mask, an empty one, or one that is not binary.
         """
         _refuse_unknown(kwargs)
+        if softmax is not None:
+            check_bool(softmax, "softmax")
         arguments = call_arguments(
             self,
             model=model,

@@ -115,7 +115,7 @@ class ClassScore:
 
 def check_classes(y: np.ndarray | None, examples: int) -> np.ndarray:
     """y as int64 (B,)."""
-    if y is None or y.size != examples or y.ndim > 2 or y.dtype.kind not in "iufb":
+    if y is None or y.size != examples or y.ndim > 2 or y.dtype.kind not in "iuf":
         came = "None" if y is None else f"an array of {y.dtype} of shape {y.shape}"
         raise ValueError(f"y_batch must hold one class number for each of the {examples} examples, got {came}")
     bad = ((y != np.floor(y)) | (y < 0)).reshape(-1)

@@ -131,7 +131,7 @@ class PerturbationAUC(CurveMetric):
             {"values": self.removal} if takes_mask(self.removal) else {"values_batch": neutral_like(x, self.removal)}
         )
         mask = self.feature_mask
-        if mask is not None and len(mask) == len(x) > 1:
+        if mask is not None and mask.ndim == x.ndim and len(mask) == len(x) > 1:
             return {**values, "score": score, "mask_batch": mask.numpy()}
         return {**values, "score": score, "mask": mask}
 

@@ -63,7 +63,9 @@ def perturbation_curves(
             if callable(values):
                 ones = torch.ones_like(inputs)
                 (mask,) = features.remove((torch.zeros_like(inputs),), (ones,), gone, example)
-                value = values(inputs, mask.bool()).to(inputs)
+                value = torch.as_tensor(values(inputs, mask.bool())).to(inputs)
+                if value.shape != inputs.shape:
+                    raise ValueError(f"removal must return values of shape {(*inputs.shape,)}, got {(*value.shape,)}")
             else:
                 value = values[example]
             (masked,) = features.remove((inputs,), (value,), gone, example)

@@ -50,7 +50,7 @@ def to_targets(targets: Any, count: int, device: torch.device) -> Any:
     if targets is None:
         return None
     values = to_array(targets)
-    if values.dtype.kind not in "iufb" or not (values == np.floor(values)).all():
+    if values.dtype.kind not in "iuf" or not (values == np.floor(values)).all():
         raise ValueError(f"targets must be class numbers, got {values.dtype} values that are not whole numbers")
     if values.ndim == 2 and len(values) == count and values.shape[1] > 1:
         return [tuple(row) for row in values.astype(int).tolist()]
@@ -65,7 +65,7 @@ def to_axes(reduce_axes: Any, ndim: int) -> tuple[int, ...]:
     """reduce_axes as dims of the inputs, any but the first."""
     axes = (reduce_axes,) if isinstance(reduce_axes, int) else tuple(reduce_axes)
     for axis in axes:
-        if not isinstance(axis, int | np.integer) or not -ndim < axis < ndim or axis == 0:
+        if isinstance(axis, bool) or not isinstance(axis, int | np.integer) or not -ndim < axis < ndim or axis == 0:
             raise ValueError(f"reduce_axes must name dims of the inputs but the first, 1 to {ndim - 1}, got {axis!r}")
     return axes
 
@@ -133,25 +133,18 @@ def bounded(
     """The examples of each call of attribute, and its arguments, with an internal_batch_size for a class of Captum's.
 
     Without a batch_size a forward has at most as many rows as the engine of captum_wg would give it, and a call 64
-    examples. (Captum's GradientShap and DeepLiftShap put all samples of all their examples into one forward.)
+    examples. (Captum's GradientShap, DeepLiftShap and NoiseTunnel put all copies of their examples into one forward.)
     """
-    rows = automatic_rows((x,), x.device)
-    parameters = inspect.signature(attribution.attribute).parameters
-    kwargs = dict(kwargs)
-    of_captum = _is_captums(attribution)
-    if of_captum and "internal_batch_size" in parameters and kwargs.get("internal_batch_size") is None:
-        kwargs["internal_batch_size"] = rows
+    rows, kwargs = automatic_rows((x,), x.device), dict(kwargs)
+    inner = getattr(attribution, "attribution_method", attribution)
+    if _is_captums(inner) and "internal_batch_size" in inspect.signature(inner.attribute).parameters:
+        kwargs["internal_batch_size"] = kwargs.get("internal_batch_size") or rows
     if batch_size is not None:
         size = check_positive_int(batch_size, "batch_size")
-    elif not of_captum or isinstance(attribution, _PERMUTING):
+    elif not _is_captums(attribution) or isinstance(attribution, _PERMUTING):
         size = 64
     else:
-        repeats, baselines = 1, kwargs.get("baselines")
-        if isinstance(attribution, _SAMPLES_AT_ONCE):
-            repeats = check_positive_int(kwargs.get("n_samples", 5), "n_samples")
-        elif isinstance(attribution, _BASELINES_AT_ONCE) and isinstance(baselines, Tensor):
-            repeats = max(1, len(baselines))
-        size = min(64, max(1, rows // repeats))
+        size = min(64, max(1, rows // _copies(kwargs, attribution, inner)))
     if not isinstance(attribution, _PERMUTING):
         return chunks(len(x), size), kwargs
     if len(x) < 2:
@@ -160,6 +153,19 @@ def bounded(
             f"least 2 of them, got 1; explain several inputs in one call"
         )
     return chunks(len(x), size, smallest=2), kwargs
+
+
+def _copies(kwargs: Mapping[str, Any], attribution: Attribution, inner: Attribution) -> int:
+    """How many rows of a forward an example makes."""
+    number, baselines = 1, kwargs.get("baselines")
+    if isinstance(inner, _SAMPLES_AT_ONCE):
+        number = check_positive_int(kwargs.get("n_samples", 5), "n_samples")
+    elif isinstance(inner, _BASELINES_AT_ONCE) and isinstance(baselines, Tensor):
+        number = max(1, len(baselines))
+    if isinstance(attribution, captum.attr.NoiseTunnel):
+        noisy = kwargs.get("nt_samples_batch_size") or kwargs.get("nt_samples", 5)
+        number *= check_positive_int(noisy, "nt_samples")
+    return number
 
 
 def _changed(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -49,6 +49,8 @@ class Options:
 
     def __post_init__(self) -> None:
         softmax = {} if self.softmax is None else {"softmax": self.softmax}
+        if isinstance(self.interpolate, str | int | float) and not isinstance(self.interpolate, bool):
+            raise ValueError(f"interpolate must be True, False or a size (H, W), got {self.interpolate!r}")
         check_bools(keepdims=self.keepdims, fresh_draws=self.fresh_draws, **softmax)
 
 
@@ -178,7 +180,7 @@ def _map(result: Any, x: Tensor, options: Options, name: str) -> Tensor:
     if not isinstance(result, Tensor):
         what = f"{len(result)} results" if isinstance(result, tuple | list) else type(result).__name__
         raise ValueError(f"{name} returned {what}; an explanation function returns one map per input")
-    if options.interpolate is not None and options.interpolate is not False:
+    if options.interpolate not in (None, False):
         size = tuple(x.shape[2:]) if options.interpolate is True else options.interpolate
         result = LayerAttribution.interpolate(result, size, options.interpolate_mode or "nearest")
     fits = result.ndim == x.ndim and len(result) == len(x) and result.shape[2:] == x.shape[2:]

@@ -43,6 +43,14 @@ def test_feature_masks(net, images, cls, own):
     np.testing.assert_array_equal(tensor(net, x, y, a, batch_size=3), curves)
 
 
+def test_a_mask_without_a_dimension_for_examples(net, images):
+    x, y, a = (np.concatenate([each, each[:2]]) for each in images)
+    mask = np.arange(42).reshape(6, 7) // 5
+    # As many rows as there are examples.
+    expected = DeletionAUC(levels=4, feature_mask=mask[None, None])(net, x, y, a)
+    assert DeletionAUC(levels=4, feature_mask=mask)(net, x, y, a) == expected
+
+
 def test_bad_feature_masks(net, images):
     for bad in (np.ones((1, 6, 7)), np.ones((1, 6, 7), bool), np.ones(3, int)):
         with pytest.raises(ValueError, match="feature_mask must hold group numbers"):
@@ -102,7 +110,10 @@ def test_booleans_are_booleans(cls, name):
             cls(**{name: bad})
 
 
-def test_relative_is_a_boolean():
+def test_relative_and_softmax_are_booleans(net, images):
+    for bad in ("no", 0):
+        with pytest.raises(TypeError, match=f"softmax must be True or False, got {bad!r}"):
+            DeletionAUC()(net, *images, softmax=bad)
     with pytest.raises(TypeError, match="relative must be True or False, got 'no'"):
         DeletionAUC(relative="no")
     with pytest.raises(ValueError, match=r"output must be one of .*got 'logits'"):
@@ -114,7 +125,8 @@ def test_complex_numbers_are_refused(net, images):
     for arguments, name in [((x * 1j, y, a), "x_batch"), ((x, y, a * 1j), "a_batch")]:
         with pytest.raises(ValueError, match=f"{name} must hold real numbers, got"):
             DeletionAUC()(net, *arguments)
-    with pytest.raises(ValueError, match=r"y_batch must hold one class number.*complex"):
-        DeletionAUC()(net, x, y.astype(complex), a)
+    for bad in (y.astype(complex), y > 1):
+        with pytest.raises(ValueError, match=rf"y_batch must hold one class number.*{bad.dtype}"):
+            DeletionAUC()(net, x, bad, a)
     with pytest.raises(ValueError, match="s_batch must hold numbers or booleans, got"):
         OverlapAUC()(None, x, None, a, np.ones((4, 6, 7), complex))

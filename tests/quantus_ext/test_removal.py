@@ -109,6 +109,14 @@ def test_a_function_of_the_mask(net, images):
         assert score == pytest.approx(np.mean(curve), abs=1e-6)
 
 
+def test_a_function_of_the_mask_may_return_an_array_of_the_copies_shape(net, images):
+    x, y, a = images
+    half = DeletionAUC(levels=5, removal=0.5)(net, x, y, a)
+    assert DeletionAUC(levels=5, removal=lambda rows, mask: np.full(rows.shape, 0.5))(net, x, y, a) == half
+    with pytest.raises(ValueError, match=r"removal must return values of shape \(20, 3, 6, 7\), got \(20, 1\)"):
+        DeletionAUC(levels=5, removal=lambda rows, mask: rows[:, :1, 0, 0])(net, x, y, a)
+
+
 def test_which_functions_take_a_mask():
     assert takes_mask(NoisyLinearImputation()) and takes_mask(lambda x, removed: x)
     for other in (lambda x: x, lambda x, sigma=3: x, torch.zeros_like, nn.Identity(), "blur", 0.5, torch.ones(2)):

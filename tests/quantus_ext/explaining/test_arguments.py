@@ -78,6 +78,18 @@ def test_forwards_are_bounded_by_default(net, counting, name, kwargs):
     assert max(model.rows) <= rows
 
 
+def test_forwards_of_a_noise_tunnel_are_bounded(net, counting):
+    x = np.random.default_rng(0).normal(size=(20, 3, 64, 64)).astype(np.float32)
+    for inner, kwargs in [
+        (captum.attr.Saliency, {}),
+        (captum.attr.IntegratedGradients, {"n_steps": 10}),
+        (captum.attr.Saliency, {"nt_samples": 20, "nt_samples_batch_size": 4}),
+    ]:
+        model = counting(net)
+        explainer(lambda m, inner=inner: captum.attr.NoiseTunnel(inner(m)), **kwargs)(model, x, np.zeros(20, int))
+        assert max(model.rows) <= 8
+
+
 def test_bounded_maps_are_the_same(net, images):
     x, y, _ = images
     x, y = np.repeat(x, 12, 0), np.repeat(y, 12)
@@ -136,8 +148,9 @@ def test_complex_numbers_are_refused(net, images, references):
         explainer("Saliency")(net, torch.from_numpy(x) * 1j, y)
     with pytest.raises(ValueError, match="baselines must hold real numbers, got"):
         explainer("ExpectedGradients", baselines=references * 1j)(net, x, y)
-    with pytest.raises(ValueError, match="targets must be class numbers, got complex"):
-        explainer("Saliency")(net, x, y.astype(complex))
+    for bad in (y.astype(complex), y > 1):
+        with pytest.raises(ValueError, match="targets must be class numbers, got"):
+            explainer("Saliency")(net, x, bad)
 
 
 @pytest.mark.parametrize("name", ["keepdims", "fresh_draws", "softmax"])
@@ -147,6 +160,14 @@ def test_booleans_are_booleans(net, images, name):
             explainer("Saliency", **{name: bad})
         with pytest.raises(TypeError, match=f"{name} must be True or False"):
             explainer("Saliency")(net, *images[:2], **{name: bad})
+
+
+def test_sizes_and_axes_are_no_booleans_or_words(net, images):
+    for bad in ("yes", 7):
+        with pytest.raises(ValueError, match=rf"interpolate must be True, False or a size .*got {bad!r}"):
+            explainer("Saliency", interpolate=bad)
+    with pytest.raises(ValueError, match=r"reduce_axes must name dims of the inputs.*got True"):
+        explainer("Saliency", reduce_axes=(True,))(net, *images[:2])
 
 
 def test_one_hot_targets_and_channels_last(net, images):
