@@ -10,10 +10,12 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import Baselines, BaselineSet, format_baselines
+from captum_wg.engine.checks import check_finite
 from captum_wg.engine.completeness import Completeness
-from captum_wg.engine.problem import Problem, input_gradients
+from captum_wg.engine.gradient import input_gradients
+from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
-from captum_wg.engine.tensors import In, Inputs, as_tuple
+from captum_wg.engine.tensors import In, Inputs, as_tuple, like_inputs
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -97,6 +99,17 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
             # A Tensor that was bound before the inputs were known can't be meant to be paired with them.
             baselines, pairing = self.baselines, pairing or "shared"
         return problem, format_baselines(baselines, problem.inputs, problem.is_tuple, pairing)
+
+    def _finish(self, problem: Problem, totals: tuple[Tensor, ...]) -> Inputs:
+        """Attributions in the inputs' structure and dtypes, after a look at whether they can be right.
+
+        Raises:
+            ValueError: the output depends on no input; attributions that are NaN or infinite.
+        """
+        problem.check_dependence(totals)
+        cast_down = tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True))
+        check_finite(cast_down, "attributions")
+        return like_inputs(cast_down, problem.is_tuple)
 
     def attribute_future(self, *args: Any, **kwargs: Any) -> None:
         """Not implemented, as for Captum's own gradient methods."""

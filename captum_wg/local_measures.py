@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_wg.attribution_base import BaselineAttribution, logged
 from captum_wg.engine.baseline_set import Baselines
+from captum_wg.engine.checks import check_finite
 from captum_wg.engine.problem import Points, PointSource, Problem
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, like_inputs
@@ -83,7 +84,9 @@ class LocalAttribution(BaselineAttribution):
                 sampler, problem.inputs, None if missing else references, radius, n_samples, generator
             )
         shares = _check_weights(weights, problem.n_examples, n_points, like)
-        return _stream(problem, is_tuple, measures, points, n_points, like, shares)
+        results = _stream(problem, is_tuple, measures, points, n_points, like, shares)
+        problem.check_dependence()
+        return results
 
 
 class GeneralizedAttribution(LocalAttribution):
@@ -397,8 +400,9 @@ def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like:
             f"{tuple(weights.shape)}"
         )
     rows = weights.detach().to(dtype=torch.float64, device="cpu").reshape(-1, n_points)
-    if not torch.isfinite(rows).all() or (rows < 0).any() or (rows.sum(1) <= 0).any():
+    if not torch.isfinite(rows).all() or (rows < 0).any() or (rows.amax(1) <= 0).any():
         raise ValueError("weights must be finite and not negative, with a positive sum for each example")
+    rows = rows / rows.amax(1, keepdim=True)  # whose sum can't overflow
     return (rows / rows.sum(1, keepdim=True)).to(dtype=dtype, device=like[0].device)
 
 
@@ -433,4 +437,5 @@ def _join(parts: list[Any], like: tuple[Tensor, ...], measure: Measure) -> Any:
     joined = tuple(torch.cat(pieces) for pieces in zip(*map(as_tuple, parts), strict=True))
     if getattr(measure, "like_inputs", False):
         joined = tuple(j.to(x.dtype) for j, x in zip(joined, like, strict=True))
+        check_finite(joined, "attributions")
     return like_inputs(joined, isinstance(parts[0], tuple))

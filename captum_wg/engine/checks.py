@@ -18,9 +18,9 @@ DEFAULT_SEED = 0
 _NOT_THE_CALLERS = ("captum", "captum_wg", "quantus", "quantus_ext")
 
 
-def name_rows(marked: Tensor) -> str:
-    """The numbers of the marked rows of a bool Tensor (B,) for a message: "2, 5, 7"."""
-    rows = marked.nonzero().flatten().tolist()
+def name_rows(marked: Tensor, first: int = 0) -> str:
+    """The numbers, counted from `first`, of the marked rows of a bool Tensor (B,) for a message: "2, 5, 7"."""
+    rows = (marked.nonzero().flatten() + first).tolist()
     shown = ", ".join(map(str, rows[:10]))
     return shown if len(rows) <= 10 else f"{shown}, ... ({len(rows)} in all)"
 
@@ -125,3 +125,14 @@ def check_bool(value: object, name: str) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return value
+
+
+def check_finite(values: tuple[Tensor, ...], name: str) -> None:
+    """Nothing of what leaves is NaN or infinite."""
+    for value in values:
+        bad = not_finite(value)
+        if bad.any():
+            raise ValueError(
+                f"the {name} of examples {name_rows(bad)} are NaN or infinite: a sum or product is beyond "
+                f"{value.dtype}. Scale inputs, baselines or outputs, or use a wider dtype"
+            )

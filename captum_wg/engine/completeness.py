@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
+from captum_wg.engine.checks import check_finite
 from captum_wg.engine.problem import Points, Problem
 from captum_wg.engine.tensors import Inputs, accumulation_dtype, as_tuple
 
@@ -61,4 +62,6 @@ class Completeness:
         ).sum(0)
         at_baselines = self.at_baselines
         expected = at_baselines.mean(1) if weights is None else (at_baselines * weights.to(at_baselines)).sum(1)
-        return total - (self.at_inputs - expected)
+        delta = total - (self.at_inputs - expected)
+        check_finite((delta,), "convergence deltas")
+        return delta

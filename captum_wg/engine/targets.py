@@ -1,4 +1,4 @@
-"""Which output is explained: Captum's forms of `target`, and the rest of what belongs to one example.
+"""Which output is explained: Captum's forms of `target`.
 
 Captum's forms: None (one output per example), an int or a Tensor of one int (the same for all examples), a tuple of
 ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D Tensor of B ints, a list of B tuples.
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from captum_wg.engine.outputs import output_tensor
 
 Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
 
@@ -80,11 +82,12 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
     """One number per row, (R,), of the model's output at `target`.
 
     Raises:
-        TypeError: the output is no Tensor.
+        TypeError: the output is no Tensor and has no logits.
         ValueError: it has another number of rows, target is missing, out of range, or selects more than one number.
     """
-    if not isinstance(output, Tensor):
-        raise TypeError(f"forward_func must return a Tensor, got {type(output).__name__}")
+    output = output_tensor(output)
+    if output.ndim == 0 and rows == 1:
+        output = output.reshape(1)
     shape = tuple(output.shape)
     if output.ndim == 0 or output.shape[0] != rows:
         raise ValueError(
@@ -127,30 +130,6 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
             "one number per example (give a tuple with one index for each further dimension)"
         )
     return chosen.reshape(rows)
-
-
-class ForwardArgs:
-    """`additional_forward_args` for B examples: Tensors with B rows belong to the examples, all else is passed on."""
-
-    def __init__(self, additional_forward_args: object, n_examples: int):
-        if additional_forward_args is None:
-            self._args: tuple[Any, ...] = ()
-        elif isinstance(additional_forward_args, tuple):
-            self._args = additional_forward_args
-        else:
-            self._args = (additional_forward_args,)
-        self._per_example = tuple(isinstance(a, Tensor) and a.ndim > 0 and a.shape[0] == n_examples for a in self._args)
-
-    @property
-    def any_per_example(self) -> bool:
-        """Whether some argument goes with the examples."""
-        return any(self._per_example)
-
-    def of(self, examples: Tensor) -> tuple[Any, ...]:
-        """The arguments for rows that belong to `examples` (R,)."""
-        return tuple(
-            a[examples.to(a.device)] if each else a for a, each in zip(self._args, self._per_example, strict=True)
-        )
 
 
 def _as_int(value: object) -> int:
