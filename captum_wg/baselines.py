@@ -45,7 +45,7 @@ from torch import Tensor
 
 from captum_wg.data_rows import Row, Select, check_enough, draw_rows, n_rows
 from captum_wg.engine.checks import DEFAULT_SEED, check_generator
-from captum_wg.engine.tensors import Inputs, accumulation_dtype, as_tuple, like_inputs
+from captum_wg.engine.tensors import Inputs, as_tuple, at_least_float32, like_inputs
 from captum_wg.weighting.masking import blurred, channel_means
 
 Seed = torch.Generator | int | None
@@ -126,7 +126,7 @@ class gaussian(_OfEach):
         noise = noise * _by_channel("stdev", self.stdev, x).to(noise)
         if self.center is not None:
             return _by_channel("center", self.center, x).to(noise) + noise
-        around = x.to(accumulation_dtype(x.dtype)).unsqueeze(1)
+        around = at_least_float32(x).unsqueeze(1)
         return around + noise.to(around)
 
 
@@ -151,7 +151,7 @@ class gaussian_blur(_OfEach):
                 f"gaussian_blur needs images (B, C, H, W), got inputs of shape {tuple(x.shape)}; "
                 f"use channel_mean, constant or sample"
             )
-        wide = x.to(accumulation_dtype(x.dtype))
+        wide = at_least_float32(x)
         return torch.stack([blurred(wide, sigma, reach=3) for sigma in np.atleast_1d(self.sigmas).tolist()], 1)
 
 
@@ -163,7 +163,7 @@ class channel_mean(_OfEach):
     """
 
     def _of(self, x: Tensor, draws: torch.Generator) -> Tensor:
-        return channel_means(x.to(accumulation_dtype(x.dtype))).expand(x.shape).unsqueeze(1)
+        return channel_means(at_least_float32(x)).expand(x.shape).unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -296,15 +296,13 @@ class compose:
 
     def __call__(self, inputs: Inputs) -> Inputs:
         elements = _elements(inputs)
-        results = []
-        for i, part in enumerate(self.parts):
-            result = part(inputs) if callable(part) else part
-            results.append(_check_part(f"parts[{i}] ({_short(part)})", result, inputs))
-        own = any(b.ndim == x.ndim + 1 for result in results for b, x in zip(result, elements, strict=True))
+        given = [part(inputs) if callable(part) else part for part in self.parts]
+        results = [_check_part(f"parts[{i}] ({_short(self.parts[i])})", g, inputs) for i, g in enumerate(given)]
+        own = any(b.ndim > x.ndim for result in results for b, x in zip(result, elements, strict=True))
         sets = []
         for x, *of_parts in zip(elements, *results, strict=True):
             if own:
-                of_parts = [b if b.ndim == x.ndim + 1 else b.expand(len(x), *b.shape) for b in of_parts]
+                of_parts = [b.expand(len(x), *b.shape[-x.ndim :]) for b in of_parts]
             sets.append(torch.cat([b.detach().to(x) for b in of_parts], dim=1 if own else 0))
         return like_inputs(tuple(sets), isinstance(inputs, tuple))
 

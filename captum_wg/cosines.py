@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_wg.engine.tensors import beside
+
 ANGLES = ("auto", "channel_pairs", "pixel", "global")
 
 # (first, second, the remaining channel that shows their angle): rg -> blue, gb -> red, br -> green.
@@ -29,7 +31,7 @@ def cosines(u: tuple[Tensor, ...], v: tuple[Tensor, ...], angle: str = "auto") -
     result = []
     for a, b, mode in zip(u, v, modes, strict=True):
         if mode == "global":
-            value = whole[0].view(*whole[0].shape, *(1,) * (a.ndim - 2))
+            value = beside(whole[0], a)
         elif mode == "pixel":
             value = _cosine([a.movedim(2, -1)], [b.movedim(2, -1)]).unsqueeze(2)
         else:

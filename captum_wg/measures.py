@@ -23,7 +23,7 @@ from torch import Tensor
 
 from captum_wg.cosines import ANGLES, cosines
 from captum_wg.engine.checks import check_choice
-from captum_wg.engine.tensors import Inputs, accumulation_dtype, along, as_tuple, beside, like_inputs
+from captum_wg.engine.tensors import Inputs, along, as_tuple, at_least_float32, beside, like_inputs
 
 
 @runtime_checkable
@@ -50,7 +50,7 @@ class Mean:
         self, gradients: Inputs, points: Any, inputs: Inputs | None, input_gradients: Inputs | None, weights: Tensor
     ) -> None:
         self._is_tuple = isinstance(gradients, tuple)
-        totals = [weights.sum(1), *(_weighted_sum(_wide(g), weights) for g in as_tuple(gradients))]
+        totals = [weights.sum(1), *(_weighted_sum(g, weights) for g in _wide(gradients))]
         self._totals = [a + b for a, b in zip(self._totals, totals, strict=True)] if self._totals else totals
 
     def finish(self) -> Inputs:
@@ -76,7 +76,7 @@ class Variance:
         self, gradients: Inputs, points: Any, inputs: Inputs | None, input_gradients: Inputs | None, weights: Tensor
     ) -> None:
         self._is_tuple = isinstance(gradients, tuple)
-        wide = [_wide(g) for g in as_tuple(gradients)]
+        wide = _wide(gradients)
         if self._weight is None:
             # All is relative to the first point: equal gradients have a mean of exactly 0, and the running mean of
             # large, nearly equal ones keeps its digits.
@@ -126,7 +126,7 @@ class _MeanCosine:
         self, gradients: Inputs, points: Inputs, inputs: Inputs, input_gradients: Inputs, weights: Tensor
     ) -> None:
         others = self._other(points, inputs, input_gradients)
-        values = cosines(tuple(map(_wide, as_tuple(gradients))), others, self.angle)
+        values = cosines(_wide(gradients), others, self.angle)
         self._mean.update(like_inputs(values, isinstance(gradients, tuple)), points, inputs, None, weights)
 
     def finish(self) -> Inputs:
@@ -145,7 +145,7 @@ class StabilityCosine(_MeanCosine):
     needs_input_gradients = False
 
     def _other(self, points: Inputs, inputs: Inputs, input_gradients: Inputs) -> tuple[Tensor, ...]:
-        return tuple(_wide(p) - _wide(x).unsqueeze(1) for p, x in zip(as_tuple(points), as_tuple(inputs), strict=True))
+        return tuple(p - x.unsqueeze(1) for p, x in zip(_wide(points), _wide(inputs), strict=True))
 
 
 class ConsistencyCosine(_MeanCosine):
@@ -155,7 +155,7 @@ class ConsistencyCosine(_MeanCosine):
     needs_input_gradients = True
 
     def _other(self, points: Inputs, inputs: Inputs, input_gradients: Inputs) -> tuple[Tensor, ...]:
-        return tuple(_wide(g).unsqueeze(1) for g in as_tuple(input_gradients))
+        return tuple(g.unsqueeze(1) for g in _wide(input_gradients))
 
 
 class Collected:
@@ -190,8 +190,8 @@ def _joined(tiles: tuple[Inputs, ...]) -> Inputs:
     return like_inputs(joined, isinstance(tiles[0], tuple))
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x.to(accumulation_dtype(x.dtype))
+def _wide(values: Inputs) -> tuple[Tensor, ...]:
+    return tuple(map(at_least_float32, as_tuple(values)))
 
 
 def _weighted_sum(values: Tensor, weights: Tensor) -> Tensor:

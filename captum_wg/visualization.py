@@ -89,17 +89,15 @@ def magnitude_scale(maps: Map | Iterable[Map] | Mapping[str, Map], quantiles: Bo
     maps: a map or a batch, or several of them (a sequence or a dict's values), of any shapes; each
     element counts once, so a map of three channels weighs three times one of a single channel.
     """
-    if isinstance(maps, Mapping):
-        named = {f"maps[{name!r}]": a for name, a in maps.items()}
-    elif isinstance(maps, Tensor | np.ndarray):
-        named = {"maps": maps}
-    elif isinstance(maps, Iterable):
-        named = {f"maps[{i}]": a for i, a in enumerate(maps)}
-    else:
+    if isinstance(maps, Tensor | np.ndarray):
+        return _pooled([_values(maps, "maps")], quantiles)
+    if not isinstance(maps, Iterable):
         raise TypeError(f"maps must be a Tensor, an array or several of them, got {type(maps).__name__}")
-    if not named:
+    named: Iterable[tuple[Any, Map]] = maps.items() if isinstance(maps, Mapping) else enumerate(maps)
+    magnitudes = [_values(a, f"maps[{name!r}]") for name, a in named]
+    if not magnitudes:
         raise ValueError("maps is empty; give at least one map")
-    return _pooled([_values(a, name) for name, a in named.items()], quantiles)
+    return _pooled(magnitudes, quantiles)
 
 
 def visualize_attributions(

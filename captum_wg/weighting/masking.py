@@ -39,11 +39,11 @@ class Features:
     def __init__(self, inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...] | None = None):
         n_examples, device = len(inputs[0]), inputs[0].device
         self._shapes = [tuple(x.shape[1:]) for x in inputs]
+        self._mask_shapes = self._shapes
         self._groups: list[Tensor] | None = None
         if feature_mask is None:
-            # An image's features have no channels.
-            self._units = [shape[1:] if len(shape) == 3 else shape for shape in self._shapes]
-            self.count = sum(map(math.prod, self._units))
+            self._mask_shapes = [(1, *shape[1:]) if len(shape) == 3 else shape for shape in self._shapes]
+            self.count = sum(map(math.prod, self._mask_shapes))
             self.counts = torch.full((n_examples,), self.count, device=device)
             return
         self._groups, self.count = _number_groups(inputs, feature_mask)
@@ -87,12 +87,10 @@ class Features:
         """
         rows = len(removed)
         if self._groups is None:
-            parts = torch.split(removed, [math.prod(unit) for unit in self._units], dim=1)
-            masks = [part.view(rows, *unit) for part, unit in zip(parts, self._units, strict=True)]
-            masks = [m.unsqueeze(1) if len(shape) == 3 else m for m, shape in zip(masks, self._shapes, strict=True)]
+            parts = torch.split(removed, [math.prod(shape) for shape in self._mask_shapes], dim=1)
         else:
             parts = tuple(removed.gather(1, _rows_of(groups, examples, rows)) for groups in self._groups)
-            masks = [part.view(rows, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        masks = [part.view(rows, *shape) for part, shape in zip(parts, self._mask_shapes, strict=True)]
         return tuple(torch.where(m, value, x) for m, value, x in zip(masks, neutral, inputs, strict=True))
 
 
@@ -102,9 +100,8 @@ def ranks(scores: Tensor) -> Tensor:
     `ranks(scores) < n` marks the n features that are removed first.
     """
     order = scores.argsort(dim=1, descending=True, stable=True)
-    places = torch.empty_like(order, dtype=torch.int32)
-    positions = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device)
-    return places.scatter_(1, order, positions.expand_as(order))
+    positions = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device).expand_as(order)
+    return torch.empty_like(positions).scatter_(1, order, positions)
 
 
 def neutral_values(inputs: tuple[Tensor, ...], neutral: Neutral = "auto", name: str = "neutral") -> tuple[Tensor, ...]:
