@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from captum_wg import ExpectedGradients, WeightedGradients
-from captum_wg.engine import problem as gradients
-from captum_wg.engine.problem import Problem, automatic_rows, even_parts, input_gradients
+from captum_wg.engine import problem as engine
+from captum_wg.engine.problem import Points, Problem, automatic_rows, even_parts, input_gradients
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -24,7 +24,7 @@ def grid(x, n_points):
 
     def points(examples, chosen):
         steps = offsets[chosen].view(1, -1, *(1,) * (x.ndim - 1))
-        return (x[examples].unsqueeze(1) + steps,)
+        return Points((x[examples].unsqueeze(1) + steps,))
 
     return points
 
@@ -246,7 +246,7 @@ def test_gradients_that_are_not_finite_name_their_examples(rows):
     x = torch.tensor([[1.0], [0.0], [2.0]])
     walk = problem(lambda x: x.sqrt().sum(1), x, internal_batch_size=rows)
     with pytest.raises(ValueError, match=r"the gradient is NaN or infinite for examples 1; check the model"):
-        for _ in walk.gradients(lambda e, c: (x[e].unsqueeze(1).expand(-1, c.stop - c.start, -1),), 2):
+        for _ in walk.gradients(lambda e, c: Points((x[e].unsqueeze(1).expand(-1, c.stop - c.start, -1),)), 2):
             pass
 
 
@@ -280,14 +280,14 @@ def test_train_mode_is_warned_of_where_it_matters(draw, module):
 
 @pytest.mark.parametrize("rows", [1, 4, None])
 def test_progress_counts_every_row(draw, monkeypatch, rows):
-    counts, tqdm = [], gradients.tqdm
+    counts, tqdm = [], engine.tqdm
 
     class Counting(tqdm):
         def update(self, n=1):
             counts.append(n)
             return super().update(n)
 
-    monkeypatch.setattr(gradients, "tqdm", Counting)
+    monkeypatch.setattr(engine, "tqdm", Counting)
     x = draw(3, 4)
     walk = problem(lambda x: (x**2).sum(1), x, show_progress=True, internal_batch_size=rows)
     for _ in walk.gradients(grid(x, 5), 5):
