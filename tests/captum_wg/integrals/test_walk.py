@@ -88,9 +88,7 @@ def test_a_walk_says_whose_gradients_they_are(draw, rows):
         for i in range(s):
             last = part.at_inputs and i == s - 1
             start = references.mean(0) if last else references[part.baselines[i]]
-            torch.testing.assert_close(
-                part.differences[0][:, i].expand_as(x[part.examples]), x[part.examples] - start
-            )
+            torch.testing.assert_close(part.differences[0][:, i].expand_as(x[part.examples]), x[part.examples] - start)
         ends += (part.examples.stop - part.examples.start) * part.at_inputs
         total[part.examples] += (part.weights.view(1, -1, 1) * part.gradients[0] * part.differences[0]).sum(1)
     assert ends == 3
