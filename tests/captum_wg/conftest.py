@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from captum_wg import ExpectedGradients
+
 
 class Recorder:
     """A function that notes how many rows each call had, with gradients (`graded`) or without (`plain`)."""
@@ -54,3 +56,35 @@ def draw() -> Callable[..., Tensor]:
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
     return normal
+
+
+@pytest.fixture
+def rising() -> Callable[[Tensor], Tensor]:
+    """A positive function that every removal of a positive feature lowers, each example and baseline differently."""
+
+    def function(x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        scale = torch.linspace(0.2, 2, x.shape[1], dtype=x.dtype)
+        return torch.log1p((scale * x).square()).sum(1) + 0.3 * (x * x.roll(1, 1)).abs().sum(1)
+
+    return function
+
+
+@pytest.fixture
+def spread(draw: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+    """Three examples of 12 features, and five baselines whose D_alpha for `rising` differ."""
+    size = torch.tensor([[0.1], [1.0], [3.0], [0.5], [6.0]], dtype=torch.float64)
+    return draw(3, 12).abs() + 0.1, draw(5, 12, seed=1) * size
+
+
+@pytest.fixture
+def maps_of() -> Callable[..., Tensor]:
+    """maps_of(f, x, references): the integrated gradients of each baseline by itself, (B, K, *feature)."""
+
+    def maps(
+        f: Callable[..., Tensor], x: Tensor, references: Tensor, n_steps: int = 50, multiply: bool = True
+    ) -> Tensor:
+        single = ExpectedGradients(f, multiply)
+        return torch.stack([single.attribute(x, r.unsqueeze(0), n_steps=n_steps) for r in references], 1)
+
+    return maps
