@@ -88,3 +88,25 @@ def maps_of() -> Callable[..., Tensor]:
         return torch.stack([single.attribute(x, r.unsqueeze(0), n_steps=n_steps) for r in references], 1)
 
     return maps
+
+
+@pytest.fixture(scope="session")
+def search_one():
+    """Algorithm 1 for one example and one baseline; curve(k) is the score with k features removed."""
+
+    def search(curve, start, n_features, alpha=0.5, tolerance=0.01, max_iterations=100):
+        low, high, answer = 1, n_features, n_features
+        for _ in range(max_iterations):
+            if low > high:
+                break
+            middle = (low + high) // 2
+            score = curve(middle)
+            if tolerance > 0 and abs(score - alpha * start) <= tolerance * start:
+                return middle
+            if score <= alpha * start:
+                answer, high = middle, middle - 1
+            else:
+                low = middle + 1
+        return answer
+
+    return search
