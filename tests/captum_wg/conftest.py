@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -110,3 +111,26 @@ def search_one():
         return answer
 
     return search
+
+
+class Classifier(nn.Module):
+    """A small smooth classifier of any number of inputs of any shapes; counts its rows."""
+
+    def __init__(self, *features: tuple[int, ...], columns: int = 3, dtype: torch.dtype = torch.float64):
+        super().__init__()
+        n = sum(math.prod(f) for f in features)
+        generators = [torch.Generator().manual_seed(seed) for seed in (100, 101)]
+        first = torch.randn((n, 5), generator=generators[0], dtype=torch.float64) / n**0.5
+        second = torch.randn((5, columns), generator=generators[1], dtype=torch.float64)
+        self.first, self.second = nn.Parameter(first.to(dtype)), nn.Parameter(second.to(dtype))
+        self.rows: list[int] = []
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        self.rows.append(len(inputs[0]))
+        flat = torch.cat([x.reshape(len(x), -1) for x in inputs], 1)
+        return torch.tanh(flat @ self.first) @ self.second
+
+
+@pytest.fixture(scope="session")
+def classifier() -> type[Classifier]:
+    return Classifier

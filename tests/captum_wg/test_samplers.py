@@ -264,7 +264,7 @@ def test_only_the_points_asked_for_are_made(sampler):
     assert count == 10_000
     (some,) = points(slice(1, 3), slice(70, 75)).at
     assert some.shape == (2, 5, 2, 4)
-    torch.testing.assert_close(some[:, 2:3], points(slice(1, 3), slice(72, 73))[0], rtol=0, atol=0)
+    torch.testing.assert_close(some[:, 2:3], points(slice(1, 3), slice(72, 73)).at[0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
