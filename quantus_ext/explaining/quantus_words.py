@@ -63,8 +63,6 @@ def _evaluated(node: ast.expr, model: nn.Module) -> Any:
         case ast.Call(func=ast.Attribute(value=value, attr=attr), args=args, keywords=[]) if attr in _CALLS:
             return getattr(_evaluated(value, model), attr)(*map(ast.literal_eval, args))
         case ast.Attribute(value=value, attr=attr):
-            owner = _evaluated(value, model)
-            found = getattr(owner, attr) if isinstance(owner, nn.Module) else None
-            if isinstance(found, nn.Module) or attr == "_modules":
-                return found
+            if isinstance(owner := _evaluated(value, model), nn.Module):
+                return getattr(owner, attr)
     raise ValueError

@@ -84,6 +84,7 @@ def test_forwards_of_a_noise_tunnel_are_bounded(net, counting):
         (captum.attr.Saliency, {}),
         (captum.attr.IntegratedGradients, {"n_steps": 10}),
         (captum.attr.Saliency, {"nt_samples": 20, "nt_samples_batch_size": 4}),
+        (captum.attr.GradientShap, {"n_samples": 2, "nt_samples": 4, "baselines": np.zeros((1, 3, 64, 64))}),
     ]:
         model = counting(net)
         explainer(lambda m, inner=inner: captum.attr.NoiseTunnel(inner(m)), **kwargs)(model, x, np.zeros(20, int))
