@@ -9,8 +9,8 @@ from quantus_ext.deletion_auc import DeletionAUC
 from quantus_ext.explain import explain, explainer
 from quantus_ext.insertion_auc import InsertionAUC
 from quantus_ext.masked_confidence import AverageDrop, IncreaseInConfidence
+from quantus_ext.noisy_linear_imputation import NoisyLinearImputation
 from quantus_ext.overlap_auc import OverlapAUC
-from quantus_ext.removal import NoisyLinearImputation
 from quantus_ext.symmetric_relevance_gain import SymmetricRelevanceGain
 
 __all__ = [

@@ -31,31 +31,19 @@ class CurveMetric(AttributionMetric):
         self,
         levels: Levels,
         ranking: str,
-        abs: bool,
-        normalise: bool,
-        normalise_func: Callable[..., np.ndarray] | None,
-        normalise_func_kwargs: dict[str, Any] | None,
         return_curve: bool,
-        return_aggregate: bool,
         aggregate_func: Callable[..., Any] | None,
         default_plot_func: Callable[..., Any] | None,
-        disable_warnings: bool,
-        display_progressbar: bool,
         **kwargs: Any,
     ):
-        """Set up what the metrics share, and Quantus' side of it."""
+        """Set up the levels; kwargs are those of `AttributionMetric`."""
         self.return_curve = check_bool(return_curve, "return_curve")
         self.levels, self._levels = levels, check_levels(levels, self.rule)
         self.fractions = self._levels / (1 if self._levels.dtype.kind == "f" else self._levels[-1])
         self.curves: np.ndarray | None = None
         aggregate_func = aggregate_func or (partial(np.mean, axis=0) if return_curve else np.mean)
         default_plot_func = default_plot_func or self.plot_curves
-        # fmt: off
-        super().__init__(
-            ranking, abs, normalise, normalise_func, normalise_func_kwargs, return_aggregate, aggregate_func,
-            default_plot_func, disable_warnings, display_progressbar, **kwargs,
-        )
-        # fmt: on
+        super().__init__(ranking, aggregate_func=aggregate_func, default_plot_func=default_plot_func, **kwargs)
 
     def custom_preprocess(self, *, x_batch: np.ndarray, **data: Any) -> dict[str, Any]:
         """What the metrics share, and room for the curves."""

@@ -83,8 +83,10 @@ class OverlapAUC(CurveMetric):
         self.denominator = check_choice(denominator, "denominator", DENOMINATORS)
         # fmt: off
         super().__init__(
-            levels, ranking, abs, normalise, normalise_func, normalise_func_kwargs, return_curve, return_aggregate,
-            aggregate_func, default_plot_func, disable_warnings, display_progressbar, **kwargs,
+            levels, ranking, return_curve, aggregate_func, default_plot_func, abs=abs, normalise=normalise,
+            normalise_func=normalise_func, normalise_func_kwargs=normalise_func_kwargs,
+            return_aggregate=return_aggregate, disable_warnings=disable_warnings,
+            display_progressbar=display_progressbar, **kwargs,
         )
         # fmt: on
         if self._levels.dtype.kind != "f":
