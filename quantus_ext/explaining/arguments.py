@@ -108,21 +108,21 @@ def per_example(model: nn.Module, additional_forward_args: Any, x: Tensor) -> Re
 def cut(
     kwargs: Mapping[str, Any], rows: slice, x: Tensor, attribution: Attribution, reading: Reading
 ) -> dict[str, Any]:
-    """The arguments of some rows of x; what belongs to all of them is left as it is."""
+    """The arguments of some rows of x. They are copies, as a model may write into what it is given."""
 
     def part(name: str, value: Tensor) -> Tensor:
         if name == "baselines":
             of_examples = value.ndim == x.ndim + 1 or (value.ndim == x.ndim and _paired(attribution, kwargs))
         else:
             of_examples = name in _PER_EXAMPLE and value.ndim == x.ndim
-        return value[rows] if of_examples and len(value) == len(x) else value
+        return (value[rows] if of_examples and len(value) == len(x) else value).clone()
 
     call = {name: _changed(value, partial(part, name)) for name, value in kwargs.items()}
     if (given := kwargs.get("additional_forward_args")) is not None:
         given = given if isinstance(given, tuple) else (given,)
         call["additional_forward_args"] = tuple(
             a[rows] if i in reading else a.value if isinstance(a, Shared) and _is_captums(attribution) else a
-            for i, a in enumerate(given)
+            for i, a in enumerate(_changed(given, torch.clone))
         )
     return call
 
