@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -59,6 +60,25 @@ def to_targets(targets: Any, count: int, device: torch.device) -> Any:
     if values.size != count or values.ndim > 2:
         raise ValueError(f"targets must hold one class number for each of the {count} inputs, got {values.shape}")
     return torch.from_numpy(values.reshape(-1).astype(np.int64)).to(device)
+
+
+@contextmanager
+def naming_remedies(x: Tensor, targets: Any, where: str = "") -> Iterator[None]:
+    """An error also says what may be wrong with inputs or targets that look like these."""
+    try:
+        yield
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        remedy = ""
+        if isinstance(targets, list) and all(sorted(row) == [0] * (len(row) - 1) + [1] for row in targets):
+            remedy = "; if the targets are one-hot rows, pass class numbers: targets.argmax(1)"
+        elif x.ndim == 4 and x.shape[3] < min(x.shape[1:3]):
+            remedy = (
+                f"; inputs of shape {tuple(x.shape)} look as if their channels came last, but torch models take them "
+                "first: pass np.moveaxis(inputs, -1, 1)"
+            )
+        if not remedy and not (where and isinstance(error, ValueError)):
+            raise
+        raise ValueError(f"{error}{where}{remedy}") from error
 
 
 def to_axes(reduce_axes: Any, ndim: int) -> tuple[int, ...]:

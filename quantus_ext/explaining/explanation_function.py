@@ -17,6 +17,7 @@ from quantus_ext.arrays import to_array
 from quantus_ext.explaining.arguments import (
     bounded,
     cut,
+    naming_remedies,
     per_example,
     settle_pairing,
     to_axes,
@@ -108,15 +109,10 @@ class ExplanationFunction:
                 if target is not None and takes_target:
                     call["target"] = target if isinstance(target, int) else target[rows]
                 check_arguments(attribution.attribute, {"inputs": None, **call})
-                try:
+                where = f" (examples counted from input {rows.start})" if len(parts) > 1 else ""
+                with naming_remedies(x, target, where):
                     # Some of Captum's classes warn of inputs that don't require gradients.
                     result = attribution.attribute(inputs=x[rows].requires_grad_(), **call)
-                except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-                    remedy = _remedy(x, target)
-                    where = f" (examples counted from input {rows.start})" if len(parts) > 1 else ""
-                    if not remedy and not (where and isinstance(error, ValueError)):
-                        raise
-                    raise ValueError(f"{error}{where}{remedy}") from error
                 maps.append(_map(result, x[rows], options, type(attribution).__name__))
         return maps
 
@@ -157,18 +153,6 @@ def _merge(options: Options, kwargs: Mapping[str, Any], given: Mapping[str, Any]
                 f"returns; call the class's attribute for it"
             )
     return dataclasses.replace(options, **own), kwargs
-
-
-def _remedy(x: Tensor, target: Any) -> str:
-    """What may have made a call fail that looks like this one."""
-    if isinstance(target, list) and all(sorted(row) == [0] * (len(row) - 1) + [1] for row in target):
-        return "; if the targets are one-hot rows, pass class numbers: targets.argmax(1)"
-    if x.ndim == 4 and x.shape[3] < min(x.shape[1:3]):
-        return (
-            f"; inputs of shape {tuple(x.shape)} look as if their channels came last, but torch models take them "
-            "first: pass np.moveaxis(inputs, -1, 1)"
-        )
-    return ""
 
 
 def _map(result: Any, x: Tensor, options: Options, name: str) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 
 import captum_wg
 from captum_wg import Both, Deletion, WeightedGradients
-from quantus_ext import explainer
+from quantus_ext import explain, explainer
 
 
 @pytest.fixture
@@ -179,6 +179,9 @@ def test_one_hot_targets_and_channels_last(net, images):
             explainer(name)(net, x, one_hot)
         with pytest.raises(ValueError, match=r"channels came last.*np.moveaxis\(inputs, -1, 1\)"):
             explainer(name)(net, np.moveaxis(x, 1, -1), y)
+    for targets, inputs in ((one_hot, x), (y, np.moveaxis(x, 1, -1))):
+        with pytest.raises(ValueError, match=r"one-hot rows|channels came last"):
+            explain(net, inputs, targets, method="Gradient")
     np.testing.assert_array_equal(explainer("Saliency")(net, x, one_hot.argmax(1)), explainer("Saliency")(net, x, y))
     # What fits the model is not refused for its looks.
     flat = nn.Sequential(nn.Flatten(), nn.Linear(126, 5)).eval()
