@@ -365,8 +365,8 @@ def _pictures(maps: Array, signed: bool | None, scales: Sequence[Bounds]) -> Ima
 
 def _rgb(pixels: Array) -> Image:
     """(B, C, H, W) with C = 1 or 3 as uint8 (B, H, W, 3)."""
-    batch, _, height, width = pixels.shape
-    return np.moveaxis(np.broadcast_to(pixels, (batch, 3, height, width)), 1, -1).astype(np.uint8)
+    colours = np.broadcast_to(pixels, (len(pixels), 3, *pixels.shape[2:]))
+    return np.moveaxis(colours, 1, -1).astype(np.uint8)
 
 
 def _input_images(images: Map, mean: Numbers | None, std: Numbers | None) -> Image:
