@@ -12,7 +12,7 @@ from captum_wg.engine.checks import check_positive_int
 RISE = "RISE (Petsiuk et al. 2018, causal metric)"
 RULES = ("mean", "trapezoid", "steps")
 
-Levels = int | Sequence[float] | Sequence[int]
+Levels = int | Sequence[float] | Sequence[int] | np.ndarray
 
 
 def check_levels(levels: Any, rule: str) -> np.ndarray:

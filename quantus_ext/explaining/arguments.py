@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from captum_wg.engine.checks import check_positive_int, warn
 from captum_wg.engine.forward_args import ForwardArgs, Reading, Shared
 from captum_wg.engine.outputs import output_tensor
-from captum_wg.engine.probe import probe
+from captum_wg.engine.probe import Answer, probe
 from captum_wg.engine.problem import automatic_rows
 from quantus_ext.arrays import chunks, require_finite, require_real, to_array, to_tensor
 from quantus_ext.model_state import device_of, dtype_of
@@ -116,13 +116,14 @@ def settle_pairing(kwargs: dict[str, Any], x: Tensor, attribution: Attribution) 
     return {**kwargs, "pairing": "shared"}
 
 
-def per_example(model: nn.Module, additional_forward_args: Any, x: Tensor) -> Reading:
-    """The numbers of the additional_forward_args that go with the examples, as a probe of the model tells."""
+def probed(model: nn.Module, additional_forward_args: Any, x: Tensor) -> Answer:
+    """Which additional_forward_args go with the examples, and whether these must stay together, as the model tells."""
     args = ForwardArgs(additional_forward_args, len(x))
-    if not args.ambiguous:
-        return args.ambiguous
-    with torch.no_grad():
-        return probe(lambda rows, of: output_tensor(model(*rows, *of)), (x,), args, 1, min(len(x), 8)).per_example
+    try:
+        with torch.no_grad():
+            return probe(lambda rows, of: output_tensor(model(*rows, *of)), (x.clone(),), args, 1, min(len(x), 8))
+    except Exception:  # whatever the model says to so few rows; the explanation says what is wrong
+        return Answer(args.ambiguous)
 
 
 def cut(

@@ -18,7 +18,7 @@ from quantus_ext.explaining.arguments import (
     bounded,
     cut,
     naming_remedies,
-    per_example,
+    probed,
     settle_pairing,
     to_axes,
     to_inputs,
@@ -101,11 +101,13 @@ class ExplanationFunction:
             kwargs = {**kwargs, "interpolate_mode": options.interpolate_mode}
         kwargs = with_defaults(to_model(in_captums_words(kwargs, parameters), x), attribution, x)
         parts, kwargs = bounded(settle_pairing(kwargs, x, attribution), options.batch_size, x, attribution)
-        reading = per_example(model, kwargs.get("additional_forward_args"), x) if len(parts) > 1 else frozenset()
-        maps = []
+        maps, of_examples = [], frozenset[int]()
+        if len(parts) > 1:
+            of_examples, together, _ = probed(model, kwargs.get("additional_forward_args"), x)
+            parts = [slice(0, len(x))] if together else parts
         with seeded(seed):
             for rows in parts:
-                call = cut(kwargs, rows, x, attribution, reading)
+                call = cut(kwargs, rows, x, attribution, of_examples)
                 if target is not None and takes_target:
                     call["target"] = target if isinstance(target, int) else target[rows]
                 check_arguments(attribution.attribute, {"inputs": None, **call})

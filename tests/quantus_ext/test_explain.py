@@ -195,7 +195,8 @@ def test_chunks_are_bounded_and_change_nothing():
 def test_default_batch_size():
     model = Rows()
     explainer("Saliency")(model, np.zeros((130, 4), np.float32), np.zeros(130, int))
-    assert model.rows == [43, 43, 44]
+    # After the probe of what belongs together.
+    assert model.rows[-3:] == [43, 43, 44]
 
 
 def test_permutation_needs_company(images, net):

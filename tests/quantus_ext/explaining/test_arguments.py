@@ -141,6 +141,29 @@ def test_arguments_that_all_examples_share(name):
                 np.testing.assert_allclose(make(model, x, y, batch_size=batch_size), np.concatenate(rows), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["Saliency", "ExpectedGradients"])
+def test_examples_that_influence_each_other_stay_together(name):
+    class Graph(nn.Module):
+        """Its nodes are the examples."""
+
+        def forward(self, x):
+            return torch.tanh(x + torch.roll(x, 1, 0)) @ torch.ones(4, 2)
+
+    x, y = torch.randn(9, 4, generator=torch.Generator().manual_seed(0)), [0] * 9
+    # The gradients of the sum of the nodes' outputs, by the definitions.
+    steps = torch.ones(1) if name == "Saliency" else torch.arange(0.5, 400) / 400
+    gradients = []
+    for a in steps:
+        z = (a * x).requires_grad_()
+        Graph()(z)[:, 0].sum().backward()
+        gradients.append(z.grad)
+    mean = torch.stack(gradients).mean(0)
+    expected = mean.abs() if name == "Saliency" else x * mean
+    for batch_size in (2, 4, None):
+        found = explainer(name, batch_size=batch_size)(Graph().eval(), x, y)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_complex_numbers_are_refused(net, images, references):
     x, y, _ = images
     with pytest.raises(ValueError, match="inputs must hold real numbers, got"):
