@@ -8,11 +8,6 @@ import torch
 from captum_wg.engine.forward_args import ForwardArgs, shared
 
 
-def test_an_output_that_is_no_tensor():
-    with pytest.raises(TypeError, match="forward_func must return a Tensor, got tuple"):
-        select((torch.ones(2),), None, 2)
-
-
 def test_only_tensors_with_a_row_for_each_example_are_expanded():
     batched, other, scalar = torch.arange(3.0), torch.ones(2, 3), torch.tensor(5.0)
     args = ForwardArgs((batched, other, scalar, "text", [1, 2, 3], None), 3).of(torch.tensor([2, 0, 0, 1]))
