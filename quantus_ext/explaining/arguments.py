@@ -15,10 +15,11 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
+from captum_wg.engine.baseline_set import format_baselines
 from captum_wg.engine.checks import check_positive_int, warn
 from captum_wg.engine.forward_args import ForwardArgs, Reading, Shared
 from captum_wg.engine.outputs import output_tensor
-from captum_wg.engine.probe import Answer, probe
+from captum_wg.engine.probe import probe
 from captum_wg.engine.problem import automatic_rows
 from quantus_ext.arrays import chunks, require_finite, require_real, to_array, to_tensor
 from quantus_ext.model_state import device_of, dtype_of
@@ -116,14 +117,19 @@ def settle_pairing(kwargs: dict[str, Any], x: Tensor, attribution: Attribution) 
     return {**kwargs, "pairing": "shared"}
 
 
-def probed(model: nn.Module, additional_forward_args: Any, x: Tensor) -> Answer:
+def probed(model: nn.Module, additional_forward_args: Any, x: Tensor) -> tuple[Reading, bool]:
     """Which additional_forward_args go with the examples, and whether these must stay together, as the model tells."""
     args = ForwardArgs(additional_forward_args, len(x))
+
+    def forward(rows: tuple[Tensor, ...], examples: Tensor, reading: Reading) -> Tensor:
+        return output_tensor(model(*(row.clone() for row in rows), *args.of(examples, reading)))
+
     try:
         with torch.no_grad():
-            return probe(lambda rows, of: output_tensor(model(*rows, *of)), (x.clone(),), args, 1, min(len(x), 8))
-    except Exception:  # whatever the model says to so few rows; the explanation says what is wrong
-        return Answer(args.ambiguous)
+            answer = probe(forward, (x,), args, format_baselines(None, (x,), False), None)
+    except Exception:  # whatever the model says to these rows; the explanation says what is wrong
+        return args.ambiguous, False
+    return answer.per_example, answer.together
 
 
 def cut(

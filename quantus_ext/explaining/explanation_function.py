@@ -103,7 +103,7 @@ class ExplanationFunction:
         parts, kwargs = bounded(settle_pairing(kwargs, x, attribution), options.batch_size, x, attribution)
         maps, of_examples = [], frozenset[int]()
         if len(parts) > 1:
-            of_examples, together, _ = probed(model, kwargs.get("additional_forward_args"), x)
+            of_examples, together = probed(model, kwargs.get("additional_forward_args"), x)
             parts = [slice(0, len(x))] if together else parts
         with seeded(seed):
             for rows in parts:
