@@ -14,18 +14,9 @@ from torch import Tensor, nn
 
 from captum_wg.engine.checks import check_bools
 from quantus_ext.arrays import to_array
-from quantus_ext.explaining.arguments import (
-    bounded,
-    cut,
-    naming_remedies,
-    probed,
-    settle_pairing,
-    to_axes,
-    to_inputs,
-    to_model,
-    to_targets,
-)
+from quantus_ext.explaining.arguments import naming_remedies, to_axes, to_inputs, to_model, to_targets
 from quantus_ext.explaining.methods import Method, attribution_of, check_arguments, resolve
+from quantus_ext.explaining.parts import bounded, cut, probed, settle_pairing
 from quantus_ext.explaining.quantus_words import in_captums_words, with_defaults
 from quantus_ext.model_output import check_is_module, tensor_outputs
 from quantus_ext.model_state import evaluating, seeded

@@ -10,7 +10,7 @@ import captum.attr
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from quantus_ext.explaining.arguments import SHARED_BASELINES
+from quantus_ext.explaining.parts import SHARED_BASELINES
 
 WORDS = {"baseline": "baselines", "window": "sliding_window_shapes"}
 _CALLS = ("named_modules", "modules", "named_children", "children", "get")

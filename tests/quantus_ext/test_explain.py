@@ -523,3 +523,11 @@ def test_as_many_baselines_as_inputs_are_asked_about_whatever_the_chunks(batch_s
         found = explainer("ExpectedGradients", baselines=references, batch_size=batch_size)(net, x, [0] * 4)
     shared = explainer("ExpectedGradients", baselines=references, pairing="shared")(net, x, [0] * 4)
     np.testing.assert_allclose(found, shared, atol=1e-6)
+
+
+def test_baselines_that_are_all_the_same_are_not_asked_about():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    x, zeros = np.ones((4, 3, 2, 2), np.float32), np.zeros((4, 3, 2, 2), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explainer("ExpectedGradients", baselines=zeros)(net, x, [0] * 4)
