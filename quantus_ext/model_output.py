@@ -34,7 +34,7 @@ def tensor_of(output: Any) -> Tensor:
         return output_tensor(output)
     except TypeError as error:
         raise TypeError(
-            f"{error}; or let the module return that part: "
+            f"{str(error).replace('forward_func', 'the model')}; or let the module return that part: "
             "model.register_forward_hook(lambda module, args, output: output[0])"
         ) from None
 

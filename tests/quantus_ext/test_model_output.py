@@ -75,7 +75,7 @@ def test_anything_else_is_refused_with_the_cure(net, images, kind):
     make, choice = WITHOUT[kind]
     model = Returning(net, make).eval()
     for call in (explainer("Saliency"), explainer("ExpectedGradients"), explain):
-        with pytest.raises(TypeError, match=r"must return a Tensor, got .*register_forward_hook"):
+        with pytest.raises(TypeError, match=r"the model must return a Tensor, got .*register_forward_hook"):
             call(model, x, y)
     model.register_forward_hook(lambda module, args, output: choice(output))
     np.testing.assert_array_equal(explainer("Saliency")(model, x, y), explainer("Saliency")(net, x, y))
