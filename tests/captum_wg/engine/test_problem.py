@@ -396,5 +396,5 @@ def test_a_replacement_that_differentiates_a_sum_cannot_be_told(draw):
         with torch.enable_grad():
             return torch.autograd.grad(inputs[0].square().sum(), inputs)
 
-    with pytest.raises(ValueError, match="gradient_func differentiates 1 numbers for 3 rows.*one number a row"):
+    with pytest.raises(ValueError, match=r"gradient_func differentiates 1 numbers for 3 rows.*one number a row"):
         Problem(lambda x: x, total, draw(3, 4)).outputs_at_inputs()
