@@ -2,6 +2,7 @@
 
 from captum_wg import baselines, samplers, visualization, weighting
 from captum_wg.attribution_base import AttributionResult
+from captum_wg.engine.forward_args import shared
 from captum_wg.expected_gradients import ExpectedGradients
 from captum_wg.integrals.automatic import Automatic
 from captum_wg.local_measures import (
@@ -30,6 +31,7 @@ __all__ = [
     "WeightedGradients",
     "baselines",
     "samplers",
+    "shared",
     "visualization",
     "weighting",
 ]

@@ -10,10 +10,12 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import Baselines, BaselineSet, format_baselines
+from captum_wg.engine.checks import check_bool, check_finite
 from captum_wg.engine.completeness import Completeness
-from captum_wg.engine.problem import Problem, input_gradients
+from captum_wg.engine.gradient import input_gradients
+from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
-from captum_wg.engine.tensors import In, Inputs, as_tuple
+from captum_wg.engine.tensors import In, Inputs, as_tuple, like_inputs
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -98,6 +100,17 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
             baselines, pairing = self.baselines, pairing or "shared"
         return problem, format_baselines(baselines, problem.inputs, problem.is_tuple, pairing)
 
+    def _finish(self, problem: Problem, totals: tuple[Tensor, ...]) -> Inputs:
+        """Attributions in the inputs' structure and dtypes, after a look at whether they can be right.
+
+        Raises:
+            ValueError: the output depends on no input; attributions that are NaN or infinite.
+        """
+        problem.check_dependence(totals)
+        cast_down = tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True))
+        check_finite(cast_down, "attributions")
+        return like_inputs(cast_down, problem.is_tuple)
+
     def attribute_future(self, *args: Any, **kwargs: Any) -> None:
         """Not implemented, as for Captum's own gradient methods."""
         raise NotImplementedError("attribute_future is not implemented for gradient methods")
@@ -117,7 +130,7 @@ class CompleteAttribution(BaselineAttribution):
 
     def __init__(self, forward_func: Callable[..., Any], multiply_by_inputs: bool = True, baselines: Baselines = None):
         super().__init__(forward_func, baselines)
-        self._multiply_by_inputs = multiply_by_inputs
+        self._multiply_by_inputs = check_bool(multiply_by_inputs, "multiply_by_inputs")
 
     # Whether baselines count differently, so that a delta can't be told without their weights.
     _has_weights = False

@@ -8,11 +8,12 @@ import torch
 
 from captum_wg.attribution_base import AttributionResult, CompleteAttribution, logged
 from captum_wg.engine.baseline_set import Baselines
+from captum_wg.engine.checks import check_bool
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.targets import Target
-from captum_wg.engine.tensors import In, like_inputs
+from captum_wg.engine.tensors import In
 from captum_wg.integrals.average import average
-from captum_wg.integrals.from_arguments import Steps, rule_of
+from captum_wg.integrals.from_arguments import Steps, rule_of, warn_of_cost
 
 
 class ExpectedGradients(CompleteAttribution):
@@ -139,16 +140,16 @@ class ExpectedGradients(CompleteAttribution):
         Raises:
             TypeError, ValueError: an argument does not fit; the message names it. A NaN or infinite gradient.
         """
+        check_bool(return_convergence_delta, "return_convergence_delta")
         rule = rule_of(n_steps, method, return_steps, n_samples, sampling, stdevs, generator)
         problem, references = self._problem(
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress
         )
+        warn_of_cost(rule, references.count)
         completeness = Completeness(problem, references)
         parts = rule.parts(problem, references, completeness)
         totals, steps = average(problem, parts, self._multiply_by_inputs, references.count)
-        attributions = like_inputs(
-            tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple
-        )
+        attributions = self._finish(problem, totals)
         if not (return_convergence_delta or return_steps):
             return attributions
         delta = completeness.delta(attributions) if return_convergence_delta else None

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from captum_wg.attribution_base import AttributionResult, CompleteAttribution, logged
 from captum_wg.engine.baseline_set import Baselines, BaselineSet
+from captum_wg.engine.checks import check_bools
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
-from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, like_inputs
+from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple
 from captum_wg.integrals.average import average, integrals, whole_paths
-from captum_wg.integrals.from_arguments import Steps, steps_rule
+from captum_wg.integrals.from_arguments import Steps, steps_rule, warn_of_cost
 from captum_wg.integrals.rule import Rule, Sums
 from captum_wg.weighting.binding import NAMED, Weighting, bind
 from captum_wg.weighting.fitness import FitnessWeighting
@@ -148,6 +149,7 @@ class WeightedGradients(CompleteAttribution):
             UserWarning: no removal reaches alpha f(x) for some example, or an insertion starts above it, so that its
                 weights are equal.
         """
+        check_bools(return_convergence_delta=return_convergence_delta, return_weights=return_weights)
         refinable = steps_rule(n_steps, method, return_steps)
         problem, references = self._problem(
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress
@@ -159,6 +161,7 @@ class WeightedGradients(CompleteAttribution):
         if coarse is not None and keep is None:
             raise ValueError("screening_steps chooses which baselines to keep; give keep too")
         fewer = n_kept < n_baselines
+        warn_of_cost(refinable if coarse is None else coarse, n_baselines)
         if n_baselines > 1:
             weigher.check(fewer)
         completeness = Completeness(problem, references)
@@ -188,9 +191,7 @@ class WeightedGradients(CompleteAttribution):
             parts = rule.parts(problem, references, completeness)
             totals, steps = average(problem, parts, self._multiply_by_inputs, n_left)
 
-        attributions = like_inputs(
-            tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True)), problem.is_tuple
-        )
+        attributions = self._finish(problem, totals)
         if not (return_convergence_delta or return_weights or return_steps):
             return attributions
         weights = weights.to(totals[0])

@@ -1,4 +1,4 @@
-"""Which output is explained: Captum's forms of `target`, and the rest of what belongs to one example.
+"""Which output is explained: Captum's forms of `target`.
 
 Captum's forms: None (one output per example), an int or a Tensor of one int (the same for all examples), a tuple of
 ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D Tensor of B ints, a list of B tuples.
@@ -7,10 +7,12 @@ ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D T
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, SupportsIndex, cast
 
 import torch
 from torch import Tensor
+
+from captum_wg.engine.outputs import output_tensor
 
 Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
 
@@ -22,39 +24,31 @@ class Targets:
         self._each: Tensor | list[tuple[int, ...]] | None = None
         self._same: int | tuple[int, ...] | None = None
         self.bounds: tuple[int, int] | None = None
-        if target is None:
-            return
         if isinstance(target, Tensor):
             if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
                 raise TypeError(f"target must hold integers, got a Tensor of {target.dtype}")
-            if target.numel() == 1:
-                self._same = int(target)
-            elif target.ndim == 1:
-                self._each = target.long()
-            else:
+            if target.numel() != 1 and target.ndim != 1:
                 raise ValueError(
                     "target must be a Tensor of one integer or of one for each example, got shape "
                     f"{tuple(target.shape)}"
                 )
-        elif isinstance(target, tuple):
-            self._same = tuple(target)
+            if target.numel() == 1:
+                self._same = int(target)
+            else:
+                self._each = target.long()
         elif isinstance(target, list):
             tuples = [t for t in target if isinstance(t, tuple)]
-            if tuples and len(tuples) == len(target):
-                self._each = tuples
-            else:
-                self._each = torch.tensor([_as_int(t) for t in target], dtype=torch.long)
-        else:
-            self._same = _as_int(target)
-        if self._each is not None:
-            if len(self._each) != n_examples:
-                raise ValueError(
-                    f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or a single "
-                    "one"
-                )
-            if isinstance(self._each, Tensor):
-                # Read once: a value out of range must not reach a device's index kernel.
-                self.bounds = int(self._each.min()), int(self._each.max())
+            several = tuples and len(tuples) == len(target)
+            self._each = tuples if several else torch.tensor([_as_int(t) for t in target], dtype=torch.long)
+        elif target is not None:
+            self._same = target if isinstance(target, tuple) else _as_int(target)
+        if self._each is not None and len(self._each) != n_examples:
+            raise ValueError(
+                f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or a single one"
+            )
+        if isinstance(self._each, Tensor):
+            # Read once: a value out of range must not reach a device's index kernel.
+            self.bounds = int(self._each.min()), int(self._each.max())
 
     @property
     def any_per_example(self) -> bool:
@@ -66,8 +60,7 @@ class Targets:
         if self._each is None:
             return self._same
         if isinstance(self._each, Tensor):
-            if self._each.device != examples.device:
-                self._each = self._each.to(examples.device)
+            self._each = self._each.to(examples.device)
             return self._each[examples]
         return [self._each[e] for e in examples.tolist()]
 
@@ -80,11 +73,12 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
     """One number per row, (R,), of the model's output at `target`.
 
     Raises:
-        TypeError: the output is no Tensor.
+        TypeError: the output is no Tensor and has no logits.
         ValueError: it has another number of rows, target is missing, out of range, or selects more than one number.
     """
-    if not isinstance(output, Tensor):
-        raise TypeError(f"forward_func must return a Tensor, got {type(output).__name__}")
+    output = output_tensor(output)
+    if output.ndim == 0 and rows == 1:
+        output = output.reshape(1)
     shape = tuple(output.shape)
     if output.ndim == 0 or output.shape[0] != rows:
         raise ValueError(
@@ -101,8 +95,15 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
         raise ValueError(
             f"target={_short(target)} was given, but forward_func returns one number per example; leave target out"
         )
+    if not isinstance(target, tuple | list):
+        low, high = bounds or (int(target.min()), int(target.max())) if isinstance(target, Tensor) else (target, target)
+        columns = output.shape[1]
+        if not (-columns <= low and high < columns):
+            raise ValueError(
+                f"target {high if high >= columns else low} is out of range: forward_func returns {columns} columns (0 "
+                f"to {columns - 1})"
+            )
     if isinstance(target, Tensor):
-        _check_columns(output, *(bounds or (int(target.min()), int(target.max()))))
         if output.ndim != 2:
             raise ValueError(
                 f"target with one integer per example needs outputs of shape (B, classes), got {shape}; "
@@ -113,12 +114,9 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
     try:
         if isinstance(target, list):
             chosen = torch.stack([output[(i, *t)] for i, t in enumerate(target) if isinstance(t, tuple)])
-        elif isinstance(target, tuple):
-            column: Any = (slice(None), *target)
-            chosen = output[column]
         else:
-            _check_columns(output, target, target)
-            chosen = output[:, target]
+            column: Any = target if isinstance(target, tuple) else (target,)
+            chosen = output[(slice(None), *column)]
     except IndexError as error:
         raise ValueError(f"target={_short(target)} is out of range for outputs of shape {shape}: {error}") from error
     if chosen.numel() != rows:
@@ -129,49 +127,16 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
     return chosen.reshape(rows)
 
 
-class ForwardArgs:
-    """`additional_forward_args` for B examples: Tensors with B rows belong to the examples, all else is passed on."""
-
-    def __init__(self, additional_forward_args: object, n_examples: int):
-        if additional_forward_args is None:
-            self._args: tuple[Any, ...] = ()
-        elif isinstance(additional_forward_args, tuple):
-            self._args = additional_forward_args
-        else:
-            self._args = (additional_forward_args,)
-        self._per_example = tuple(isinstance(a, Tensor) and a.ndim > 0 and a.shape[0] == n_examples for a in self._args)
-
-    @property
-    def any_per_example(self) -> bool:
-        """Whether some argument goes with the examples."""
-        return any(self._per_example)
-
-    def of(self, examples: Tensor) -> tuple[Any, ...]:
-        """The arguments for rows that belong to `examples` (R,)."""
-        return tuple(
-            a[examples.to(a.device)] if each else a for a, each in zip(self._args, self._per_example, strict=True)
-        )
-
-
 def _as_int(value: object) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]
+        return operator.index(cast(SupportsIndex, value))
     except TypeError:
         raise TypeError(
             "target must be an int, a tuple of ints, a list with one of these for each example, an integer Tensor or "
             f"None, got {type(value).__name__}"
         ) from None
-
-
-def _check_columns(output: Tensor, low: int, high: int) -> None:
-    columns = output.shape[1]
-    if not (-columns <= low and high < columns):
-        raise ValueError(
-            f"target {high if high >= columns else low} is out of range: forward_func returns {columns} columns (0 to "
-            f"{columns - 1})"
-        )
 
 
 def _short(target: Target) -> str:

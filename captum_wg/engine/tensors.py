@@ -36,3 +36,7 @@ def beside(values: Tensor, like: Tensor) -> Tensor:
 def along(values: Tensor, like: Tensor) -> Tensor:
     """values of s points, (s,) or (b, s), shaped to multiply (b, s, *feature)."""
     return beside(values if values.ndim == 2 else values.unsqueeze(0), like)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -59,6 +59,10 @@ class Adaptive:
         self.more = inner - self.first
         self.start = nodes_and_weights(SHARED_END, self.first + 1)[0]
 
+    @property
+    def points(self) -> int:
+        return self.n_steps
+
     def coarse(self, n_steps: int) -> Fixed:
         return Fixed(SHARED_END, n_steps, "screening_steps")
 

@@ -57,6 +57,10 @@ class Automatic:
                 f"max_steps must be at least {FIRST_STEPS}, with which every path starts, got {self.max_steps}"
             )
 
+    @property
+    def points(self) -> int:
+        return FIRST_STEPS
+
     def parts(
         self, problem: Problem, references: BaselineSet, completeness: Completeness, each: bool = False, what: str = ""
     ) -> Iterator[Part]:

@@ -27,6 +27,10 @@ class Fixed:
         self.method = method
         self.quadrature = missing or nodes_and_weights(method, n_steps, name)
 
+    @property
+    def points(self) -> int:
+        return len(self.quadrature[0])
+
     def parts(
         self, problem: Problem, references: BaselineSet, completeness: Completeness, each: bool = False, what: str = ""
     ) -> Iterator[Part]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from captum_wg.engine.checks import check_choice
+from captum_wg.engine.checks import check_bool, check_choice, warn
 from captum_wg.integrals.adaptive import Adaptive
 from captum_wg.integrals.automatic import Automatic
 from captum_wg.integrals.fixed import Fixed
@@ -12,6 +12,7 @@ from captum_wg.integrals.rule import SHARED_END, Refinable, Rule
 
 ADAPTIVE = "adaptive"
 SAMPLINGS = ("random", "staggered")
+MANY_GRADIENTS = 5000
 RETURN_STEPS = "return_steps tells what n_steps='auto' took; give that, or leave return_steps out"
 
 Steps = int | str | Automatic
@@ -25,6 +26,7 @@ def steps_rule(n_steps: Steps, method: str, return_steps: bool = False) -> Refin
             automatic rule can't refine; return_steps of a rule that takes as many as it was told.
     """
     check_choice(method, "method", (*METHODS, ADAPTIVE))
+    check_bool(return_steps, "return_steps")
     if isinstance(n_steps, str):
         if n_steps != "auto":
             raise ValueError(f"n_steps must be a whole number of at least 1, 'auto' or an Automatic, got {n_steps!r}")
@@ -38,6 +40,17 @@ def steps_rule(n_steps: Steps, method: str, return_steps: bool = False) -> Refin
     if return_steps:
         raise ValueError(RETURN_STEPS)
     return Adaptive(n_steps) if method == ADAPTIVE else Fixed(method, n_steps)
+
+
+def warn_of_cost(rule: Rule, n_baselines: int) -> None:
+    """A UserWarning before a walk of many hours, as a training set for baselines takes it."""
+    points = getattr(rule, "points", 0)
+    if points * n_baselines > MANY_GRADIENTS:
+        warn(
+            f"{n_baselines} baselines with {points} points each are {points * n_baselines} gradients an example. "
+            "Fewer baselines (captum_wg.baselines.sample) or n_steps take less; so does ExpectedGradients with "
+            "n_samples=200, which draws so many points over all baselines, where Captum's GradientShap draws 5"
+        )
 
 
 def rule_of(

@@ -55,7 +55,14 @@ class Rule(Protocol):
 
 
 class Refinable(Rule, Protocol):
-    """A rule that can start from few points: what screens baselines."""
+    """A rule of some points a path that can start from fewer: what screens baselines.
+
+    Attributes:
+        points: on each path, at least.
+    """
+
+    @property
+    def points(self) -> int: ...
 
     def coarse(self, n_steps: int) -> Rule:
         """The rule of n_steps points on each path that comes before this one."""

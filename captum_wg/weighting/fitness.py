@@ -122,7 +122,7 @@ class BoundFitness:
                 f"Tensor of shape ({channels}, 1, 1); for several searches say so with Tensors or names"
             )
         self._neutrals = [neutral_values(problem.inputs, one) for one in each]
-        self._reference: tuple[Tensor, OutputTransform] | None = None
+        self._reference: tuple[Tensor, OutputTransform | None] | None = None
 
     def needs_maps(self, n_baselines: int, fewer: bool) -> bool:
         """Whether the weights of K baselines, of which fewer are kept or not, depend on their maps."""
@@ -131,9 +131,10 @@ class BoundFitness:
     def check(self, fewer: bool) -> None:
         """Raise now, before gradients are spent, if f(x) shows that there can be no search."""
         if self._searches(fewer):
+            self._problem.refuse_together("weights are searched one row at a time; use weighting='equal'")
             self.take_reference()
 
-    def take_reference(self) -> tuple[Tensor, OutputTransform]:
+    def take_reference(self) -> tuple[Tensor, OutputTransform | None]:
         """f(x) and what makes scores of the model's output."""
         if self._reference is None:
             self._reference = reference_scores(self._problem, self._rule.output)
@@ -179,7 +180,7 @@ def d_alpha(
     problem: Problem,
     maps: Maps,
     reference: Tensor,
-    transform: OutputTransform,
+    transform: OutputTransform | None,
     features: Features,
     neutrals: Neutrals,
     *,
@@ -198,7 +199,8 @@ def d_alpha(
     Args:
         problem: the explained function and inputs.
         maps: the baselines' own attributions.
-        reference, transform: f(x) and what makes scores of the model's output, from `reference_scores`.
+        reference, transform: f(x) and what makes scores of the model's output, from `reference_scores`. Where f(x) is
+            0 nothing is searched, and D_alpha is P.
         features, neutrals: what is ranked and removed, and what takes its place (`captum_wg.weighting.masking`). Of
             several neutrals, each with a search of its own, the result is the geometric mean over them.
         alpha, tolerance, max_iterations: see `captum_wg.weighting.bisection.bisect`.
@@ -218,6 +220,9 @@ def d_alpha(
     device = problem.inputs[0].device
     examples = torch.arange(problem.n_examples, device=device).repeat_interleave(n_baselines)
     references = reference.repeat_interleave(n_baselines)
+    searched = reference > 0
+    # Rows without any feature to remove are closed from the start.
+    counts = torch.where(searched, features.counts, 0)[examples]
 
     places = torch.empty(len(examples), features.count, dtype=torch.int32, device=device)
     for part in torch.split(torch.arange(len(examples), device=device), n_rows):
@@ -257,13 +262,13 @@ def d_alpha(
     steps = min(max_iterations, math.ceil(math.log2(features.count + 1)))
     searches = [(neutral, way) for neutral in neutrals for way in ways]
     answers: list[Tensor] = []
-    reachable = torch.zeros(problem.n_examples, dtype=torch.bool, device=device)
+    reachable = ~searched
     with problem.progress(len(examples) * steps * len(searches), "fitness") as bar:
         for neutral, way in searches:
             answer, possible = bisect(
                 partial(score, neutral=neutral, way=way),
                 references,
-                features.counts[examples],
+                counts,
                 alpha,
                 tolerance,
                 max_iterations,
@@ -271,10 +276,10 @@ def d_alpha(
                 n_best if len(searches) == 1 else None,
                 which_only and len(searches) == 1,
             )
-            answers.append(answer)
+            answers.append(torch.where(searched[examples], answer, features.counts[examples]))
             if way == "deletion":
                 reachable |= possible.view(-1, n_baselines).any(1)
-            else:
+            elif searched.any():
                 # An insertion always ends at x; it tells nothing if it starts above the target.
                 reachable |= emptied(neutral) < alpha * reference
     if not reachable.all():
@@ -299,32 +304,50 @@ def geometric_mean(values: Tensor) -> Tensor:
     return torch.tensor([math.exp(math.log(product) / len(values)) for product in products], dtype=torch.float64)
 
 
-def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor, OutputTransform]:
+def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor, OutputTransform | None]:
     """f(x), (B,), and what makes scores of the model's output (`captum_wg.weighting.output`).
 
-    A callable's scores are one number per row, or of the model's form, and target is then looked up in them.
+    A callable's scores are one number per row, or of the model's form, and target is then looked up in them. f(x) is 0
+    where it can't be said how much of it a removal takes: it is not positive, or "auto" does not know what it is.
 
     Raises:
-        ValueError: as `OutputTransform`; f(x) not positive or not finite, with the examples and the ways out.
+        ValueError: as `OutputTransform`; f(x) is NaN or infinite.
+
+    Warns:
+        UserWarning: examples of which f(x) is 0 in this sense, and the ways out.
     """
     everyone = torch.arange(problem.n_examples, device=problem.inputs[0].device)
     raw = problem.raw_outputs_at_inputs()
+    if output == "auto" and raw.ndim > 2:
+        warn(
+            f"outputs of shape {tuple(raw.shape)} do not tell how much of f(x) a removal takes: all baselines weigh "
+            "the same, as in ExpectedGradients. Say what f is by the weighting's output: Deletion(output='softmax') "
+            "(over dimension 1), 'sigmoid', 'identity' or a callable"
+        )
+        return torch.zeros(problem.n_examples, device=everyone.device), None
     transform = OutputTransform(output, raw)
     scores = _select_scores(problem, transform(raw, everyone), everyone)
-    bad = ~(torch.isfinite(scores) & (scores > 0))
+    bad = ~torch.isfinite(scores)
     if bad.any():
-        raise ValueError(
-            "the output f(x) must be positive and finite to say how much of it a removal takes, but is not for "
-            f"examples {name_rows(bad)} ({', '.join(f'{v:.3g}' for v in scores[bad][:5].tolist())}). Set the "
-            "weighting's output to something positive (Deletion(output='softmax'), or a callable such as torch.exp), "
-            "or use weighting='equal'"
+        raise ValueError(f"the output f(x) is NaN or infinite for examples {name_rows(bad)}; check the model there")
+    low = scores <= 0
+    if low.any():
+        warn(
+            f"the output f(x) of examples {name_rows(low)} is not positive "
+            f"({', '.join(f'{v:.3g}' for v in scores[low][:5].tolist())}; exactly 0 is often a head that was never "
+            "trained), so it can't be said how much of it a removal takes: their baselines all weigh the same, as in "
+            "ExpectedGradients. Say what f is by the weighting's output: Deletion(output='softmax'), 'sigmoid' or a "
+            "callable such as torch.exp"
         )
-    return scores, transform
+    return scores.clamp(min=0), transform
 
 
-def scores_of(problem: Problem, rows: tuple[Tensor, ...], examples: Tensor, transform: OutputTransform) -> Tensor:
+def scores_of(
+    problem: Problem, rows: tuple[Tensor, ...], examples: Tensor, transform: OutputTransform | None
+) -> Tensor:
     """f at one micro-batch of rows (R, *feature) of `examples` (R,): (R,)."""
-    return _select_scores(problem, transform(problem.raw_outputs(rows, examples), examples), examples)
+    output = problem.raw_outputs(rows, examples)
+    return _select_scores(problem, output if transform is None else transform(output, examples), examples)
 
 
 def _select_scores(problem: Problem, scores: Tensor, examples: Tensor) -> Tensor:
