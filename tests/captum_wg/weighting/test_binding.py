@@ -77,6 +77,7 @@ def test_an_object_of_ours_is_a_rule_that_can_be_called(rising, spread, maps_of,
     ],
     ids=lambda v: str(v)[:20],
 )
+@pytest.mark.usefixtures("unprobed")
 def test_what_no_weighting_is(rising, spread, record, given, error, match):
     f = record(rising)
     with pytest.raises(error, match=match):
