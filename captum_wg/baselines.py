@@ -331,6 +331,7 @@ def _check_fields(generator: Any) -> None:
     """The fields of a dataclass by their names: k becomes an int, numbers become floats."""
     for spec in fields(generator):
         name, value = spec.name, getattr(generator, spec.name)
+        left_out = value is None and spec.default is None
         if name == "k":
             if isinstance(value, bool) or not isinstance(value, Integral):
                 raise TypeError(f"k must be an integer, the number of baselines, got {value!r}")
@@ -339,7 +340,7 @@ def _check_fields(generator: Any) -> None:
             object.__setattr__(generator, name, int(value))
         elif name == "generator" and not isinstance(value, torch.Generator):
             check_generator(value, torch.device("cpu"))
-        elif name in ("low", "high", "stdev", "center", "sigmas") and (value is not None or spec.default is not None):
+        elif name in ("low", "high", "stdev", "center", "sigmas") and not left_out:
             numbers = _numbers(name, value)
             if name in ("stdev", "sigmas") and np.min(numbers) <= 0:
                 why = "; the unblurred image is no baseline" if name == "sigmas" else ""
@@ -423,15 +424,13 @@ def _check_part(name: str, result: Any, inputs: Inputs) -> tuple[Tensor, ...]:
         raise ValueError(f"{name} gives a tuple of {len(entries)}, but there are {len(elements)} inputs")
     counts = set()
     for b, x in zip(entries, elements, strict=True):
-        shared = b.ndim == x.ndim and b.shape[1:] == x.shape[1:]
-        own = b.ndim == x.ndim + 1 and b.shape[0] == x.shape[0] and b.shape[2:] == x.shape[1:]
-        count = b.shape[0 if shared else 1] if shared or own else 0
-        if count == 0:
+        own = b.ndim == x.ndim + 1 and len(b) == len(x)
+        if b.ndim != x.ndim + own or b.shape[1 + own :] != x.shape[1:] or b.shape[own] == 0:
             raise ValueError(
                 f"{name} gives baselines of shape {tuple(b.shape)} for inputs of shape {tuple(x.shape)}; "
                 f"expected (K, *feature) or (B, K, *feature) with K at least 1"
             )
-        counts.add(count)
+        counts.add(b.shape[own])
     if len(counts) > 1:
         raise ValueError(f"{name} gives {sorted(counts)} baselines for the elements of a tuple; K must be one number")
     return entries

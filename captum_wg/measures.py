@@ -46,9 +46,7 @@ class Mean:
     def init(self, inputs: Inputs | None) -> None:
         self._totals: list[Tensor] = []
 
-    def update(
-        self, gradients: Inputs, points: Any, inputs: Inputs | None, input_gradients: Inputs | None, weights: Tensor
-    ) -> None:
+    def update(self, gradients: Inputs, points: Any, inputs: Any, input_gradients: Any, weights: Tensor) -> None:
         self._is_tuple = isinstance(gradients, tuple)
         totals = [weights.sum(1), *(_weighted_sum(g, weights) for g in _wide(gradients))]
         self._totals = [a + b for a, b in zip(self._totals, totals, strict=True)] if self._totals else totals
@@ -72,9 +70,7 @@ class Variance:
         self._origins: list[Tensor] = []
         self._moments: list[tuple[Tensor, Tensor]] = []  # the means, and the sums of squares around them
 
-    def update(
-        self, gradients: Inputs, points: Any, inputs: Inputs | None, input_gradients: Inputs | None, weights: Tensor
-    ) -> None:
+    def update(self, gradients: Inputs, points: Any, inputs: Any, input_gradients: Any, weights: Tensor) -> None:
         self._is_tuple = isinstance(gradients, tuple)
         wide = _wide(gradients)
         if self._weight is None:
@@ -173,9 +169,7 @@ class Collected:
     def init(self, inputs: Inputs | None) -> None:
         self._tiles: list[tuple[Inputs, Inputs, Tensor]] = []
 
-    def update(
-        self, gradients: Inputs, points: Inputs, inputs: Inputs, input_gradients: Inputs, weights: Tensor
-    ) -> None:
+    def update(self, gradients: Inputs, points: Inputs, inputs: Any, input_gradients: Any, weights: Tensor) -> None:
         self._others = inputs, input_gradients
         self._tiles.append((gradients, points, weights))
 

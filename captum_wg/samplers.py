@@ -65,7 +65,7 @@ def segments(
         distance = _norm(offsets)
         limit = torch.where(distance > radius, radius / distance, torch.ones_like(distance))
         lengths = share[chosen].to(limit.dtype) * limit
-        return _beside(inputs, examples, (along(lengths, d) * d for d in offsets))
+        return _moved(inputs, examples, (along(lengths, d) * d for d in offsets))
 
     return points
 
@@ -88,7 +88,7 @@ def rays(
     def points(examples: slice, chosen: slice) -> Points:
         directions = tuple(r.to(share.dtype) for r in references.at(examples, which[chosen]))
         lengths = share[chosen] * radius / _norm(directions)
-        return _beside(inputs, examples, (along(lengths, d) * d for d in directions))
+        return _moved(inputs, examples, (along(lengths, d) * d for d in directions))
 
     return points
 
@@ -113,7 +113,7 @@ def ball(inputs: tuple[Tensor, ...], radius: float, n_samples: int, generator: t
 
     def points(examples: slice, chosen: slice) -> Points:
         offsets = zip(*map(offset, seeds[chosen]), strict=True)
-        return _beside(inputs, examples, (torch.cat(parts, dim=1) for parts in offsets))
+        return _moved(inputs, examples, (torch.cat(parts, dim=1) for parts in offsets))
 
     return points
 
@@ -210,7 +210,7 @@ def _norm(values: tuple[Tensor, ...], batch_dims: int = 2) -> Tensor:
     return norm
 
 
-def _beside(inputs: tuple[Tensor, ...], examples: slice, offsets: Iterable[Tensor]) -> Points:
+def _moved(inputs: tuple[Tensor, ...], examples: slice, offsets: Iterable[Tensor]) -> Points:
     """x + offset, (b, s, *feature) in the inputs' dtype."""
     moved = ((x[examples].unsqueeze(1) + d).to(x.dtype) for x, d in zip(inputs, offsets, strict=True))
     return Points(tuple(moved))

@@ -68,8 +68,7 @@ def unsigned_image(attributions: Map, quantiles: Bounds = QUANTILES, scale: str 
         ValueError: another shape; NaN or infinite values (the message names the rows); impossible quantiles
             or scale.
     """
-    pictures, batched = _batch(attributions, False, quantiles, scale)
-    return pictures if batched else pictures[0]
+    return _image(attributions, False, quantiles, scale)
 
 
 def signed_image(attributions: Map, quantiles: Bounds = QUANTILES, scale: str | Bounds | None = None) -> Image:
@@ -79,8 +78,7 @@ def signed_image(attributions: Map, quantiles: Bounds = QUANTILES, scale: str | 
     values below the lower quantile of |a| are grey whatever their sign. Arguments, result and errors as in
     `unsigned_image`.
     """
-    pictures, batched = _batch(attributions, True, quantiles, scale)
-    return pictures if batched else pictures[0]
+    return _image(attributions, True, quantiles, scale)
 
 
 def magnitude_scale(maps: Map | Iterable[Map] | Mapping[str, Map], quantiles: Bounds = QUANTILES) -> Bounds:
@@ -125,16 +123,18 @@ def visualize_attributions(
     Returns:
         The figure and its Axes, for a batch a numpy array of B Axes.
     """
-    pictures, batched = _batch(attributions, signed, quantiles, scale)
+    image = _image(attributions, signed, quantiles, scale)
+    pictures = image if image.ndim == 4 else image[None]
     count = len(pictures)
-    titles = [title] if isinstance(title, str) else [""] * count if title is None else title
+    titles: Sequence[str | None] = [title] if isinstance(title, str) else [None] * count if title is None else title
     if len(titles) != count:
         raise ValueError(f"title has {len(titles)} entries, but there are {count} maps; give one for each")
     with _canvas(plt_fig_axis, (1, count), fig_size or (3.0 * count, 3.0), use_pyplot) as (figure, axes):
         for axis, picture, text in zip(axes, pictures, titles, strict=True):
             _draw(axis, picture)
-            axis.set_title(text)
-    return figure, axes if batched else axes[0]
+            if text is not None:
+                axis.set_title(text)
+    return figure, axes if image.ndim == 4 else axes[0]
 
 
 def grid(
@@ -194,7 +194,7 @@ def grid(
     # Laid out in inches by hand: matplotlib's layout engines are slow for hundreds of axes.
     cell_height = cell_size * shown.shape[1] / shown.shape[2]
     titles, top = _wrap(["input", *columns], cell_size)
-    beside, left = _wrap(labels or [""] * rows, cell_height)
+    beside, left = _wrap([""] * rows if labels is None else labels, cell_height)
     width = left + len(titles) * (cell_size + _GAP) + _EDGE
     height = top + rows * (cell_height + _GAP) + _EDGE
     margins = {"left": left / width, "right": 1 - _EDGE / width, "top": 1 - top / height, "bottom": _EDGE / height}
@@ -343,10 +343,11 @@ def _scales(
     return [[(float(scale[0]), float(scale[1]))] * rows] * len(columns)
 
 
-def _batch(attributions: Map, signed: bool | None, quantiles: Bounds, scale: str | Bounds | None) -> tuple[Image, bool]:
-    """Pictures (B, H, W, 3) of a batch or a single map, and whether it is a batch."""
+def _image(attributions: Map, signed: bool | None, quantiles: Bounds, scale: str | Bounds | None) -> Image:
+    """The picture (H, W, 3) of a map, or those (B, H, W, 3) of a batch."""
     maps, batched = _maps(attributions)
-    return _pictures(maps, signed, *_scales([maps], quantiles, scale)), batched
+    pictures = _pictures(maps, signed, *_scales([maps], quantiles, scale))
+    return pictures if batched else pictures[0]
 
 
 def _pictures(maps: Array, signed: bool | None, scales: Sequence[Bounds]) -> Image:
@@ -364,8 +365,8 @@ def _pictures(maps: Array, signed: bool | None, scales: Sequence[Bounds]) -> Ima
 
 def _rgb(pixels: Array) -> Image:
     """(B, C, H, W) with C = 1 or 3 as uint8 (B, H, W, 3)."""
-    batch, _, height, width = pixels.shape
-    return np.moveaxis(np.broadcast_to(pixels, (batch, 3, height, width)), 1, -1).astype(np.uint8)
+    colours = np.broadcast_to(pixels, (len(pixels), 3, *pixels.shape[2:]))
+    return np.moveaxis(colours, 1, -1).astype(np.uint8)
 
 
 def _input_images(images: Map, mean: Numbers | None, std: Numbers | None) -> Image:
