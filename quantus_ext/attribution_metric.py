@@ -29,6 +29,7 @@ class AttributionMetric(Metric[Any]):
     sensitive_params: ClassVar[str]
     data_domain: ClassVar[str] = ""
     needs_masks: ClassVar[bool] = False
+    by_rank: ClassVar[bool] = True
     definition: str = "Duc et al. 'Weighted Average Gradients', 2025"
 
     def __init__(

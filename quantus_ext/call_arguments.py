@@ -76,7 +76,8 @@ def call_arguments(
         require_finite(a, "a_batch after normalise_func")
     if metric.abs:
         a = np.abs(a)
-    _require_ranking(a, x_first, metric)
+    if metric.by_rank:
+        _require_ranking(a, x_first, metric)
 
     if is_torch and device is None:
         device = device_of(model)

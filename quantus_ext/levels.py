@@ -29,7 +29,7 @@ def check_levels(levels: Any, rule: str) -> np.ndarray:
         array.ndim != 1
         or array.dtype.kind not in "iuf"
         or len(array) < (1 if rule == "mean" else 2)
-        or not (np.diff(array) > 0).all()
+        or not (np.isfinite(array).all() and (np.diff(array) > 0).all())
         or array[0] < 0
         or (shares and array[-1] > 1)
     ):

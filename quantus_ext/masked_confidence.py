@@ -24,6 +24,7 @@ class MaskedConfidence(AttributionMetric):
     evaluation_category = EvaluationCategory.FAITHFULNESS
     sensitive_params = "what replaces a removed feature 'removal'"
     definition = "Chattopadhay et al. 'Grad-CAM++', 2018"
+    by_rank = False
 
     def __init__(
         self,

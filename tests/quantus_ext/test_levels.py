@@ -59,7 +59,7 @@ def test_steps():
 
 
 @pytest.mark.parametrize(
-    "levels", [[], [0.5, 0.5], [0.5, 0.2], [-0.1, 1.0], [0.5, 1.1], [[0.5]], ["a"], [True], [-1, 2], "10"]
+    "levels", [[], [0.5, 0.5], [0.5, 0.2], [-0.1, 1.0], [0.5, 1.1], [np.nan], [[0.5]], ["a"], [True], [-1, 2], "10"]
 )
 def test_bad_levels(levels):
     with pytest.raises(ValueError, match="levels must be"):
