@@ -267,12 +267,13 @@ class Problem:
         with Differentiated() as seen:
             self._at(rows, examples)
         values = torch.cat([v.detach().reshape(-1) for v in seen.outputs]) if seen.outputs else torch.empty(0)
-        if len(values) < len(examples):
+        if len(values) != len(self._filled(rows, examples, fill=False)[1]):
             raise ValueError(
                 f"gradient_func differentiates {len(values)} numbers for {len(examples)} rows by torch.autograd.grad, "
                 "so the explained output (for the convergence delta, n_steps='auto' or weights) can't be told; let it "
                 "differentiate one number a row"
             )
+        self.output_dtype = values.dtype
         return values[: len(examples)]
 
     def _refuse(self, bad: Tensor, first: int = 0) -> None:

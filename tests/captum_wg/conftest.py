@@ -31,18 +31,19 @@ class Recorder:
 
 
 @pytest.fixture(scope="session")
-def micro_batches() -> Callable[[int, int, int], int]:
-    """micro_batches(B, S, size): how many of that size S points of each of B examples take, whole examples together
-    where they fit."""
+def micro_batches() -> Callable[[int, int, int], list[int]]:
+    """micro_batches(B, S, size): the rows of each that S points of each of B examples take, whole examples together
+    where they fit; all of that size, where there are as many rows."""
 
-    def count(n_examples: int, n_points: int, size: int) -> int:
-        together, found = max(1, size // n_points), 0
+    def sizes(n_examples: int, n_points: int, size: int) -> list[int]:
+        together, found = max(1, size // n_points), []
         for first in range(0, n_examples, together):
             examples = min(together, n_examples - first)
-            found += len(range(0, n_points, max(1, size // examples)))
-        return found
+            most = max(1, size // examples)
+            found += [examples * min(most, n_points - start) for start in range(0, n_points, most)]
+        return [size] * len(found) if size <= n_examples * n_points else found
 
-    return count
+    return sizes
 
 
 @pytest.fixture

@@ -203,7 +203,7 @@ def test_what_own_measures_are_given(classifier, micro_batches, size, needy):
     if size is None:
         assert sum(model.rows) == 30 + 5 * needy
     else:
-        assert model.rows == [size] * (micro_batches(5, 6, size) + needy * micro_batches(5, 1, size))
+        assert model.rows == needy * micro_batches(5, 1, size) + micro_batches(5, 6, size)
     at_x = torch.stack([gradient_at(model, 1, (v,))[0] for v in x])
     # Groups of examples, each opened, fed and closed, one after another.
     groups, kinds = [], [entry[0] for entry in measure.log]

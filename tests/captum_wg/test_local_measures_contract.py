@@ -161,6 +161,7 @@ def test_host_methods(classifier, make):
 
 
 @pytest.mark.parametrize("make", CLASSES)
+@pytest.mark.usefixtures("unprobed")
 def test_gradients_go_through_gradient_func(classifier, make):
     method = make(classifier((4,)))
     calls = []
@@ -258,7 +259,12 @@ def test_progress_is_shown_on_request(classifier, capsys):
         (randn(2, 4), {**BALL, "sampler": "cube"}, ValueError, "sampler must be one of"),
         (randn(2, 4), {**BALL, "internal_batch_size": 0}, ValueError, "internal_batch_size must be a whole number"),
         (randn(2, 4), dict(baselines=0, sampler="rays", radius=1.0), ValueError, "baselines number 0 are zero"),
-        (randn(2, 4), {**BALL, "weights": [1.0] * 100}, TypeError, "weights must be a Tensor, got list"),
+        (
+            randn(2, 4),
+            {**BALL, "weights": [1.0] * 100},
+            TypeError,
+            "weights must be a Tensor of real numbers, got list",
+        ),
         (
             randn(2, 4),
             {**BALL, "weights": torch.ones(99)},

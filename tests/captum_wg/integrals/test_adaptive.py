@@ -88,6 +88,7 @@ def test_expected_gradients_are_the_definition(given, record, n_steps, multiply)
     torch.testing.assert_close(delta, maps.mean(1).sum(1) - change)
 
 
+@pytest.mark.usefixtures("unprobed")
 def test_points_go_where_the_gradient_changes(draw):
     x, references = torch.ones(1, 1).double(), torch.zeros(3, 1).double()
     seen = []
