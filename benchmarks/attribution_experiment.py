@@ -33,10 +33,11 @@ from torch.utils.data import Dataset, TensorDataset
 
 from benchmarks import judges, methods
 from benchmarks.data import datasets as data
-from benchmarks.data import pictures
+from benchmarks.data import preparation
+from benchmarks.data import selection as selected
 from benchmarks.evaluation import Explanations, evaluate, explain
 from benchmarks.methods import Method
-from benchmarks.models import checkpoints as models
+from benchmarks.models import checkpoints, networks
 from benchmarks.run.errors import BenchmarkError, Unreadable
 from benchmarks.run.faults import one_line, raise_if_of_the_run
 from benchmarks.run.gpus import own_device
@@ -140,7 +141,7 @@ class Bench:
             BenchmarkError: they are others than when they were chosen.
         """
         try:
-            x, y = data.stack(self.test, block.positions)
+            x, y = selected.stack(self.test, block.positions)
         except Unreadable as error:
             raise BenchmarkError(f"an image became unreadable during the run: {error}") from error
         if digest(block.positions, x, y) != block.digest:
@@ -164,11 +165,11 @@ def bench(experiment: Experiment) -> Bench:
     """
     device = own_device(experiment.device)
     images = data.load(experiment.data, experiment.root)
-    references = data.readable_references(images.train, experiment.baselines, experiment.seed).x
-    model = models.load_checkpoint(experiment.weights, images.classes)
+    references = selected.readable_references(images.train, experiment.baselines, experiment.seed).x
+    model = networks.load_checkpoint(experiment.weights, images.classes)
     if experiment.made_of:
         _check(experiment, describe(experiment, images, references, model))
-    model = models.ready(model, device)
+    model = networks.ready(model, device)
     return Bench(experiment, model, images.test, available(experiment, references), str(device))
 
 
@@ -196,27 +197,29 @@ def available(experiment: Experiment, references: Tensor) -> dict[str, Method]:
     )
 
 
-def describe(experiment: Experiment, images: data.Images, references: Tensor, model: nn.Module) -> dict[str, Any]:
+def describe(
+    experiment: Experiment, images: preparation.Images, references: Tensor, model: nn.Module
+) -> dict[str, Any]:
     """The settings of a results folder: what decides the results, checksums for what lies elsewhere, and versions."""
     return {
         **{name: value for name, value in asdict(experiment).items() if name not in _PLACES},
         "data": images.name,
         "test images": _checksum(images, experiment),
         "references": digest(references),
-        "weights": models.checksum(model),
+        "weights": checkpoints.checksum(model),
         "device": experiment.device.partition(":")[0],
         "block": BLOCK,
         "versions": versions(_SOURCES),
     }
 
 
-def local_images(test: Dataset, seed: int) -> data.Readable:
+def local_images(test: Dataset, seed: int) -> selected.Selection:
     """The first test images in the seed's order, whatever the network says of them and however many are explained.
 
     Raises:
         BenchmarkError: none can be read.
     """
-    found = data.readable(test, data.order(test, seed), LOCAL_IMAGES)
+    found = selected.readable(test, selected.order(test, seed), LOCAL_IMAGES)
     if not found.positions:
         raise BenchmarkError(f"no test image can be read; the first: {next(iter(found.unreadable.values()), '-')}")
     return found
@@ -333,7 +336,7 @@ def digest(*parts: Tensor | Sequence[int]) -> str:
     return found.hexdigest()[:16]
 
 
-def _checksum(images: data.Images, experiment: Experiment) -> str:
+def _checksum(images: preparation.Images, experiment: Experiment) -> str:
     if isinstance(images.test, TensorDataset):
         return digest(*images.test.tensors)
-    return pictures.of_dataset(images.test, images.name, str(experiment.root)).checksum()
+    return images.test.pictures.checksum()

@@ -27,10 +27,12 @@ from torch import nn
 from benchmarks import attribution_experiment, judges, methods, report
 from benchmarks.attribution_experiment import BLOCK, Block, Experiment, digest
 from benchmarks.data import datasets as data
+from benchmarks.data import preparation
+from benchmarks.data import selection as selected
 from benchmarks.evaluation import part
 from benchmarks.judges import Judge
 from benchmarks.methods import Method
-from benchmarks.models import checkpoints as models
+from benchmarks.models import checkpoints, networks, training
 from benchmarks.run.command_line import (
     add_workers,
     check_writable,
@@ -97,7 +99,7 @@ def compute(
     runner: Runner,
     rows: Sequence[Method],
     columns: Sequence[Judge],
-    selection: data.Selection,
+    selection: selected.Selection,
     *,
     robustness_images: int,
     ablation_robustness: bool = False,
@@ -266,7 +268,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--ablation-robustness", action="store_true", help="also the sensitivity columns of the ablation rows (slow)")
     add("--seed", type=at_least(0), default=0, help="of images, references and all random draws (%(default)s)")
     add("--out", type=Path, default=Path("results"), help="folder of the table and of all results (%(default)s)")
-    add("--cache", type=Path, help=f"folder of the trained digits network ({models.default_cache()})")
+    add("--cache", type=Path, help=f"folder of the trained digits network ({training.default_cache()})")
     add_workers(parser, jobs="one for each core, with a GPU 1")
     return parser.parse_args(arguments)
 
@@ -284,7 +286,7 @@ def table(settings: argparse.Namespace) -> int:
         own_device(settings.device)
     columns = judges.choose(judges.available(), settings.metrics)
     images = data.load(settings.data, settings.root)
-    training = data.readable_references(images.train, settings.baselines, settings.seed)
+    training = selected.readable_references(images.train, settings.baselines, settings.seed)
     references = training.x
     # Names are checked before the minute that a training may take.
     methods.choose(methods.available(methods.MethodSettings(references)), settings.methods)
@@ -311,9 +313,9 @@ def table(settings: argparse.Namespace) -> int:
     experiment = attribution_experiment.made_of(experiment, described)
     store = open_store(settings.out / "cells", described)
     with one_thread():
-        selection = data.select_correct(model, images.test, settings.images, settings.seed)
+        selection = selected.select_correct(model, images.test, settings.images, settings.seed)
     unreadable = {**unreadable, **selection.unreadable}
-    data.tell_unreadable([*training.unreadable.values(), *unreadable.values()])
+    selected.tell_unreadable([*training.unreadable.values(), *unreadable.values()])
     rows = methods.choose(attribution_experiment.available(experiment, references), settings.methods)
     facts = report.Facts(
         data=images.name,
@@ -350,15 +352,15 @@ def table(settings: argparse.Namespace) -> int:
     return 0 if len(scores) else 1
 
 
-def _model(settings: argparse.Namespace, images: data.Images) -> tuple[nn.Module, Path]:
+def _model(settings: argparse.Namespace, images: preparation.Images) -> tuple[nn.Module, Path]:
     """The network and the file that workers read it from; a training happens here, once."""
-    model = models.ready(models.trained(settings.data, images, settings.weights, settings.cache), "cpu")
+    model = networks.ready(training.trained(settings.data, images, settings.weights, settings.cache), "cpu")
     if settings.weights is not None:
         return model, settings.weights
-    print(f"digits network: accuracy {models.accuracy(model, images.test):.1%} on {len(images.test)} test images")
-    file = models.digits_file(settings.cache)
+    print(f"digits network: accuracy {training.accuracy(model, images.test):.1%} on {len(images.test)} test images")
+    file = training.digits_file(settings.cache)
     try:
-        kept = models.checksum(models.load_checkpoint(file, images.classes)) == models.checksum(model)
+        kept = checkpoints.checksum(networks.load_checkpoint(file, images.classes)) == checkpoints.checksum(model)
     except BenchmarkError:
         kept = False
     if not kept:

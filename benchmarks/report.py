@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks import methods
 from benchmarks.attribution_experiment import BLOCK
-from benchmarks.data.datasets import Selection
+from benchmarks.data.selection import Selection
 from benchmarks.judges import Judge
 from benchmarks.methods import Method
 from benchmarks.run.faults import one_line

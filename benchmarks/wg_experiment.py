@@ -32,11 +32,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import wg_judges, wg_methods
-from benchmarks.data import coco, pictures
-from benchmarks.data.datasets import SIDE
-from benchmarks.data.pictures import Pictures, Unreadable
+from benchmarks.data import cifar10, coco, folders, masks
+from benchmarks.data.pictures import Pictures
 from benchmarks.models.networks import Network, load_network
-from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.errors import BenchmarkError, Unreadable
 from benchmarks.run.faults import one_line, raise_if_of_the_run
 from benchmarks.run.gpus import own_device
 from benchmarks.run.randomness import seeded
@@ -307,7 +306,7 @@ def bench(experiment: Experiment) -> Bench:
         baselines_of: Baselines = lambda x: found.to(x)  # noqa: E731
     else:
         baselines_of = _generated(experiment, network)
-    left_out = frozenset() if experiment.without is None else pictures.named_in(experiment.without, photographs)
+    left_out = frozenset() if experiment.without is None else folders.named_in(experiment.without, photographs)
     ready = Bench(
         experiment,
         network,
@@ -682,14 +681,14 @@ def _data(experiment: Experiment, classes: int) -> tuple[Pictures, Pictures | No
     references = None
     mask_of: Masks | None = None
     if experiment.data == "cifar10":
-        references, photographs = pictures.cifar10_pictures(experiment.root, all_classes=True)
+        references, photographs = cifar10.cifar10_pictures(experiment.root, all_classes=True)
         if classes != 10:
             raise BenchmarkError(f"{experiment.model} has {classes} classes; CIFAR-10 has 10")
     elif experiment.data == "imagenet":
         if experiment.labels is None:
-            photographs = pictures.class_folders(experiment.root, "ImageNet folder", classes)
+            photographs = folders.class_folders(experiment.root, "ImageNet folder", classes)
         else:
-            photographs = pictures.labelled_files(experiment.root, experiment.labels, "ImageNet folder", classes)
+            photographs = folders.labelled_files(experiment.root, experiment.labels, "ImageNet folder", classes)
         photographs = replace(photographs, name=f"{photographs.name}, {len(photographs)} photographs")
     else:
         if classes != 1000:
@@ -699,9 +698,9 @@ def _data(experiment: Experiment, classes: int) -> tuple[Pictures, Pictures | No
         found = coco.load_coco(experiment.root, experiment.instances, experiment.images_dir)
         photographs, mask_of = found.pictures, found.mask
     if experiment.references is not None:
-        references = pictures.all_files(experiment.references, "references", "--references")
+        references = folders.all_files(experiment.references, "references", "--references")
     if experiment.masks is not None:
-        own = pictures.MaskFolder(experiment.masks, photographs).mask
+        own = masks.MaskFolder(experiment.masks, photographs).mask
         mask_of = own if mask_of is None else _where_both(mask_of, own)
     return photographs, references, mask_of
 
@@ -723,8 +722,10 @@ def _prepared(network: Network, picture: Image.Image, name: str) -> Tensor:
         Unreadable: it is not of CIFAR-10's size, for a network whose preparation leaves sizes as they are.
     """
     preparation = network.preparation
-    if preparation.resize is None and preparation.crop is None and picture.size != (SIDE, SIDE):
-        raise Unreadable(f"{name}: {picture.width} x {picture.height} pixels instead of {SIDE} x {SIDE}")
+    if preparation.resize is None and preparation.crop is None and picture.size != (cifar10.SIDE, cifar10.SIDE):
+        raise Unreadable(
+            f"{name}: {picture.width} x {picture.height} pixels instead of {cifar10.SIDE} x {cifar10.SIDE}"
+        )
     return preparation.image(picture)
 
 

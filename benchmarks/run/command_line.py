@@ -51,6 +51,19 @@ def positive_or_infinite(text: str) -> float:
     return value
 
 
+def check_at_least(least: float, settings: object, *names: str) -> None:
+    """That these fields of a command's settings are at least `least`; None is left to the command.
+
+    Raises:
+        BenchmarkError: one is not.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not number >= least:
+                raise BenchmarkError(f"--{name.replace('_', '-')} must be at least {least}, got {number}")
+
+
 def check_writable(folder: Path, out: Path) -> None:
     """That files can be written into a folder, which is made if it is missing.
 

@@ -22,9 +22,10 @@ from benchmarks.attribution_experiment import (
     local_radius,
     made_of,
 )
-from benchmarks.data import datasets as data
+from benchmarks.data import digits, preparation
+from benchmarks.data import selection as selected
 from benchmarks.methods import Method
-from benchmarks.models import checkpoints as models
+from benchmarks.models import checkpoints, networks
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.store import open_store
 from benchmarks.run.versions import versions
@@ -51,7 +52,7 @@ def test_the_local_radius_is_a_tenth_of_the_median_distance():
 def test_the_local_radius_is_of_the_first_images_in_the_order_of_the_seed():
     x = torch.randn(200, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     test = TensorDataset(x, torch.zeros(200))
-    assert torch.equal(local_images(test, 5).x, x[data.order(test, 5)[:LOCAL_IMAGES]])
+    assert torch.equal(local_images(test, 5).x, x[selected.order(test, 5)[:LOCAL_IMAGES]])
 
 
 def test_maps_come_back_bit_for_bit(monkeypatch, tmp_path, tiny_model, tiny_batch):
@@ -152,8 +153,8 @@ def test_a_full_disk_or_memory_is_no_result(error, raised, monkeypatch, tmp_path
 
 
 def test_the_settings_tell_experiments_apart(tmp_path, tiny_model):
-    images = data.digits()
-    references = data.sample_references(images.train, 2, 0)
+    images = digits.digits()
+    references = selected.sample_references(images.train, 2, 0)
     settings = describe(EXPERIMENT, images, references, tiny_model)
     assert {"references", "test images", "weights", "radius", "block", "versions", "device"} <= set(settings)
     assert not {"root", "images"} & set(settings)
@@ -162,7 +163,7 @@ def test_the_settings_tell_experiments_apart(tmp_path, tiny_model):
     assert describe(EXPERIMENT, images, references + 1, tiny_model)["references"] != settings["references"]
     other = TensorDataset(*(tensor.clone() for tensor in images.test.tensors))
     other.tensors[1][0] += 1
-    changed = data.Images(images.name, images.train, other, images.mean, images.std, 10)
+    changed = preparation.Images(images.name, images.train, other, images.preparation, 10)
     assert describe(EXPERIMENT, changed, references, tiny_model)["test images"] != settings["test images"]
     model = copy.deepcopy(tiny_model)
     with torch.no_grad():
@@ -173,23 +174,23 @@ def test_the_settings_tell_experiments_apart(tmp_path, tiny_model):
 def write_network(path, seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        torch.save(models.resnet18_32().state_dict(), path)
+        torch.save(networks.resnet18_32().state_dict(), path)
     return str(path)
 
 
 def settled(experiment):
     """The experiment as the command hands it to workers."""
-    images = data.digits()
-    references = data.sample_references(images.train, experiment.baselines, experiment.seed)
-    return made_of(experiment, describe(experiment, images, references, models.load_checkpoint(experiment.weights)))
+    images = digits.digits()
+    references = selected.sample_references(images.train, experiment.baselines, experiment.seed)
+    return made_of(experiment, describe(experiment, images, references, networks.load_checkpoint(experiment.weights)))
 
 
 def test_workers_make_the_same_things_from_the_settings(tmp_path):
     experiment = settled(Experiment("digits", None, write_network(tmp_path / "m.pt", 0), 1.0, baselines=2))
     ready = attribution_experiment.bench(experiment)
     assert attribution_experiment.bench(experiment) is ready
-    images = data.digits()
-    x, y = data.stack(images.test, (7, 3))
+    images = digits.digits()
+    x, y = selected.stack(images.test, (7, 3))
     found = ready.batch(Block(0, (7, 3), digest((7, 3), x, y)))
     assert np.array_equal(found[0], x.numpy()) and found[1].tolist() == y.tolist()
     assert ready.device == "cpu" and not any(p.requires_grad for p in ready.model.parameters())
@@ -199,11 +200,11 @@ def test_a_network_that_changed_under_its_name_is_loaded_anew_or_refused(tmp_pat
     """A process lives on between commands, as a worker of a cluster does."""
     path = write_network(tmp_path / "m.pt", 0)
     before = settled(Experiment("digits", None, path, 1.0, baselines=2))
-    first = models.checksum(attribution_experiment.bench(before).model)
+    first = checkpoints.checksum(attribution_experiment.bench(before).model)
     write_network(path, 1)
     after = settled(replace(before, made_of=""))
     assert after != before
-    assert models.checksum(attribution_experiment.bench(after).model) != first
+    assert checkpoints.checksum(attribution_experiment.bench(after).model) != first
     with pytest.raises(BenchmarkError, match=r"the worker's .*m\.pt holds another network than the command's"):
         attribution_experiment.bench(before)
 

@@ -1,5 +1,6 @@
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import wg_experiment, wg_run
-from benchmarks.data.datasets import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
-from benchmarks.data.preparation import Preparation
+from benchmarks.data.cifar10 import CIFAR10, CIFAR10_CLASSES
 from benchmarks.models.networks import Network
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner
@@ -37,7 +37,7 @@ def cifar10(tmp_path, tiny_model, monkeypatch):
                 noise.save(tmp_path / part / name / f"{i}.png")
 
     def load(name, weights, device, *, resize, crop):
-        preparation = Preparation(resize, crop, "bilinear", CIFAR10_MEAN, CIFAR10_STD)
+        preparation = replace(CIFAR10, resize=resize, crop=crop)
         return Network(name, tiny_model, preparation, 10)
 
     monkeypatch.setattr(wg_experiment, "load_network", load)
