@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
-from benchmarks.data.cifar10 import CIFAR10, cifar10_pictures
+from benchmarks.data.cifar10 import CIFAR10, SIDE, cifar10_pictures
 from benchmarks.data.pictures import Pictures
 from benchmarks.data.preparation import Inputs
 from benchmarks.data.selection import readable, tell_unreadable
@@ -308,17 +308,21 @@ def _read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if the weights are written, 2 if the settings can't be used."""
-    return exit_code(_run, arguments)
+    return exit_code(lambda words: run(parse(words)), arguments)
 
 
-def _run(arguments: Sequence[str] | None) -> None:
-    """Read the images, train, and write the weights."""
-    settings = tyro.cli(
+def parse(arguments: Sequence[str] | None) -> Settings:
+    """The command line's settings."""
+    return tyro.cli(
         Settings,
         args=arguments,
         prog="python -m benchmarks.train_cifar10",
         description="Train a ResNet-18 for 32x32 images on CIFAR-10. After an interruption the same command goes on.",
     )
+
+
+def run(settings: Settings) -> None:
+    """Read the images, train, and write the weights."""
     checkpoint = settings.out.with_name(settings.out.name + ".partial")
     _check_out(settings.out, checkpoint)
     device = own_device(settings.device)
@@ -326,7 +330,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     plan = replace(settings.plan, precision=precision)
     print(f"precision {precision}: {why}", flush=True)
 
-    pictures = cifar10_pictures(settings.root)
+    pictures = cifar10_pictures(settings.root, size=(SIDE, SIDE))
     parts = (("train", settings.train_images), ("test", settings.test_images))
     images, test = (
         decode(part, name, count, plan.seed).to(device) for part, (name, count) in zip(pictures, parts, strict=True)

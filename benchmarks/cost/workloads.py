@@ -1,25 +1,28 @@
-"""The rows of the speed table: what each of them runs, on which model and how much of it."""
+"""The rows of the cost table: what each of them runs, on which model and how much of it."""
 
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from benchmarks.cost import peers
-from benchmarks.cost.counting import Counted
+from benchmarks.cost.counting import Counted, timed
 from benchmarks.cost.memory import Memory, peak, resident
-from benchmarks.data import datasets as data
-from benchmarks.models import checkpoints as models
+from benchmarks.data.datasets import load
+from benchmarks.data.selection import order, sample_references, stack
+from benchmarks.models.networks import efficientnet_lite0, load_checkpoint, ready, resnet18_32
+from benchmarks.run.command_line import check_at_least
 from benchmarks.run.errors import BenchmarkError
 from captum_wg import (
     Consistency,
@@ -32,9 +35,7 @@ from captum_wg import (
 )
 from captum_wg.engine.problem import automatic_rows
 
-MODELS = ("resnet18", "efficientnet_lite0", "tiny")
-
-# Of each model what is explained unless the command says otherwise.
+# Of each model what is explained unless the command says otherwise, and the shape of its inputs.
 SIZES: dict[str, dict[str, int]] = {
     "resnet18": dict(images=1, baselines=10, n_steps=50, n_samples=200, metric_images=8, levels=96),
     "efficientnet_lite0": dict(images=1, baselines=2, n_steps=8, n_samples=16, metric_images=1, levels=24),
@@ -45,31 +46,62 @@ SHAPES = {"resnet18": (3, 32, 32), "efficientnet_lite0": (3, 224, 224), "tiny": 
 
 @dataclass(frozen=True)
 class Settings:
-    """One model, and how much of it is evaluated.
+    """One model, and how much of it is evaluated; sizes that are None are the model's own (`SIZES`).
 
     Attributes:
-        images, baselines, n_steps: B, K and the points on each path: B * K * n_steps gradients.
-        n_samples: S, the points around each image of the local measures.
-        metric_images, levels: how many images the deletion metrics judge, at how many levels.
-        weights, data, root: a checkpoint for resnet18, and the images that are explained.
+        images: images explained, B.
+        baselines: baselines, K.
+        n_steps: points on each path: B * K * n_steps gradients.
+        n_samples: points around each image, of the local measures.
+        metric_images: images that the deletion metrics judge.
+        levels: levels of the deletion metrics.
+        seed: of the images, baselines and random points.
+        device: such as cpu or cuda.
+        threads: CPU threads; None: PyTorch's.
+        weights: state_dict of a ResNet-18 for 32x32 images; None: random weights.
+        data: images for resnet18; the other models explain noise.
+        root: folder of CIFAR-10, for --data cifar10.
+        model: the one that is measured.
         gradient_rows, forward_rows: the micro-batches of the bare loops; 0 until they are found.
     """
 
-    model: str = "resnet18"
-    images: int = 1
-    baselines: int = 10
-    n_steps: int = 50
-    n_samples: int = 200
-    metric_images: int = 8
-    levels: int = 96
+    images: int | None = None
+    baselines: int | None = None
+    n_steps: int | None = None
+    n_samples: int | None = None
+    metric_images: int | None = None
+    levels: int | None = None
     seed: int = 0
     device: str = "cpu"
     threads: int | None = None
-    weights: str | None = None
-    data: str = "noise"
-    root: str | None = None
-    gradient_rows: int = 0
-    forward_rows: int = 0
+    weights: Path | None = None
+    data: Literal["noise", "digits", "cifar10"] = "noise"
+    root: Path | None = None
+    model: tyro.conf.Suppress[str] = "resnet18"
+    gradient_rows: tyro.conf.Suppress[int] = 0
+    forward_rows: tyro.conf.Suppress[int] = 0
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, *SIZES["resnet18"], "threads")
+
+    def of(self, model: str) -> Settings:
+        """These settings for a model, its own sizes where none are given.
+
+        Raises:
+            BenchmarkError: levels that cut its inputs into unequal parts.
+        """
+        usual = {name: size for name, size in SIZES[model].items() if getattr(self, name) is None}
+        own = replace(self, model=model, **usual)
+        if model != "resnet18":
+            own = replace(own, weights=None, data="noise")
+        channels, height, width = SHAPES[model]
+        step, rest = divmod(channels * height * width, own.levels)
+        if rest or height * width % step:
+            raise BenchmarkError(
+                f"--levels {own.levels} does not cut the {channels}x{height}x{width} elements of {model} into equal "
+                f"parts of its {height * width} pixels, which Quantus' PixelFlipping needs; give another, such as 96"
+            )
+        return own
 
     @property
     def n_gradients(self) -> int:
@@ -112,7 +144,6 @@ class Row:
         name, title: its name for --rows, and in the table.
         run: the work; None if the row is the sum of `parts`.
         peer: the row its ratio is against: the same evaluations for the same or a lesser result, unless `differs`.
-        aim: what the ratio is hoped to be.
         differs: why the evaluations of the two are not the same.
     """
 
@@ -120,7 +151,6 @@ class Row:
     title: str
     run: Callable[[Task], Any] | None
     peer: str = ""
-    aim: str = ""
     differs: str = ""
     parts: tuple[str, ...] = ()
 
@@ -136,12 +166,7 @@ def _paths(cls: type, **options: Any) -> Callable[[Task], Any]:
 
 
 def _around(cls: type) -> Callable[[Task], Any]:
-    def run(task: Task) -> Any:
-        return cls(task.model).attribute(
-            task.x, task.baselines, task.y, n_samples=task.settings.n_samples, pairing="shared"
-        )
-
-    return run
+    return lambda t: cls(t.model).attribute(t.x, t.baselines, t.y, n_samples=t.settings.n_samples, pairing="shared")
 
 
 def _floor(task: Task) -> None:
@@ -152,6 +177,11 @@ def _floor(task: Task) -> None:
 def _forwards(task: Task) -> None:
     s = task.settings
     peers.bare_forwards(task.model, task.x[:1], s.metric_images * s.levels, s.forward_rows)
+
+
+def _averaged(peer: Callable[..., Any]) -> Callable[[Task], Any]:
+    """A peer that averages over n_steps points on each path."""
+    return lambda t: peer(t.model, t.x, t.y, t.baselines, t.settings.n_steps)
 
 
 def _published_weighted(n_points: int | None) -> Callable[[Task], Any]:
@@ -167,18 +197,22 @@ def _published_measures(task: Task) -> Any:
     )
 
 
+def _gradient_shap(task: Task) -> Any:
+    s = task.settings
+    return peers.gradient_shap(task.model, task.x, task.y, task.baselines, s.baselines * s.n_steps)
+
+
+def _shap(task: Task) -> Any:
+    s = task.settings
+    return peers.shap_gradients(task.model, task.x, task.baselines, s.baselines * s.n_steps, s.seed)
+
+
 def _deletion(task: Task) -> Any:
     from quantus_ext import DeletionAUC
 
-    metric = DeletionAUC(levels=task.settings.levels, disable_warnings=True)
-    return metric(
-        model=task.model,
-        x_batch=task.judged,
-        y_batch=task.classes,
-        a_batch=task.maps,
-        device=task.settings.device,
-        channel_first=True,
-    )
+    s = task.settings
+    metric = DeletionAUC(levels=s.levels, disable_warnings=True)
+    return metric(task.model, task.judged, task.classes, task.maps, device=s.device, channel_first=True)
 
 
 def _pixel_flipping(task: Task) -> Any:
@@ -189,81 +223,56 @@ def _pixel_flipping(task: Task) -> Any:
 FITNESS = "the fitness adds forwards"
 FEWER = "fewer gradients by design; the fitness adds forwards"
 OTHER_STOP = "the searches stop by different rules"
+EXTRA = "it also evaluates the baselines and the class"
+MEASURES = ("local-ig", "variance", "stability", "consistency")
 
+# A row stands beside the one it is compared with: what a machine does elsewhere drifts.
 ROWS: tuple[Row, ...] = (
-    # A row stands beside the one it is compared with: what a machine does elsewhere drifts.
     Row("floor", "bare loop of gradients", _floor),
-    Row("eg", "ExpectedGradients", _paths(ExpectedGradients), "floor", "<= 1.05"),
-    Row("wg", "WeightedGradients", _paths(WeightedGradients), "eg", "<= 1.15", FITNESS),
+    Row("eg", "ExpectedGradients", _paths(ExpectedGradients), "floor"),
+    Row("wg", "WeightedGradients", _paths(WeightedGradients), "eg", FITNESS),
     Row("wg-keep", "WeightedGradients, keep=0.5", _paths(WeightedGradients, keep=0.5), "wg"),
     Row(
         "wg-screened",
         "WeightedGradients, keep=0.5, screening",
         _paths(WeightedGradients, keep=0.5, screening_steps=None),
         "eg",
-        "<= 0.65",
         FEWER,
     ),
-    Row(
-        "captum-ig",
-        "Captum IntegratedGradients, looped over baselines",
-        lambda t: peers.captum_looped(t.model, t.x, t.y, t.baselines, t.settings.n_steps),
-        "eg",
-    ),
+    Row("captum-ig", "Captum IntegratedGradients, looped over baselines", _averaged(peers.captum_looped), "eg"),
     Row(
         "captum-ig-batch",
         "Captum IntegratedGradients, all pairs in one batch",
-        lambda t: peers.captum_one_batch(t.model, t.x, t.y, t.baselines, t.settings.n_steps),
+        _averaged(peers.captum_one_batch),
         "eg",
-        ">= 1.8 (CPU)",
     ),
-    Row(
-        "gradient-shap",
-        "Captum GradientShap",
-        lambda t: peers.gradient_shap(t.model, t.x, t.y, t.baselines, t.settings.baselines * t.settings.n_steps),
-        "eg",
-        ">= 1.8 (CPU)",
-    ),
-    Row(
-        "shap",
-        "shap GradientExplainer",
-        lambda t: peers.shap_gradients(
-            t.model, t.x, t.baselines, t.settings.baselines * t.settings.n_steps, t.settings.seed
-        ),
-        "eg",
-        differs="it also evaluates the baselines and the class",
-    ),
+    Row("gradient-shap", "Captum GradientShap", _gradient_shap, "eg"),
+    Row("shap", "shap GradientExplainer", _shap, "eg", EXTRA),
     Row(
         "wg-published",
         "weighted gradients as published, n_steps points on each path",
         _published_weighted(None),
         "wg",
-        differs=OTHER_STOP,
+        OTHER_STOP,
     ),
-    Row("wg-1", "WeightedGradients, n_steps=1", _paths(WeightedGradients, n_steps=1), "floor", differs=FITNESS),
+    Row("wg-1", "WeightedGradients, n_steps=1", _paths(WeightedGradients, n_steps=1), "floor", FITNESS),
     Row(
         "wg-published-1",
         "weighted gradients as published, 1 point on each path",
         _published_weighted(1),
         "wg-1",
-        differs=OTHER_STOP,
+        OTHER_STOP,
     ),
     Row("local-ig", "LocalIntegratedGradients", _around(LocalIntegratedGradients), "floor"),
     Row("variance", "GradientVariance", _around(GradientVariance), "floor"),
     Row("stability", "Stability", _around(Stability), "floor"),
     Row("consistency", "Consistency", _around(Consistency), "floor"),
-    Row("one-pass", "the four measures in one pass", _around(GeneralizedAttribution), "consistency", "<= 1.10"),
-    Row(
-        "one-by-one",
-        "the four measures one by one",
-        None,
-        parts=("local-ig", "variance", "stability", "consistency"),
-        peer="floor",
-    ),
+    Row("one-pass", "the four measures in one pass", _around(GeneralizedAttribution), "consistency"),
+    Row("one-by-one", "the four measures one by one", None, "floor", parts=MEASURES),
     Row("gia-published", "four measures as published", _published_measures, "one-by-one"),
     Row("forwards", "bare loop of forwards", _forwards),
-    Row("deletion", "DeletionAUC", _deletion, "forwards", "<= 1.10"),
-    Row("pixel-flipping", "Quantus PixelFlipping", _pixel_flipping, "deletion", "> 1"),
+    Row("deletion", "DeletionAUC", _deletion, "forwards"),
+    Row("pixel-flipping", "Quantus PixelFlipping", _pixel_flipping, "deletion"),
 )
 BY_NAME = {row.name: row for row in ROWS}
 
@@ -284,7 +293,7 @@ def choose(names: Sequence[str] | None) -> list[Row]:
     return [row for row in ROWS if row.name in wanted]
 
 
-def network(name: str, weights: str | None = None, seed: int = 0) -> tuple[nn.Module, str]:
+def network(name: str, weights: Path | None = None, seed: int = 0) -> tuple[nn.Module, str]:
     """A network in evaluation mode, and what it is in words."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -293,10 +302,10 @@ def network(name: str, weights: str | None = None, seed: int = 0) -> tuple[nn.Mo
             return nn.Sequential(*layers, nn.Linear(128, 10)).eval(), "a tiny network, random weights"
         if name == "resnet18":
             if weights:
-                return models.load_checkpoint(weights), f"ResNet-18 at 32x32, weights {Path(weights).name}"
-            return models.resnet18_32().eval(), "ResNet-18 at 32x32, random weights"
+                return load_checkpoint(weights), f"ResNet-18 at 32x32, weights {weights.name}"
+            return resnet18_32().eval(), "ResNet-18 at 32x32, random weights"
         try:
-            return models.efficientnet_lite0(), "EfficientNet-Lite0 at 224x224, ImageNet weights"
+            return efficientnet_lite0(), "EfficientNet-Lite0 at 224x224, ImageNet weights"
         except BenchmarkError:
             return resnet18().eval(), "ResNet-18 at 224x224, random weights"
 
@@ -307,18 +316,15 @@ def make_task(settings: Settings, model: nn.Module | None = None) -> Task:
         torch.set_num_threads(settings.threads)
     shape = SHAPES[settings.model]
     own, words = network(settings.model, settings.weights, settings.seed)
-    counted = models.ready(Counted(own if model is None else model), settings.device)
+    counted = ready(Counted(own if model is None else model), settings.device)
     draws = torch.Generator().manual_seed(settings.seed)
     if settings.data == "noise":
         x = torch.randn(settings.images, *shape, generator=draws)
         baselines = torch.randn(settings.baselines, *shape, generator=draws)
     else:
-        if settings.model != "resnet18":
-            raise BenchmarkError(f"--data {settings.data} is for --model resnet18; the others explain noise")
-        images = data.load(settings.data, settings.root)
-        order = np.random.default_rng(settings.seed).permutation(len(images.test))  # type: ignore[arg-type]
-        x = data.stack(images.test, order[: settings.images])[0]
-        baselines = data.sample_references(images.train, settings.baselines, settings.seed)
+        images = load(settings.data, settings.root)
+        x = stack(images.test, order(images.test, settings.seed)[: settings.images])[0]
+        baselines = sample_references(images.train, settings.baselines, settings.seed)
     x, baselines = x.to(settings.device), baselines.to(settings.device)
     with torch.no_grad():
         y = torch.cat([counted(one).argmax(1) for one in x.split(8)])
@@ -330,22 +336,12 @@ def make_task(settings: Settings, model: nn.Module | None = None) -> Task:
 
 def run_once(row: Row, task: Task) -> tuple[float, tuple[int, int], int]:
     """Seconds, (gradients, forwards) and the largest batch of one run of a row."""
-    assert row.run is not None
     counter = task.model.counter
     counter.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        synchronize(task.settings.device)
-        started = time.perf_counter()
-        row.run(task)
-        synchronize(task.settings.device)
-        seconds = time.perf_counter() - started
+        seconds, _ = timed(lambda: row.run(task), task.settings.device)  # type: ignore[misc]
     return seconds, counter.evaluations(), counter.largest
-
-
-def synchronize(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def best_rows(task: Task, repeats: int = 3) -> tuple[int, int]:
@@ -376,12 +372,8 @@ def _cheapest(sizes: set[int], loop: Callable[[int, int], None], repeats: int, d
     for _ in range(repeats):
         for size in best:
             count = max(best) // size * size
-            synchronize(device)
-            started = time.perf_counter()
-            loop(count, size)
-            synchronize(device)
-            best[size] = min(best[size], (time.perf_counter() - started) / count)
-    return min(best, key=lambda size: best[size])
+            best[size] = min(best[size], timed(partial(loop, count, size), device)[0] / count)
+    return min(best, key=best.__getitem__)
 
 
 def small(task: Task) -> Task:

@@ -22,7 +22,7 @@ CIFAR10 = Preparation(None, None, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.
 
 def cifar10(root: str | Path | None) -> Images:
     """CIFAR-10 below a folder, as its networks take it; see `cifar10_pictures`."""
-    train, test = cifar10_pictures(root)
+    train, test = cifar10_pictures(root, size=(SIDE, SIDE))
     return Images(test.name, Inputs(train, _input), Inputs(test, _input), CIFAR10, len(test.class_names))
 
 
@@ -30,11 +30,14 @@ def _input(picture: Image.Image) -> Tensor:
     return CIFAR10.from_pixels(pil_to_tensor(picture) / 255)
 
 
-def cifar10_pictures(root: str | Path | None, all_classes: bool = False) -> tuple[Pictures, Pictures]:
+def cifar10_pictures(
+    root: str | Path | None, all_classes: bool = False, size: tuple[int, int] | None = None
+) -> tuple[Pictures, Pictures]:
     """The training and the test images: train/CLASS/IMAGE and test/CLASS/IMAGE below root, or torchvision's form.
 
     Args:
         all_classes: whether its ten classes must be there, so that the class numbers are those of any of its networks.
+        size: of `Pictures`; files may have any.
 
     Raises:
         BenchmarkError: no root, nothing usable in it, or not ten classes.
@@ -51,7 +54,7 @@ def cifar10_pictures(root: str | Path | None, all_classes: bool = False) -> tupl
         )
     if not ((root / "test").is_dir() and (root / "train").is_dir()):
         return _torchvisions(root, train=True), _torchvisions(root, train=False)
-    train, test = (class_folders(root, "CIFAR-10", part=part, size=(SIDE, SIDE)) for part in ("train", "test"))
+    train, test = (class_folders(root, "CIFAR-10", part=part, size=size) for part in ("train", "test"))
     if train.class_names != test.class_names:
         raise BenchmarkError(
             f"{root}/train and {root}/test hold different classes: {', '.join(train.class_names)}; "
@@ -82,4 +85,4 @@ def _torchvisions(root: Path, train: bool) -> Pictures:
             ) from error
     part = "train" if train else "test"
     names = tuple(f"{part}/{i:05d}" for i in range(len(found.data)))
-    return Pictures("CIFAR-10", names, list(found.data), tuple(found.targets), CIFAR10_CLASSES, (SIDE, SIDE))
+    return Pictures("CIFAR-10", names, list(found.data), tuple(found.targets), CIFAR10_CLASSES)
