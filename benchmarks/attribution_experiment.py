@@ -37,7 +37,7 @@ from benchmarks.data import preparation
 from benchmarks.data import selection as selected
 from benchmarks.evaluation import Explanations, evaluate, explain
 from benchmarks.methods import Method
-from benchmarks.models import checkpoints, networks
+from benchmarks.models import checkpoints
 from benchmarks.run.errors import BenchmarkError, Unreadable
 from benchmarks.run.faults import one_line, raise_if_of_the_run
 from benchmarks.run.gpus import own_device
@@ -166,10 +166,10 @@ def bench(experiment: Experiment) -> Bench:
     device = own_device(experiment.device)
     images = data.load(experiment.data, experiment.root)
     references = selected.readable_references(images.train, experiment.baselines, experiment.seed).x
-    model = networks.load_checkpoint(experiment.weights, images.classes)
+    model = checkpoints.load_checkpoint(experiment.weights, images.classes)
     if experiment.made_of:
         _check(experiment, describe(experiment, images, references, model))
-    model = networks.ready(model, device)
+    model = checkpoints.ready(model, device)
     return Bench(experiment, model, images.test, available(experiment, references), str(device))
 
 

@@ -32,7 +32,7 @@ from benchmarks.data import selection as selected
 from benchmarks.evaluation import part
 from benchmarks.judges import Judge
 from benchmarks.methods import Method
-from benchmarks.models import checkpoints, networks, training
+from benchmarks.models import checkpoints, training
 from benchmarks.run.command_line import (
     add_workers,
     check_writable,
@@ -354,13 +354,13 @@ def table(settings: argparse.Namespace) -> int:
 
 def _model(settings: argparse.Namespace, images: preparation.Images) -> tuple[nn.Module, Path]:
     """The network and the file that workers read it from; a training happens here, once."""
-    model = networks.ready(training.trained(settings.data, images, settings.weights, settings.cache), "cpu")
+    model = checkpoints.ready(training.trained(settings.data, images, settings.weights, settings.cache), "cpu")
     if settings.weights is not None:
         return model, settings.weights
     print(f"digits network: accuracy {training.accuracy(model, images.test):.1%} on {len(images.test)} test images")
     file = training.digits_file(settings.cache)
     try:
-        kept = checkpoints.checksum(networks.load_checkpoint(file, images.classes)) == checkpoints.checksum(model)
+        kept = checkpoints.checksum(checkpoints.load_checkpoint(file, images.classes)) == checkpoints.checksum(model)
     except BenchmarkError:
         kept = False
     if not kept:

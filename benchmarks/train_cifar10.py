@@ -10,19 +10,19 @@ on nothing but the seed and the step. (On a GPU cuDNN need not repeat itself.)
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
@@ -31,10 +31,9 @@ from benchmarks.data.cifar10 import CIFAR10, SIDE, cifar10_pictures
 from benchmarks.data.pictures import Pictures
 from benchmarks.data.preparation import Inputs
 from benchmarks.data.selection import readable, tell_unreadable
-from benchmarks.models.checkpoints import save_atomically
-from benchmarks.models.networks import resnet18_32
+from benchmarks.models.checkpoints import resnet18_32, save_atomically
 from benchmarks.models.training import bfloat16_instructions, one_cycle
-from benchmarks.run.command_line import check_at_least, check_writable, exit_code
+from benchmarks.run.command_line import add_options, check_writable, exit_code, integer_from, option, positive
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.gpus import own_device
 from benchmarks.run.randomness import seeded
@@ -70,59 +69,26 @@ class Decoded:
         return Decoded(self.pixels.to(device), self.labels.to(device), self.skipped)
 
 
+def smoothing(text: str) -> float:
+    """A `type` of argparse: a number of at least 0 and below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {value}")
+    return value
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast the network is to learn, from which beginning, in which precision.
+    """How long and how fast the network is to learn, from which beginning, in which precision."""
 
-    Attributes:
-        epochs: times that each image is learned from.
-        batch_size: images in one step.
-        lr: largest learning rate of the one cycle.
-        label_smoothing: of the cross-entropy, 0 for none.
-        seed: of everything that is drawn.
-        precision: auto is bfloat16 where the hardware computes in it.
-    """
-
-    epochs: int = 8
-    batch_size: int = 128
-    lr: float = 0.4
-    label_smoothing: float = 0.1
-    seed: int = 0
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-
-    def __post_init__(self) -> None:
-        check_at_least(1, self, "epochs", "batch_size")
-        check_at_least(0, self, "seed")
-        if not 0 < self.lr < math.inf:
-            raise BenchmarkError(f"--lr must be a finite number above 0, got {self.lr}")
-        if not 0 <= self.label_smoothing < 1:
-            raise BenchmarkError(f"--label-smoothing must be at least 0 and below 1, got {self.label_smoothing}")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The command line.
-
-    Attributes:
-        root: folder of train/ and test/, or of torchvision's form, which is downloaded into it.
-        out: file for the state_dict; FILE.partial keeps an unfinished training.
-        device: where to train, such as cpu or cuda.
-        train_images: train on that many, drawn by the seed, for a quick look.
-        test_images: measure the accuracy on that many, drawn by the seed.
-        checkpoint_seconds: between two checkpoints.
-    """
-
-    root: Path
-    out: Path
-    plan: Annotated[Plan, tyro.conf.arg(name="")] = Plan()
-    device: str = "cpu"
-    train_images: int | None = None
-    test_images: int | None = None
-    checkpoint_seconds: int = 60
-
-    def __post_init__(self) -> None:
-        check_at_least(1, self, "train_images", "test_images")
-        check_at_least(0, self, "checkpoint_seconds")
+    epochs: int = option("(%(default)s)", type=integer_from(1), default=8)
+    batch_size: int = option("images in one step (%(default)s)", type=integer_from(1), default=128)
+    lr: float = option("largest learning rate of the one cycle (%(default)s)", type=positive, default=0.4)
+    label_smoothing: float = option("of the cross-entropy, 0 for none (%(default)s)", type=smoothing, default=0.1)
+    seed: int = option("of everything that is drawn (%(default)s)", type=integer_from(0), default=0)
+    precision: str = option(
+        "auto: bfloat16 where the hardware computes in it", choices=("auto", "bfloat16", "float32"), default="auto"
+    )
 
 
 def decode(pictures: Pictures, part: str, count: int | None, seed: int) -> Decoded:
@@ -306,28 +272,36 @@ def _read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] 
     return state
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if the weights are written, 2 if the settings can't be used."""
-    return exit_code(lambda words: run(parse(words)), arguments)
-
-
-def parse(arguments: Sequence[str] | None) -> Settings:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's settings."""
-    return tyro.cli(
-        Settings,
-        args=arguments,
+    parser = argparse.ArgumentParser(
         prog="python -m benchmarks.train_cifar10",
         description="Train a ResNet-18 for 32x32 images on CIFAR-10. After an interruption the same command goes on.",
     )
+    add = parser.add_argument
+    add("--root", type=Path, required=True, help="folder of train/ and test/, or of torchvision's form (downloaded)")
+    add("--out", type=Path, required=True, help="file for the state_dict; FILE.partial keeps an unfinished training")
+    add_options(parser, Plan)
+    add("--device", default="cpu", help="where to train, such as cpu or cuda (%(default)s)")
+    add("--train-images", type=integer_from(1), help="train on that many, drawn by the seed, for a quick look (all)")
+    add("--test-images", type=integer_from(1), help="measure the accuracy on that many, drawn by the seed (all)")
+    add("--checkpoint-seconds", type=integer_from(0), default=60, help="between two checkpoints (%(default)s)")
+    return parser.parse_args(arguments)
 
 
-def run(settings: Settings) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if the weights are written, 2 if the settings can't be used."""
+    return exit_code(run, parse(arguments))
+
+
+def run(settings: argparse.Namespace) -> None:
     """Read the images, train, and write the weights."""
     checkpoint = settings.out.with_name(settings.out.name + ".partial")
     _check_out(settings.out, checkpoint)
     device = own_device(settings.device)
-    precision, why = choose_precision(settings.plan.precision, device)
-    plan = replace(settings.plan, precision=precision)
+    precision, why = choose_precision(settings.precision, device)
+    asked = {one.name: getattr(settings, one.name) for one in fields(Plan)}
+    plan = Plan(**{**asked, "precision": precision})
     print(f"precision {precision}: {why}", flush=True)
 
     pictures = cifar10_pictures(settings.root, size=(SIDE, SIDE))

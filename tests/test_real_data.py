@@ -14,7 +14,7 @@ from captum.attr import IntegratedGradients
 from PIL import Image
 from torchvision import transforms
 
-from benchmarks.models.networks import load_checkpoint
+from benchmarks.models.checkpoints import load_checkpoint
 from captum_wg import ExpectedGradients, WeightedGradients
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

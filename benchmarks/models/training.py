@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.data.preparation import Images
 from benchmarks.data.selection import readable
-from benchmarks.models.checkpoints import save_atomically
-from benchmarks.models.networks import load_checkpoint, resnet18_32
+from benchmarks.models.checkpoints import load_checkpoint, resnet18_32, save_atomically
 from benchmarks.run.errors import BenchmarkError
 
 # Part of the cached file's name: raise it whenever the training below changes.

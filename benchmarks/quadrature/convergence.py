@@ -217,7 +217,7 @@ def convergence(settings: Settings) -> tuple[str, dict[str, pd.DataFrame]]:
     """The tables and notes in Markdown, and what they are made of; draws convergence.png."""
     rows = measure_all(settings)
     table = summary(rows)
-    draw(table, settings.out / "convergence.png")
+    draw(table, Path(settings.out) / "convergence.png")
     parts = [
         f"Relative L2 error of the expected-gradients map, median over {settings.images} images, seed {settings.seed}; "
         f"reference: {settings.reference_steps or 150} midpoints per baseline ({settings.many_steps} for K = "

@@ -24,13 +24,14 @@ from benchmarks.quadrature.problems import Problem
 from benchmarks.quadrature.settings import Settings
 from benchmarks.run.randomness import seeded
 from benchmarks.statistics import paired_comparison
-from captum_wg import ExpectedGradients, WeightedGradients
+from captum_wg import Automatic, ExpectedGradients, WeightedGradients
 from quantus_ext import DeletionAUC
 
 FIXED = ("gausslegendre", "riemann_middle", "riemann_shared_end")
 AT_ONCE = 8
 REFERENCE_STEPS = 300
 SHARE = 0.9
+MAX_STEPS = 1400
 # How columns are printed: fractions in percent, what is measured with two digits.
 PERCENT = ("of_fixed", "within", "relative_change", "low", "high")
 TWO_DIGITS = ("tolerance", "delta_median", "delta_quantile", "delta_largest", "map_error", "p")
@@ -121,7 +122,7 @@ def samples(problem: Problem, settings: Settings) -> Table:
 
 
 def steps(problem: Problem, settings: Settings) -> Table:
-    """Fixed rules of n_steps points and n_steps="auto", for all baselines and for a zero one.
+    """Fixed rules of n_steps points and automatic ones, for all baselines and for a zero one.
 
     The tolerance of an automatic row is the 0.9 quantile of a fixed rule's relative deltas.
     """
@@ -163,14 +164,14 @@ def _steps(problem: Problem, settings: Settings, name: str) -> list[dict[str, An
             "delta_quantile": quantile,
             "delta_largest": float(relative.max()),
             "map_error": float(relative_errors(maps, exact).median()),
-            "warnings": sum("tolerance" in str(w.message) for w in said),
+            "warnings": sum("within tolerance" in str(w.message) for w in said),
         }
 
     n = settings.n_steps
     fixed = [row(f"{rule}, n_steps={n}", None, n_steps=n, method=rule) for rule in FIXED]
     tolerances = [max(line["delta_quantile"], 1e-12) for line in fixed]  # a linear function has no delta
     automatic = [
-        row(f"auto, as {rule}", tolerance, n_steps="auto", delta_tolerance=tolerance, max_steps=1400)
+        row(f"auto, as {rule}", tolerance, n_steps=Automatic(tolerance, MAX_STEPS))
         for rule, tolerance in zip(FIXED, tolerances, strict=True)
     ]
     return fixed + automatic

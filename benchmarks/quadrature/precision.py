@@ -65,9 +65,7 @@ FORMS: tuple[Form, ...] = (
 )
 
 
-def compare(
-    problem: Problem, n_steps: int, repeats: int, forms: Sequence[Form] = FORMS, progress: bool = True
-) -> pd.DataFrame:
+def compare(problem: Problem, n_steps: int, repeats: int, forms: Sequence[Form], progress: bool = True) -> pd.DataFrame:
     """One line per form: seconds of the first image's map, beside a bare float32 loop of as many gradients, and how
     the maps of all images differ from those in float32."""
     x, y, device = problem.x, problem.y, problem.x.device
@@ -154,7 +152,7 @@ def instructions(device: str) -> str:
 
 def precision(problem: Problem, settings: Settings) -> Table:
     """The table `precision`, with its text."""
-    full = compare(problem, settings.n_steps, settings.repeats)
+    full = compare(problem, settings.n_steps, settings.repeats, FORMS)
     text = (
         f"ExpectedGradients, {settings.n_steps} steps, {settings.device}, PyTorch {torch.__version__}"
         f"{instructions(settings.device)}. Seconds and ratios (to the bare float32 loop of as many gradients at the "

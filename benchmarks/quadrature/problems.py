@@ -14,7 +14,7 @@ from benchmarks.data.datasets import load
 from benchmarks.data.folders import all_files
 from benchmarks.data.preparation import Preparation
 from benchmarks.data.selection import sample_references, select_correct, tell_unreadable
-from benchmarks.models.networks import efficientnet_lite0, ready
+from benchmarks.models.checkpoints import efficientnet_lite0, ready
 from benchmarks.models.training import trained
 from benchmarks.quadrature.integrands import Exact, Tabulated, along_paths
 from benchmarks.quadrature.settings import Settings

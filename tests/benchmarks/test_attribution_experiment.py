@@ -25,7 +25,7 @@ from benchmarks.attribution_experiment import (
 from benchmarks.data import digits, preparation
 from benchmarks.data import selection as selected
 from benchmarks.methods import Method
-from benchmarks.models import checkpoints, networks
+from benchmarks.models import checkpoints
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.store import open_store
 from benchmarks.run.versions import versions
@@ -174,7 +174,7 @@ def test_the_settings_tell_experiments_apart(tmp_path, tiny_model):
 def write_network(path, seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        torch.save(networks.resnet18_32().state_dict(), path)
+        torch.save(checkpoints.resnet18_32().state_dict(), path)
     return str(path)
 
 
@@ -182,7 +182,9 @@ def settled(experiment):
     """The experiment as the command hands it to workers."""
     images = digits.digits()
     references = selected.sample_references(images.train, experiment.baselines, experiment.seed)
-    return made_of(experiment, describe(experiment, images, references, networks.load_checkpoint(experiment.weights)))
+    return made_of(
+        experiment, describe(experiment, images, references, checkpoints.load_checkpoint(experiment.weights))
+    )
 
 
 def test_workers_make_the_same_things_from_the_settings(tmp_path):

@@ -22,7 +22,7 @@ from benchmarks.attribution_experiment import Bench, Experiment
 from benchmarks.data import selection as selected
 from benchmarks.data.cifar10 import CIFAR10
 from benchmarks.methods import Method
-from benchmarks.models import networks, training
+from benchmarks.models import checkpoints, training
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner
 from benchmarks.run.store import Store, open_store
@@ -37,7 +37,7 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "random.pt"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save(networks.resnet18_32().state_dict(), path)
+        torch.save(checkpoints.resnet18_32().state_dict(), path)
     return str(path)
 
 
@@ -618,7 +618,7 @@ def photographs(tmp_path_factory, weights):
     """A CIFAR-10 of noise, with the classes that the network gives it, a truncated image in each part."""
     root = tmp_path_factory.mktemp("cifar10")
     generator = np.random.default_rng(0)
-    model = networks.load_checkpoint(weights)
+    model = checkpoints.load_checkpoint(weights)
     for part, count in (("train", 4), ("test", 5)):
         for label in range(10):
             (root / part / f"class{label}").mkdir(parents=True)

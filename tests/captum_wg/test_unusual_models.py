@@ -157,7 +157,8 @@ def test_micro_batches_have_the_size_that_was_asked_for(record):
     ExpectedGradients(recorded).attribute(
         torch.randn(5, 4, dtype=torch.float64), torch.zeros(3, 4, dtype=torch.float64), target=1, internal_batch_size=4
     )
-    assert set(recorded.sizes) == {4}
+    assert set(recorded.graded) == {4}
+    assert set(recorded.plain) == {1, 4}  # the probe's
 
 
 def energy(z):
@@ -285,8 +286,16 @@ def test_weights_of_the_other_examples_are_searched_all_the_same():
     assert torch.equal(weights[0], torch.tensor([0.5, 0.5]))
 
 
-@pytest.mark.parametrize("name", ["show_progress"])
-@pytest.mark.parametrize("value", ["no", 1])
+@pytest.mark.parametrize("name", ["show_progress", "return_convergence_delta", "return_weights", "return_steps"])
+@pytest.mark.parametrize("value", ["no", 1, torch.tensor(True)])
 def test_switches_are_booleans(name, value):
     with pytest.raises(TypeError, match=f"{name} must be True or False"):
-        ExpectedGradients(lambda z: z.sum(1)).attribute(torch.rand(1, 2), **{name: value})
+        WeightedGradients(lambda z: z.sum(1)).attribute(torch.rand(1, 2), **{name: value})
+    if name != "return_weights":
+        with pytest.raises(TypeError, match=f"{name} must be True or False"):
+            ExpectedGradients(lambda z: z.sum(1)).attribute(torch.rand(1, 2), **{name: value})
+
+
+def test_multiply_by_inputs_is_a_boolean():
+    with pytest.raises(TypeError, match="multiply_by_inputs must be True or False"):
+        ExpectedGradients(lambda z: z.sum(1), multiply_by_inputs="no")

@@ -1,6 +1,6 @@
 import torch
 
-from benchmarks.data.digits import digits
+from benchmarks.data.digits import digits, digits_pictures
 
 
 def test_digits_are_normalised_colour_images_of_a_fixed_split():
@@ -26,3 +26,13 @@ def test_pixels_undo_the_normalisation():
     pixels = images.pixels(images.test.tensors[0])
     assert pixels.min() == 0
     assert pixels.max() == 1
+
+
+def test_as_pictures_they_make_the_same_inputs():
+    images, pictures = digits(), digits_pictures()
+    for part, own in zip((images.train, images.test), pictures, strict=True):
+        assert own.labels == tuple(part.tensors[1].tolist())
+        for i in (0, len(own) - 1):
+            picture, _ = own.read(i)
+            assert picture.size == (8, 8)
+            torch.testing.assert_close(images.preparation.image(picture), part.tensors[0][i])

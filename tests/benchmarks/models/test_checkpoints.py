@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from benchmarks.models.checkpoints import save_atomically
-from benchmarks.models.networks import load_checkpoint, resnet18_32
+from benchmarks.models.checkpoints import load_checkpoint, resnet18_32, save_atomically
 from benchmarks.run.errors import BenchmarkError
 
 

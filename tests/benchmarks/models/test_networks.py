@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torchvision.models import get_model
 
-from benchmarks.models.networks import load_network, names, ready, resnet18_32
+from benchmarks.models.checkpoints import ready, resnet18_32
+from benchmarks.models.networks import load_network, names
 from benchmarks.run.errors import BenchmarkError
 
 TINY = "shufflenet_v2_x0_5"

@@ -189,7 +189,9 @@ def test_a_result_can_be_deleted(tmp_path):
 
 def _written(tmp_path):
     store = open_store(tmp_path, {"seed": 0})
-    table = pd.DataFrame({"image": ["a", "b"], "map": [b"\x00" * 200, b"\x01\x02" * 100], "score": [0.25, float("nan")]})
+    table = pd.DataFrame(
+        {"image": ["a", "b"], "map": [b"\x00" * 200, b"\x01\x02" * 100], "score": [0.25, float("nan")]}
+    )
     store.write(("maps", "one"), table)
     return store, table, tmp_path / "maps" / "one.parquet"
 
