@@ -31,11 +31,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from benchmarks import judges, methods
+from benchmarks import old_judges as judges
+from benchmarks import old_methods as methods
 from benchmarks.data import datasets as data
 from benchmarks.data import pictures
 from benchmarks.evaluation import Explanations, evaluate, explain
-from benchmarks.methods import Method
+from benchmarks.old_methods import Method
 from benchmarks.models import checkpoints as models
 from benchmarks.run.errors import BenchmarkError, Unreadable
 from benchmarks.run.faults import one_line, raise_if_of_the_run

@@ -24,12 +24,14 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from benchmarks import attribution_experiment, judges, methods, report
+from benchmarks import attribution_experiment, report
+from benchmarks import old_judges as judges
+from benchmarks import old_methods as methods
 from benchmarks.attribution_experiment import BLOCK, Block, Experiment, digest
 from benchmarks.data import datasets as data
 from benchmarks.evaluation import part
-from benchmarks.judges import Judge
-from benchmarks.methods import Method
+from benchmarks.old_judges import Judge
+from benchmarks.old_methods import Method
 from benchmarks.models import checkpoints as models
 from benchmarks.run.command_line import (
     add_workers,

@@ -18,8 +18,8 @@ import numpy as np
 import quantus
 from torch import nn
 
-from benchmarks.judges import Judge, per_image
-from benchmarks.methods import Method
+from benchmarks.old_judges import Judge, per_image
+from benchmarks.old_methods import Method
 from benchmarks.run.randomness import seeded
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from benchmarks import methods
+from benchmarks import old_methods as methods
 from benchmarks.attribution_experiment import BLOCK
 from benchmarks.data.datasets import Selection
-from benchmarks.judges import Judge
-from benchmarks.methods import Method
+from benchmarks.old_judges import Judge
+from benchmarks.old_methods import Method
 from benchmarks.run.faults import one_line
 from benchmarks.run.store import leftovers, remove_abandoned, write_atomically
 from benchmarks.statistics import compare

@@ -15,7 +15,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks import score_tables, wg_ablations, wg_experiment, wg_judges, wg_methods, wg_run
+from benchmarks.experiment import scores as score_tables
+from benchmarks import wg_ablations, wg_experiment, wg_judges, wg_methods, wg_run
 from benchmarks.run.store import atomic_file, leftovers, remove_abandoned, write_atomically
 from benchmarks.wg_experiment import Chosen
 from benchmarks.wg_judges import Judge

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import score_tables, wg_experiment, wg_methods
+from benchmarks.experiment import scores as score_tables
+from benchmarks import wg_experiment, wg_methods
 from benchmarks.run.command_line import add_workers, engine, integer_from
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Cell, Runner

@@ -23,7 +23,7 @@ from benchmarks.attribution_experiment import (
     made_of,
 )
 from benchmarks.data import datasets as data
-from benchmarks.methods import Method
+from benchmarks.old_methods import Method
 from benchmarks.models import checkpoints as models
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.store import open_store

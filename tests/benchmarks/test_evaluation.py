@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import judges, methods
+from benchmarks import old_judges as judges
+from benchmarks import old_methods as methods
 from benchmarks.evaluation import Explanations, evaluate, explain
-from benchmarks.methods import Method
+from benchmarks.old_methods import Method
 from benchmarks.run.randomness import seeded
 
 

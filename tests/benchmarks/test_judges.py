@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import judges
+from benchmarks import old_judges as judges
 from benchmarks.run.errors import BenchmarkError
 
 

@@ -5,7 +5,7 @@ import pytest
 import quantus
 import torch
 
-from benchmarks import methods
+from benchmarks import old_methods as methods
 from benchmarks.evaluation import Explanations
 from benchmarks.run.errors import BenchmarkError
 from quantus_ext import explainer

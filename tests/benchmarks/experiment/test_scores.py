@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.score_tables import COLUMNS, TEXT, joined, wide, with_constants
+from benchmarks.experiment.scores import COLUMNS, TEXT, joined, wide, with_constants
 
 
 def table(images, scores, problems=None, **same):
