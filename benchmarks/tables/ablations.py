@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from benchmarks.experiment.settings import Experiment
+from benchmarks.methods.rows import written
+from benchmarks.methods.weightings import EG, RANKINGS, WG
 from benchmarks.tables import markdown
 from benchmarks.tables.comparison import compare
-from benchmarks.wg_methods import EG, RANKINGS, WG
 
 # The judges beside which the rows of "ranking" are shown.
 RANKED = {"DeletionAUC-signed": False, "DeletionAUC-absolute": False}
@@ -28,30 +30,38 @@ class Row(NamedTuple):
     method: str
 
 
-def rows(
-    n_baselines: int, n_steps: int, alpha: float = 0.5, neutral: str = "corners", ranking: str = "signed"
-) -> list[Row]:
+def rows(experiment: Experiment) -> list[Row]:
     """All rows for an experiment's own settings, which stand in the row of WG itself."""
     found = [Row("WG itself", EG, WG)]
 
-    def add(setting: str, *words: str) -> None:
-        found.extend(Row(setting, EG, f"{WG}-{word}") for word in words)
+    def add(setting: str, **settings: Any) -> None:
+        found.append(Row(setting, EG, written(WG, settings)))
 
-    add("power", "power2", "power4")
-    add("ranking", *(name for name in RANKINGS if name != ranking))
-    add("keep", *(f"keep{k}" for k in (1, 3, 5, 7, 10) if k < n_baselines))
-    add("removal", *(f"neutral={name}" for name in ("corners", "mean", "blur") if name != neutral))
-    add("alpha", *(f"alpha{value:g}" for value in (0.3, 0.5, 0.7) if value != alpha))
-    for points in ("random1", "steps5", "steps20", "steps50"):
-        if points != f"steps{n_steps}":
-            found.append(Row("points", f"{EG}-{points}", f"{WG}-{points}"))
-            found.append(Row("points of EG", EG, f"{EG}-{points}"))
+    def each(setting: str, name: str, values: Iterable[Any], own: Any = None) -> None:
+        for value in values:
+            if value != own:
+                add(setting, **{name: value})
+
+    each("power", "power", (2, 4))
+    each("ranking", "ranking", RANKINGS, experiment.ranking)
+    each("keep", "keep", (k for k in (1, 3, 5, 7, 10) if k < experiment.n_baselines))
+    each("removal", "neutral", ("corners", "mean", "blur"), experiment.neutral)
+    each("alpha", "alpha", (0.3, 0.5, 0.7), experiment.alpha)
+    for points in ({"n_random": 1}, {"n_steps": 5}, {"n_steps": 20}, {"n_steps": 50}):
+        if points != {"n_steps": experiment.n_steps}:
+            equal = written(EG, points)
+            found += [Row("points", equal, written(WG, points)), Row("points of EG", EG, equal)]
     # Beyond the paper: against overfitting one removal.
-    found.append(Row("norm", EG, f"{EG}-normalised"))
-    add("norm", "normalised")
-    add("fitness", "insertion", "both", "neutral=corners+mean+blur", "both-neutral=corners+blur")
-    add("all of it", "both-neutral=corners+blur-normalised", "both-neutral=corners+blur-normalised-keep5")
-    return [row for row in found if not ("keep5" in row.method and n_baselines <= 5)]
+    found.append(Row("norm", EG, written(EG, {"normalise_maps": True})))
+    add("norm", normalise_maps=True)
+    each("fitness", "weighting", ("insertion", "both"))
+    add("fitness", neutral=("corners", "mean", "blur"))
+    several: dict[str, Any] = {"weighting": "both", "neutral": ("corners", "blur")}
+    add("fitness", **several)
+    add("all of it", **several, normalise_maps=True)
+    if experiment.n_baselines > 5:
+        add("all of it", keep=5, **several, normalise_maps=True)
+    return found
 
 
 def judged(rows: Sequence[Row], judges: Sequence[str]) -> list[tuple[str, str]]:

@@ -8,13 +8,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks.methods.weightings import EG, WG
 from benchmarks.tables import markdown
 from benchmarks.tables.comparison import deviation, mean, mean_interval
-from benchmarks.wg_methods import EG, WG, kept
 
 # So many at most.
 REMOVED = 5
 COLUMNS = ("model", "judge", "removed", "n", "mean", "std", "low", "high")
+
+
+def kept(count: int) -> str:
+    """The row that keeps so many of the fittest baselines."""
+    return f"{WG}(keep={count})"
 
 
 def methods(n_baselines: int) -> dict[int, str]:
