@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ def maps(
     if not len(images):
         return Figure(figsize=(4, 1))
     size = max(tuple(image.shape[1:]) for image in images)
-    titled = {name.replace("-", "\n"): _stacked(column, size) for name, column in columns.items()}
+    titled = {re.sub(r"-|(?=\()", "\n", name): _stacked(column, size) for name, column in columns.items()}
     return visualization.grid(_stacked(images, size), titled, labels=labels)[0]
 
 

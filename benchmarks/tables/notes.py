@@ -39,10 +39,16 @@ def notes(results: Results, asked: int = 0, rows: Sequence[Method] | None = None
         *(["Settings: " + "; ".join(f"{name}({text})" for name, text in settings.items()) + "."] if settings else []),
         f"All random draws follow from seed {experiment.seed}: images, baselines, samplers, and for each column the "
         "metric's own, which are the same for every row.",
-        *(line for model in results.models for line in of_images(model, asked)),
         *(line for model in results.models for line in of_warnings(model, rows)),
-        *(f"{model}, {method}, {text}" for (model, method), text in of_problems(results.models).items()),
+        *missing(results.models, asked),
     ]
+
+
+def missing(models: Sequence[ModelResults], asked: int = 0) -> list[str]:
+    """What was skipped, what failed, and where weights say nothing."""
+    problems = of_problems(models).items()
+    of_rows = [f"{model}, {method}, {text}" for (model, method), text in problems]
+    return [line for model in models for line in of_images(model, asked)] + of_rows
 
 
 def of_weights(results: Results, rows: Sequence[Method]) -> list[str]:

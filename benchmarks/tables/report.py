@@ -57,7 +57,7 @@ def attribution(
             markdown.bullets(explained),
         ]
     )
-    write(folder / "table.md", text, _stamped(results, table=table, paired=paired, scores=results.scores), drawn)
+    write(folder / "table.md", text, stamped(results, table=table, paired=paired, scores=results.scores), drawn)
     return text
 
 
@@ -106,7 +106,7 @@ def weighted_gradients(
     rows = [row for row in results.methods if row.name in (EG, WG, *controls)]
     blocks.append(markdown.bullets([notes.COMPARED, *notes.notes(results, asked, rows), *undrawn]))
     text = markdown.document(blocks)
-    write(folder / "tables.md", text, _stamped(results, **tables), drawn)
+    write(folder / "tables.md", text, stamped(results, **tables), drawn)
     return text
 
 
@@ -155,7 +155,7 @@ def write(path: Path, text: str, tables: Mapping[str, pd.DataFrame], drawn: Mapp
     write_atomically(path, text.encode())
 
 
-def _stamped(results: Results, **tables: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def stamped(results: Results, **tables: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Tables with the data and the seed, which follow from none of their other columns."""
     seed = results.models[0].experiment.seed
     return {name: with_constants(table, data=results.data, seed=seed) for name, table in tables.items()}

@@ -10,13 +10,13 @@ def test_maps_of_images_of_several_sizes():
     images = [torch.rand(3, size, size, generator=generator) for size in (8, 16)]
     columns = {
         "EG": [np.ones((3, 8, 8)), np.ones((3, 16, 16))],
-        "WG-keep2": [torch.randn(3, 8, 8), torch.randn(3, 16, 16)],
+        "WG(keep=2)": [torch.randn(3, 8, 8), torch.randn(3, 16, 16)],
     }
     figure = figures.maps(images, columns, labels=["small", "large"])
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 6
     assert {axes.images[0].get_array().shape[:2] for axes in shown} == {(16, 16)}
-    assert {"EG", "WG\nkeep2"} <= {axes.get_title() for axes in figure.axes}
+    assert {"EG", "WG\n(keep=2)"} <= {axes.get_title() for axes in figure.axes}
 
 
 def test_without_an_image_the_figure_is_empty():

@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.methods.weightings import EG, WG
 from benchmarks.tables import removal
 from benchmarks.tables.comparison import mean_interval
-from benchmarks.wg_methods import EG, WG, kept
+from benchmarks.tables.removal import kept
 
 
 @pytest.fixture
