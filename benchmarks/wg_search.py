@@ -23,6 +23,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.experiment import plan
+from benchmarks.experiment.bench import bench
 from benchmarks.experiment.results import ModelResults
 from benchmarks.experiment.scores import joined, with_constants
 from benchmarks.experiment.settings import Experiment, command, options
@@ -204,7 +205,7 @@ def search_one(settings: argparse.Namespace, experiment: Experiment, store: Stor
     choosing = settings.choose_on or (count + 1) // 2
     if choosing >= count:
         raise BenchmarkError(f"--choose-on {choosing} leaves none of the {count} images to judge; raise --images")
-    n_pixels = plan.shape_of(experiment, selection)[1:].numel()
+    n_pixels = bench(experiment).input(selection.images[0])[0].numel()
     prices = candidates(
         settings.n_baselines,
         settings.steps,

@@ -11,26 +11,31 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.experiment import plan
+from benchmarks.experiment.deviations import ABSOLUTE, RELATIVE, deviations
+from benchmarks.experiment.plan import Plan, evaluate, for_each_model, select
 from benchmarks.experiment.results import ModelResults, Results
 from benchmarks.experiment.settings import Experiment, command, options
-from benchmarks.methods.deviations import ABSOLUTE, RELATIVE, SENSES, Deviations
 from benchmarks.methods.weightings import EG, WG
 from benchmarks.run.command_line import exit_code, integer_from
 from benchmarks.run.errors import BenchmarkError
-from benchmarks.run.runner import Runner
+from benchmarks.run.runner import Cell, Runner
 from benchmarks.run.store import Store
 from benchmarks.tables import markdown, notes, report
 from benchmarks.tables.comparison import corrected, mean, mean_interval, p_values
 from benchmarks.wg_search import check_drawn
 
 METHODS = (WG, f"{WG}(power=2)", "ShuffledWeights", f"{EG}(normalise_maps=True)", f"{WG}(normalise_maps=True)")
+# How a baseline's own variance can be meant.
+SENSES = {
+    "distance": "squared distance of the baseline's map to the mean of all baselines' maps",
+    "noise": "variance of the map from one random point on the path (the published code's)",
+}
 TESTS = {"p (t)": "t_p", "p (Wilcoxon)": "wilcoxon_p", "Holm (t)": "t_holm", "Holm (Wilcoxon)": "wilcoxon_holm"}
 
 
@@ -58,12 +63,19 @@ def variance(settings: argparse.Namespace) -> None:
     whole = argparse.Namespace(**{**vars(settings), "n_baselines": settings.n_baselines * settings.sets})
 
     def work(experiment: Experiment, store: Store, runner: Runner) -> tuple[ModelResults, pd.DataFrame]:
-        selection = plan.select(experiment, store, runner, settings.images or None)
-        wanted = deviations(experiment, settings.n_baselines)
-        made = plan.evaluate(experiment, store, runner, selection, [], chunk=settings.chunk, ingredients=[wanted])
-        return made, long(wanted, plan.values(store, wanted, made)).assign(model=made.model, data=made.data)
+        selection = select(experiment, store, runner, settings.images or None)
+        made = evaluate(experiment, store, runner, selection, [], methods=[WG], chunk=settings.chunk)
+        plan = Plan.of(experiment, store, selection, [], [WG], chunk=settings.chunk)
+        more = plan.sources(experiment.method(WG)), (EG, *METHODS), settings.n_baselines
+        cells = [
+            Cell(("variance", f"sets-of-{more[-1]}", one.name), deviations, (experiment, store, *more, one))
+            for one in plan.chunks
+        ]
+        runner.run(store, cells, f"{experiment.model}: variance")
+        found = store.read_all([cell.key for cell in cells])
+        return made, found.assign(model=experiment.model, data=made.data)
 
-    found = plan.for_each_model(whole, work)
+    found = for_each_model(whole, work)
     models = tuple(made for made, _ in found)
     table = pd.concat([part for _, part in found], ignore_index=True).assign(seed=settings.seed)
     failed = table[table["problem"] != ""]
@@ -79,7 +91,7 @@ def variance(settings: argparse.Namespace) -> None:
             "the norm of their mean, or absolute, which a method of smaller maps has smaller. The change against EG, "
             "image by image (negative: steadier): its mean, bootstrap interval, t-test and Wilcoxon's, each with "
             "Holm's correction over the table.",
-            markdown.table(comparison(table, settings.seed), "{:.3g}"),
+            markdown.table(changes(table, settings.seed), "{:.3g}"),
             "## Is D_alpha related to the variance of a baseline's map?",
             "Spearman's correlation over the baselines of an image, its mean over the images (positive: the fit ones "
             "vary less, as the claim assumes), and tests of its being 0. Relative: to the map's squared norm. "
@@ -88,8 +100,8 @@ def variance(settings: argparse.Namespace) -> None:
             "its correlation nearer to 0.",
             markdown.table(correlations(table, settings.seed), "{:.3g}"),
             *(
-                f"{model}: {len(rows)} images left out ({problem})."
-                for (model, problem), rows in failed.groupby(["model", "problem"])
+                f"{model}: {n} images left out ({why})."
+                for (model, why), n in failed[["model", "problem"]].value_counts().items()
             ),
             *notes.missing(models),
         ]
@@ -98,70 +110,40 @@ def variance(settings: argparse.Namespace) -> None:
     print(text)
 
 
-def deviations(experiment: Experiment, size: int) -> Deviations:
-    """Those of EG and METHODS over the experiment's baselines, in sets of a size."""
-    methods = tuple(experiment.method(name) for name in (EG, *METHODS))
-    needs = experiment.method(WG).ingredients
-    return Deviations(f"sets-of-{size}", None, needs, methods=methods, size=size, n_points=experiment.n_steps)
-
-
-def long(wanted: Deviations, values: Sequence[tuple[str, np.ndarray | None, str]]) -> pd.DataFrame:
-    """name (of the image), what, value and problem, from each image's values; of one that failed a single row."""
-    rows = [
-        (name, what, value, problem)
-        for name, found, problem in values
-        for what, value in ([("", np.nan)] if found is None else zip(wanted.values, found, strict=True))
-    ]
-    return pd.DataFrame(rows, columns=["name", "what", "value", "problem"])
-
-
-def comparison(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+def changes(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Each method's deviation against EG's, for each model: the change of each image, its mean, and tests of it."""
-    rows = []
+    samples = []
     for model, part in table[table["problem"] == ""].groupby("model", sort=False):
         wide = part.pivot(index="name", columns="what", values="value")
         for way, name in ((way, name) for way in ("", ABSOLUTE) for name in METHODS):
-            both = wide[[f"{EG}{way}", f"{name}{way}"]].dropna().to_numpy()
-            change = both[:, 1] / both[:, 0] - 1
-            rows.append(
-                {
-                    "model": model,
-                    "method": f"{name}{way}",
-                    "n": len(both),
-                    "EG": mean(both[:, 0]),
-                    "method's": mean(both[:, 1]),
-                    "mean change": markdown.percent(mean(change)),
-                    "95 % interval": markdown.interval(*mean_interval(change, seed)),
-                    **p_values(change),
-                }
-            )
-    return _shown(rows)
+            equal, own = wide[[f"{EG}{way}", f"{name}{way}"]].dropna().to_numpy().T
+            change = own / equal - 1
+            cells = {"model": model, "method": f"{name}{way}", "n": len(own), "EG": mean(equal), "method's": mean(own)}
+            samples.append(({**cells, "mean change": markdown.percent(mean(change))}, change))
+    return _tested(samples, seed, markdown.percent)
 
 
 def correlations(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """The mean correlation of D_alpha with each sense of variance, for each model."""
-    rows = []
+    samples = []
     for model, part in table[table["problem"] == ""].groupby("model", sort=False):
         for sense in (f"{name}{way}" for name in SENSES for way in ("", RELATIVE)):
             values = part[part["what"] == sense]["value"].dropna().to_numpy()
-            rows.append(
-                {
-                    "model": model,
-                    "variance": sense,
-                    "n": len(values),
-                    "mean correlation": mean(values),
-                    "95 % interval": markdown.interval(*mean_interval(values, seed), "{:+.2f}".format),
-                    "images above 0": f"{(values > 0).mean():.0%}" if len(values) else "-",
-                    **p_values(values),
-                }
-            )
-    return _shown(rows)
+            above = f"{(values > 0).mean():.0%}" if len(values) else "-"
+            cells = {"model": model, "variance": sense, "n": len(values), "images above 0": above}
+            samples.append(({**cells, "mean correlation": mean(values)}, values))
+    return _tested(samples, seed, "{:+.2f}".format)
 
 
-def _shown(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The table with corrected p-values, under their headings."""
-    table = corrected(pd.DataFrame(rows))
-    return table.rename(columns={name: title for title, name in TESTS.items()})[[*list(rows[0])[:-2], *TESTS]]
+def _tested(
+    samples: Sequence[tuple[dict[str, Any], np.ndarray]], seed: int, form: Callable[[float], str]
+) -> pd.DataFrame:
+    """A row for each sample, its cells given, with the interval of its mean and tests of that being 0."""
+    rows = [
+        {**cells, "95 % interval": markdown.interval(*mean_interval(values, seed), form), **p_values(values)}
+        for cells, values in samples
+    ]
+    return corrected(pd.DataFrame(rows)).rename(columns={name: title for title, name in TESTS.items()})
 
 
 if __name__ == "__main__":
