@@ -22,6 +22,7 @@ from benchmarks.run.errors import BenchmarkError, Unreadable
 
 NAMES = ("digits", "cifar10")
 
+DIGITS = "digits (scikit-learn)"
 SIDE = 32
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
@@ -100,18 +101,24 @@ def load(name: str, root: str | Path | None = None) -> Images:
 
 def digits() -> Images:
     """scikit-learn's 1797 handwritten digits, 8x8 grey, enlarged to 3x32x32; a third of each class is for testing."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    grey, labels = load_digits(return_X_y=True)
+    grey, labels, (train, test) = digits_parts()
     pixels = torch.from_numpy(grey).float().div(16).view(-1, 1, 8, 8)
     pixels = nn.functional.interpolate(pixels, size=(32, 32), mode="bilinear", align_corners=False)
-    train, test = train_test_split(np.arange(len(labels)), test_size=1 / 3, random_state=0, stratify=labels)
     mean, std = round(pixels[train].mean().item(), 4), round(pixels[train].std().item(), 4)
     x = ((pixels - mean) / std).expand(-1, 3, -1, -1).contiguous()
     y = torch.from_numpy(labels).long()
     parts = [TensorDataset(x[torch.from_numpy(p)], y[torch.from_numpy(p)]) for p in (train, test)]
-    return Images("digits (scikit-learn)", parts[0], parts[1], (mean,) * 3, (std,) * 3, 10)
+    return Images(DIGITS, parts[0], parts[1], (mean,) * 3, (std,) * 3, 10)
+
+
+def digits_parts() -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Their values (1797, 64) from 0 to 16, their classes, and the places of those for training and for testing."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    grey, labels = load_digits(return_X_y=True)
+    train, test = train_test_split(np.arange(len(labels)), test_size=1 / 3, random_state=0, stratify=labels)
+    return grey, labels, (train, test)
 
 
 def cifar10(root: str | Path | None) -> Images:

@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 from torchvision import datasets
 
-from benchmarks.data.datasets import CIFAR10_CLASSES, cifar10
+from benchmarks.data.datasets import CIFAR10_CLASSES, DIGITS, cifar10, digits_parts
 from benchmarks.run.errors import BenchmarkError, Unreadable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
@@ -123,6 +123,23 @@ def cifar10_pictures(root: str | Path, all_classes: bool = False) -> tuple[Pictu
             f"{len(images.class_names)}: {', '.join(images.class_names)}"
         )
     train, test = (of_dataset(part, images.name, root) for part in (images.train, images.test))
+    return train, test
+
+
+def digits_pictures() -> tuple[Pictures, Pictures]:
+    """scikit-learn's handwritten digits, 8x8, the same parts for training and for testing as those of
+    `benchmarks.data.datasets.digits`; their sixteen shades of grey are multiples of 15."""
+    grey, labels, parts = digits_parts()
+    pixels = (15 * grey.reshape(-1, 8, 8, 1)).astype(np.uint8).repeat(3, axis=3)
+    train, test = (
+        Pictures(
+            DIGITS,
+            tuple(f"{name}/{i:04d}" for i in range(len(part))),
+            list(pixels[part]),
+            tuple(labels[part].tolist()),
+        )
+        for name, part in zip(("train", "test"), parts, strict=True)
+    )
     return train, test
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -30,6 +30,11 @@ class Preparation:
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+
+    @property
+    def keeps_size(self) -> bool:
+        """Whether the input has the photograph's own size."""
+        return self.resize is None and self.crop is None
 
     def image(self, picture: Image.Image) -> Tensor:
         """The input (3, H, W), float32."""
@@ -73,3 +78,29 @@ class Preparation:
     def _normalised(self, picture: Image.Image) -> Tensor:
         values = v2.functional.to_dtype(v2.functional.pil_to_tensor(picture), torch.float32, scale=True)
         return v2.functional.normalize(values, list(self.mean), list(self.std))
+
+
+@dataclass(frozen=True)
+class Enlarged(Preparation):
+    """Enlarge a small picture bilinearly, in floating point, and normalise: the digits' way.
+
+    Attributes:
+        side: of the input.
+        white: the value that becomes 1.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+    side: int = 32
+    white: int = 240
+
+    @property
+    def keeps_size(self) -> bool:
+        return False
+
+    def image(self, picture: Image.Image) -> Tensor:
+        """The input (3, side, side), float32."""
+        pixels = v2.functional.pil_to_tensor(picture).float().div(self.white)
+        size = (self.side, self.side)
+        large = nn.functional.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]
+        return self.from_pixels(large)

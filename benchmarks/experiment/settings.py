@@ -6,10 +6,11 @@ import argparse
 import dataclasses
 import json
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data.named import DATA
 from benchmarks.judges.judge import JudgeSettings
 from benchmarks.methods import rows
 from benchmarks.methods.method import Method, MethodSettings
@@ -24,13 +25,13 @@ from benchmarks.run.command_line import (
 )
 from benchmarks.run.errors import BenchmarkError
 
-DATA = ("digits", "photographs", "cifar10", "imagenet", "coco")
 BASELINES = ("references", "published", "uniform", "gaussian", "blur")
 
+# The modules of the functions that make the results of every table.
+CODE = ("benchmarks.experiment.cells",)
 # Settings that say where things are or how they are computed, but not what.
-PLACES = ("weights", "root", "labels", "instances", "images_dir", "masks", "references", "without", "device", "made_of")
-# Of these, the paths.
 _PATHS = ("root", "labels", "instances", "images_dir", "masks", "references", "without")
+PLACES = (*_PATHS, "weights", "device", "code", "made_of")
 # Settings that say how a run is carried out: the tables do not depend on them, and don't name them.
 _HOW = ("out", "jobs", "backend", "address", "chunk", "discard_maps", "cache")
 # Options that say something with one value of another option only.
@@ -67,7 +68,8 @@ class Experiment:
         together: how many images are explained and judged in one call. Of more than one, draws and rounding depend on
             which images these are: always the first 8, the next 8 and so on.
         without: a csv whose column `image` names photographs that are not explained, such as an earlier run's.
-        made_of: what `bench.describe` says of it, as JSON: the files at the same places may be others another time, or
+        code: the modules whose functions make the results.
+        made_of: what `Bench.described` says of it, as JSON: the files at the same places may be others another time, or
             for another worker. "": not known yet.
     """
 
@@ -108,6 +110,7 @@ class Experiment:
     device: str = "cpu"
     batch: int | None = option("images in one forward (%(default)s)", default=32, type=integer_from(1))
     together: int = 1
+    code: tuple[str, ...] = CODE
     made_of: str = ""
 
     def __post_init__(self) -> None:
@@ -129,6 +132,14 @@ class Experiment:
         """
         return rows.method(name, self.for_methods)
 
+    def methods(self, names: Sequence[str]) -> list[Method]:
+        """The rows of names, and of groups of rows, each once.
+
+        Raises:
+            BenchmarkError: there is no such row.
+        """
+        return rows.choose(names, self.for_methods)
+
     @property
     def for_methods(self) -> MethodSettings:
         """What the rows are made with."""
@@ -139,7 +150,7 @@ class Experiment:
         return JudgeSettings(self.levels, self.ranking, self.batch, classes)
 
     def known(self, described: Mapping[str, Any]) -> Experiment:
-        """The experiment with what `bench.describe` says of it."""
+        """The experiment with what `Bench.described` says of it."""
         return dataclasses.replace(self, made_of=json.dumps(described, sort_keys=True))
 
 
@@ -227,7 +238,7 @@ def experiments(settings: argparse.Namespace, **more: Any) -> list[Experiment]:
     given: dict[str, Any] = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(Experiment)
-        if field.name not in ("model", "weights", "made_of") and hasattr(settings, field.name)
+        if field.name not in ("model", "weights", "code", "made_of") and hasattr(settings, field.name)
     }
     given.update({name: _full(given.get(name)) for name in _PATHS})
     return [

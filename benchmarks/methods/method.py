@@ -54,7 +54,7 @@ class Batch:
         names: of the images; random numbers follow from them.
         baselines: K of them.
         seed: of whatever is drawn.
-        radius: the local radius of the local measures, in units of the normalised input.
+        local_radius: gives the radius of the local measures, in units of the normalised input.
         internal_batch_size: how many points share a forward; None: by the size of an input.
     """
 
@@ -64,7 +64,7 @@ class Batch:
     names: tuple[str, ...]
     baselines: Baselines
     seed: int = 0
-    radius: float = 1.0
+    local_radius: Callable[[], float] = lambda: 1.0
     internal_batch_size: int | None = None
 
     @property
@@ -162,6 +162,12 @@ class Method:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", self.source or self.name)
+
+    @property
+    def every(self) -> tuple[Ingredient, ...]:
+        """The ingredients and all that these are made of, each once."""
+        found = {one.key: one for own in self.ingredients for one in (own, *own.needs)}
+        return tuple(found.values())
 
 
 def explained(name: str, explain: Explain, *, part: tuple[int, int] = (0, 1), source: str = "", **more: Any) -> Method:

@@ -72,7 +72,7 @@ def four_measures(batch: Batch, settings: MethodSettings, sampler: str, radius: 
         baselines=batch.baselines,
         n_samples=settings.n_steps * settings.n_baselines,
         sampler=sampler,
-        radius=batch.radius if radius is None else radius,
+        radius=batch.local_radius() if radius is None else radius,
         pairing="shared",
         generator=int(torch.randint(2**31, ())) if settings.fresh_draws else batch.seed,
         reduce_axes=(),

