@@ -74,16 +74,15 @@ def pairs(reference: Method, methods: Sequence[Method]) -> list[tuple[str, str]]
     every = {method.name: method for method in (reference, *methods)}
     found = [(reference.name, name) for name in every if name != reference.name]
     for name, method in every.items():
-        if method.weighting and method.weighting.fitted:
-            found += [(equal, name) for equal, other in every.items() if _same_but_for_weights(other, method)]
+        if (own := method.weighting) and own.fitted:
+            found += [
+                (other.name, name)
+                for other in every.values()
+                if (equal := other.weighting)
+                and not equal.fitted
+                and (equal.pool, equal.normalise_maps, equal.random) == (own.pool, own.normalise_maps, own.random)
+            ]
     return list(dict.fromkeys(found))
-
-
-def _same_but_for_weights(equal: Method, method: Method) -> bool:
-    a, b = equal.weighting, method.weighting
-    if a is None or b is None or a.fitted:
-        return False
-    return (a.pool, a.normalise_maps, a.random) == (b.pool, b.normalise_maps, b.random)
 
 
 def recipes(settings: argparse.Namespace) -> None:

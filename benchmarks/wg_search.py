@@ -44,6 +44,7 @@ JUDGING = (
     *CHOOSING,
     *("DeletionAUC-blur", "DeletionAUC-mean", "InsertionAUC", "InsertionAUC-blur", "InsertionAUC-mean"),
 )
+DIRECTIONS = {name: JUDGES[name].higher_is_better for name in JUDGING}
 # Fitnesses that are less of one judge: of several removals, and of removal and insertion.
 SEVERAL: dict[str, Any] = {"neutral": ("corners", "mean", "blur")}
 BOTH: dict[str, Any] = {"weighting": "both", "neutral": ("corners", "blur")}
@@ -231,9 +232,7 @@ def search_one(settings: argparse.Namespace, experiment: Experiment, store: Stor
         return plan.evaluate(experiment, store, runner, selection, judged, **more)
 
     first = evaluate(slice(0, choosing), list(prices), CHOOSING)
-    compared = compare(
-        first.scores, [(reference, name) for name in list(prices)[1:]], _directions(CHOOSING), settings.seed
-    )
+    compared = compare(first.scores, [(reference, name) for name in list(prices)[1:]], DIRECTIONS, settings.seed)
     table = compared.pivot(index="method", columns="judge", values="improvement")[list(CHOOSING)].reset_index()
     table.insert(1, "cost", table["method"].map(prices))
     table["n"] = table["method"].map(compared.groupby("method")["n"].min())
@@ -246,7 +245,7 @@ def search_one(settings: argparse.Namespace, experiment: Experiment, store: Stor
     rows, equal = list(dict.fromkeys(chosen.values())), chosen.get(EQUAL)
     others = evaluate(slice(choosing, None), [reference, *rows], JUDGING)
     pairs = [(reference, name) for name in rows] + [(equal, name) for name in rows if equal and name != equal]
-    judged = compare(others.scores, pairs, _directions(JUDGING), settings.seed)
+    judged = compare(others.scores, pairs, DIRECTIONS, settings.seed)
     relations = [part_of(experiment, *cell) for cell in zip(judged["method"], judged["judge"], strict=True)]
     judged.insert(3, "this judge", relations)
     judged = judged.assign(data=first.data, seed=settings.seed)
@@ -314,10 +313,6 @@ def draw(found: Sequence[Search]) -> Figure:
     return figure
 
 
-def _directions(judges: Sequence[str]) -> dict[str, bool]:
-    return {name: bool(JUDGES[name].higher_is_better) for name in judges}
-
-
 def _blocks(one: Search) -> list[str]:
     table = one.candidates
     failed = int((table["n"] < table["n"].max()).sum())
@@ -335,7 +330,7 @@ def _blocks(one: Search) -> list[str]:
         "weights' fitness removes or the reverse (same removal), and that had no part in any of this (unseen). "
         "Improvement: relative change of the mean, positive where better; paired by image; Holm's correction over this "
         "table.",
-        markdown.comparison(one.judged, _directions(JUDGING), extra=["reference", "this judge"]),
+        markdown.comparison(one.judged, DIRECTIONS, extra=["reference", "this judge"]),
         *(f"- {note}" for note in notes.missing([one.parts[1]])),
     ]
 

@@ -20,7 +20,7 @@ import pandas as pd
 from benchmarks.experiment.deviations import ABSOLUTE, RELATIVE, deviations
 from benchmarks.experiment.plan import Plan, evaluate, for_each_model, select
 from benchmarks.experiment.results import ModelResults, Results
-from benchmarks.experiment.settings import Experiment, command, options
+from benchmarks.experiment.settings import CODE, Experiment, command, options
 from benchmarks.methods.weightings import EG, WG
 from benchmarks.run.command_line import exit_code, integer_from
 from benchmarks.run.errors import BenchmarkError
@@ -75,7 +75,7 @@ def variance(settings: argparse.Namespace) -> None:
         found = store.read_all([cell.key for cell in cells])
         return made, found.assign(model=experiment.model, data=made.data)
 
-    found = for_each_model(whole, work)
+    found = for_each_model(whole, work, code=(*CODE, "benchmarks.experiment.deviations"))
     models = tuple(made for made, _ in found)
     table = pd.concat([part for _, part in found], ignore_index=True).assign(seed=settings.seed)
     failed = table[table["problem"] != ""]

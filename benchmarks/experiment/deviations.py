@@ -101,7 +101,7 @@ def path_variance(batch: Batch, n_points: int) -> np.ndarray:
     )
     # The measure divides by the number of points.
     unbiased = n_points / max(1, n_points - 1)
-    return ((x - own).square() * spread).double().sum((1, 2, 3)).cpu().numpy() * 2
+    return ((x - own).square() * spread).double().sum((1, 2, 3)).cpu().numpy() * unbiased
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -55,10 +55,10 @@ def compare(
 
 
 def wide(scores: pd.DataFrame, model: str, judge: str) -> pd.DataFrame:
-    """A model's scores by a judge: a row for each image, in the order of their names, a column for each method."""
+    """A model's scores by a judge: a row for each image, in the order of their names, and a column for each method."""
     part = scores.loc[(scores["model"] == model) & (scores["judge"] == judge), ["image", "method", "score"]]
     text = part.astype({"image": object, "method": object})
-    return text.pivot(index="image", columns="method", values="score").sort_index()
+    return text.pivot(index="image", columns="method", values="score")
 
 
 def paired(
@@ -140,9 +140,8 @@ def bootstrap(
     statistic: Callable[..., np.ndarray],
     seed: int = 0,
     resamples: int = 9999,
-    level: float = 0.95,
 ) -> tuple[float, float]:
-    """The bootstrap interval of a vectorized statistic of samples (N,) that are resampled together.
+    """The 95 % bootstrap interval of a vectorized statistic of samples (N,) that are resampled together.
 
     BCa for up to 1000 images. Beyond, its correction is a small part of the interval, while its jackknife would take
     N x N numbers: percentiles of at most 999 resamples, drawn in parts.
@@ -155,7 +154,7 @@ def bootstrap(
             statistic,
             paired=True,
             vectorized=True,
-            confidence_level=level,
+            confidence_level=0.95,
             n_resamples=min(resamples, 999) if large else resamples,
             method="percentile" if large else "BCa",
             batch=max(1, NUMBERS // len(samples[0])) if large else None,
