@@ -61,28 +61,40 @@ def bounds(count: int, size: int, alone: bool = False) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], count], strict=True))
 
 
+PREDICTED: dict[str, Any] = {
+    "position": "int64",
+    "name": str,
+    "crc": "int64",
+    "label": "int64",
+    "predicted": "int64",
+    "probability": float,
+    "status": str,
+}
+
+
 @faults_of_the_run()
 def predictions(experiment: Experiment, positions: Sequence[int]) -> pd.DataFrame:
-    """What the model says of photographs and whether each counts: position, name, crc, label, predicted, status."""
+    """What the model says of photographs and whether each counts: the columns of PREDICTED."""
     ready = bench(experiment)
     rows = [_prediction(ready, position) for position in positions]
-    columns = {"position": "int64", "name": str, "crc": "int64", "label": "int64", "predicted": "int64", "status": str}
+    columns = PREDICTED
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
-def _prediction(ready: Bench, position: int) -> tuple[int, str, int, int, int, str]:
+def _prediction(ready: Bench, position: int) -> tuple[int, str, int, int, int, float, str]:
     name = ready.pictures.names[position]
     try:
         picture, crc = ready.pictures.read(position)
         if ready.references and crc in ready.references.crcs:  # an image would be its own baseline
-            return position, name, crc, -1, -1, REFERENCE
+            return position, name, crc, -1, -1, 0.0, REFERENCE
         if name in ready.without:
-            return position, name, crc, -1, -1, LEFT_OUT
+            return position, name, crc, -1, -1, 0.0, LEFT_OUT
         x = prepared(ready.network, picture, name)[None].to(ready.device)
     except Unreadable as error:
-        return position, name, 0, -1, -1, f"{UNREADABLE}: {error}"
+        return position, name, 0, -1, -1, 0.0, f"{UNREADABLE}: {error}"
     with torch.no_grad():
-        predicted = int(ready.network.model(x).argmax(1))
+        output = ready.network.model(x)[0]
+    predicted = int(output.argmax())
     labels = ready.pictures.labels
     label = predicted if labels is None else labels[position]
     status = USED
@@ -90,7 +102,7 @@ def _prediction(ready: Bench, position: int) -> tuple[int, str, int, int, int, s
         status = MISCLASSIFIED
     elif ready.mask_of is not None:
         status = ready.mask(Chosen(position, name, crc, predicted))[1] or USED
-    return position, name, crc, label, predicted, status
+    return position, name, crc, label, predicted, float(output.softmax(0)[predicted]), status
 
 
 def ingredient(
@@ -217,7 +229,7 @@ def scores(
         limit: how many images; what is explained together stays so.
 
     Columns: method; judge; name; score; problem, why there is none (NaN), or ""; warnings that the methods gave while
-    a judge had them explain again.
+    a judge had them explain again; curve, where the experiment holds them, empty of a judge that has none.
     """
     ready = bench(experiment)
     tables = []
@@ -230,19 +242,16 @@ def scores(
         judging = _Judging(ready, images, {row: experiment.method(row) for row in rows}, of_group)
         for row in rows:
             for judge in judges:
-                found, problem = judging.scores(row, JUDGES[judge])
-                tables.append(
-                    pd.DataFrame(
-                        {
-                            "method": row,
-                            "judge": judge,
-                            "name": [image.name for image in images],
-                            "score": found,
-                            "problem": [problem or ("" if np.isfinite(s) else f"the judge gave {s}") for s in found],
-                            "warnings": [list(judging.warnings)] * len(images),
-                        }
-                    )
-                )
+                found, curves, problem = judging.scores(row, JUDGES[judge])
+                table = {
+                    "method": row,
+                    "judge": judge,
+                    "name": [image.name for image in images],
+                    "score": found,
+                    "problem": [problem or ("" if np.isfinite(s) else f"the judge gave {s}") for s in found],
+                    "warnings": [list(judging.warnings)] * len(images),
+                }
+                tables.append(pd.DataFrame({**table, "curve": curves} if experiment.curves else table))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -269,20 +278,21 @@ class _Judging:
         self.y = np.array([image.label for image in images])
         self._again: dict[tuple[Key, bytes, bytes], np.ndarray] = {}
 
-    def scores(self, row: str, judge: Judge) -> tuple[np.ndarray, str]:
-        """The score of each image, and why there are none."""
+    def scores(self, row: str, judge: Judge) -> tuple[np.ndarray, list[Any], str]:
+        """The score of each image, its curve, empty where the judge has none, and why there are no scores."""
         problem = _problem(value for part in self.made_of[row] for value in part)
-        if problem:
-            return np.full(len(self.images), np.nan), problem
-        try:
-            groups = [slice(i, i + 1) for i in range(len(self.x))] if judge.alone else [slice(0, len(self.x))]
-            return np.concatenate([self._evaluated(row, judge, group) for group in groups]), ""
-        except Exception as error:  # whatever a method or a metric raises is an entry of the table, not its end
-            raise_if_of_the_run(error)
-            return np.full(len(self.images), np.nan), one_line(error)
+        if not problem:
+            try:
+                groups = [slice(i, i + 1) for i in range(len(self.x))] if judge.alone else [slice(0, len(self.x))]
+                found, curves = zip(*(self._evaluated(row, judge, group) for group in groups), strict=True)
+                return np.concatenate(found), [curve for part in curves for curve in part], ""
+            except Exception as error:  # whatever a method or a metric raises is an entry of the table, not its end
+                raise_if_of_the_run(error)
+                problem = one_line(error)
+        return np.full(len(self.images), np.nan), [[]] * len(self.images), problem
 
-    def _evaluated(self, row: str, judge: Judge, group: slice) -> np.ndarray:
-        """The scores by an unchanged `quantus.evaluate`.
+    def _evaluated(self, row: str, judge: Judge, group: slice) -> tuple[np.ndarray, list[Any]]:
+        """The scores by an unchanged `quantus.evaluate`, and the metric's curves.
 
         The metric's draws follow from the seed, the metric and the images, so they are the same for every row.
         """
@@ -324,7 +334,8 @@ class _Judging:
                 )
             except Exception as error:
                 raise metric.error or error from None
-        return per_image(found[row][judge.name], len(x))
+        curves = getattr(metric.metric, "curves", None)
+        return per_image(found[row][judge.name], len(x)), [[]] * len(x) if curves is None else list(curves)
 
     def _map(self, row: str, i: int) -> np.ndarray:
         values = [part[i] for part in self.made_of[row]]

@@ -115,7 +115,10 @@ def select(experiment: Experiment, store: Store, runner: Runner, count: int | No
         counts = (looked_at["status"] == USED).cumsum()
         looked_at = looked_at[: int(np.searchsorted(counts, count)) + 1]
     chosen = looked_at[looked_at["status"] == USED].rename(columns={"name": "image"})
-    images = [Chosen(int(r.position), str(r.image), int(r.crc), int(r.predicted)) for r in chosen.itertuples()]
+    images = [
+        Chosen(int(one.position), str(one.image), int(one.crc), int(one.predicted), float(one.probability))
+        for one in chosen.itertuples()
+    ]
     selection = Selection.of(images, looked_at["status"])
     tell([f"skipped, {text}" for text in selection.unreadable])
     return selection
@@ -368,7 +371,20 @@ class Plan:
             unreadable_references=ready.references.unreadable if ready.references else (),
             equal_fitness=self._equal_fitness(),
             drawn=self._drawn(drawn),
+            curves=self._curves() if self.experiment.curves else pd.DataFrame(),
         )
+
+    def _curves(self) -> pd.DataFrame:
+        found = []
+        for method, judge in self.judged:
+            keys = [key for chunk in self.chunks if (key := self._key_of_scores(method, judge, chunk))]
+            table = self.store.read_all(keys)
+            own = table[(table["method"] == method) & (table["judge"] == judge)]["curve"]
+            if own.map(len).any():
+                mean = np.mean([curve for curve in own if len(curve)], axis=0)
+                fractions = np.arange(1, len(mean) + 1) / len(mean)
+                found.append(pd.DataFrame(dict(judge=judge, method=method, fraction=fractions, value=mean)))
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
     def _read(self, method: str, judge: str) -> pd.DataFrame:
         found = [self._key_of_scores(method, judge, chunk) for chunk in self.chunks]
@@ -386,7 +402,7 @@ class Plan:
 
     def _drawn(self, names: Collection[str]) -> Drawn:
         ready = bench(self.experiment)
-        found: list[str] = []
+        found: list[Chosen] = []
         pixels: list[np.ndarray] = []
         maps: dict[str, list[np.ndarray | None]] = {name: [] for name in self.methods}
         for chunk in (one for one in self.chunks if any(image.name in names for image in one.images)):
@@ -394,7 +410,7 @@ class Plan:
             made = {key: cells.values(self.store, key, chunk) for key in keys}
             for i, image in ((i, image) for i, image in enumerate(chunk.images) if image.name in names):
                 x = ready.input(image)
-                found.append(image.name)
+                found.append(image)
                 pixels.append(ready.network.preparation.pixels(x).numpy())
                 for name, method in self.methods.items():
                     own = [made[key][i] for key in self.sources(method)]

@@ -22,12 +22,14 @@ EMPTY_MASK, NO_MASK = "the mask is empty after the crop", "no mask"
 
 @dataclass(frozen=True)
 class Chosen:
-    """An image that counts: its place in the data, its name and CRC-32, the class that is explained."""
+    """An image that counts: its place in the data, its name and CRC-32, the class that is explained and its probability
+    by the model."""
 
     position: int
     name: str
     crc: int
     label: int
+    probability: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,19 @@ class Drawn:
     """The images of a picture.
 
     Attributes:
-        names: of the images.
+        images: which they are.
         pixels: (n, C, H, W) in [0, 1].
         maps: by method, (n, C, H, W); a method that has no map of one of them is not there.
     """
 
-    names: tuple[str, ...] = ()
+    images: tuple[Chosen, ...] = ()
     pixels: np.ndarray = field(default_factory=lambda: np.empty((0, 3, 1, 1), np.float32))
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the images."""
+        return tuple(image.name for image in self.images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +124,8 @@ class ModelResults:
         equal_fitness: images for which all baselines have the same D_alpha, by the experiment's own settings: WG is EG
             there.
         drawn: for the picture.
+        curves: where the experiment holds them, the mean curve of each method by each judge that has one: the columns
+            judge, method, fraction (of the pixels), value.
     """
 
     experiment: Experiment
@@ -133,6 +142,7 @@ class ModelResults:
     unreadable_references: tuple[str, ...] = ()
     equal_fitness: int = 0
     drawn: Drawn = field(default_factory=Drawn)
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def model(self) -> str:

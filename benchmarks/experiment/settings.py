@@ -68,6 +68,7 @@ class Experiment:
         together: how many images are explained and judged in one call. Of more than one, draws and rounding depend on
             which images these are: always the first 8, the next 8 and so on.
         without: a csv whose column `image` names photographs that are not explained, such as an earlier run's.
+        curves: whether the results hold the judges' curves.
         code: the modules whose functions make the results.
         made_of: what `Bench.described` says of it, as JSON: the files at the same places may be others another time, or
             for another worker. "": not known yet.
@@ -110,6 +111,7 @@ class Experiment:
     device: str = "cpu"
     batch: int | None = option("images in one forward (%(default)s)", default=32, type=integer_from(1))
     together: int = 1
+    curves: bool = False
     code: tuple[str, ...] = CODE
     made_of: str = ""
 

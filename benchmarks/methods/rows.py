@@ -53,13 +53,18 @@ def choose(names: Sequence[str], settings: MethodSettings) -> list[Method]:
         BenchmarkError: see `method`.
     """
     every = [one for name in names for one in (ROWS if name in GROUPS else [name])]
-    found = [(method(name, settings), name) for name in every]
-    return list({one.name: one for one, name in found if name in names or one.group in names}.values())
+    wanted = (name for name in every if name in names or _group(name, settings) in names)
+    return list({one.name: one for one in (method(name, settings) for name in wanted)}.values())
+
+
+def _group(name: str, settings: MethodSettings) -> str:
+    # A row of a library that is not installed can't be made, but says its group.
+    return getattr(ROWS[name], "group", None) or method(name, settings).group
 
 
 def of_source(source: str, settings: MethodSettings) -> list[Method]:
     """All rows of the registry that are one part each of what one source explains."""
-    every = (method(name, settings) for name in ROWS)
+    every = (method(name, settings) for name in ours.ROWS)
     return [one for one in every if one.source == source]
 
 
