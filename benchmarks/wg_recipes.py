@@ -117,11 +117,11 @@ def recipes(settings: argparse.Namespace) -> None:
     table.insert(3, "gradients", [prices[key] for key in zip(table["model"], table["method"], strict=True)])
     table.insert(4, "this judge", [_relation(experiment, row) for row in table.itertuples()])
     of_reference = ", ".join(f"{prices[one.model, reference.name]:.0f}" for one in results.models)
-    against = table["reference"] == reference.name
+    against, line = table["reference"] == reference.name, command(settings, "wg_recipes")
     text = markdown.document(
         [
             f"# Recipes: {results.data}",
-            report.heading(results, command(settings, "wg_recipes")),
+            report.heading(results, line, f"{settings.levels} levels, seed {settings.seed}."),
             f"Gradients: for one image, a forward counting as {settings.forward_cost:g} of one, and of a search's "
             f"forwards the most that there may be; the reference {reference.name} takes {of_reference}. This judge: "
             "the weights of the method or of its reference are fitted to it; it inserts what their fitness removes, or "

@@ -84,8 +84,12 @@ def variance(settings: argparse.Namespace) -> None:
     text = markdown.document(
         [
             "# Do the weights make the map steadier?",
-            f"{settings.sets} sets of {settings.n_baselines} baselines. "
-            + report.heading(Results((), (), models), command(settings, "wg_variance")),
+            report.heading(
+                Results((), (), models),
+                command(settings, "wg_variance"),
+                f"{settings.sets} sets of {settings.n_baselines} baselines ({settings.baselines}) x {settings.n_steps} "
+                f"steps, seed {settings.seed}.",
+            ),
             "## The deviation of the map over redrawn sets of baselines",
             "Of an image's maps over the sets: the square root of the variance summed over all elements, relative to "
             "the norm of their mean, or absolute, which a method of smaller maps has smaller. The change against EG, "

@@ -110,18 +110,18 @@ def weighted_gradients(
     return text
 
 
-def heading(results: Results, command: str) -> str:
-    """The data, how many images for each model, the baselines, the seed, and the command."""
+def heading(results: Results, command: str, how: str = "") -> str:
+    """The data, how many images for each model, what all is made with, unless `how` says it, and the command."""
     one = results.models[0].experiment
     lines = [f"{model.model} on {model.data}: {model.selection.line}" for model in results.models]
     radii = [f"{model.radius:g}" for model in results.models if not math.isnan(model.radius)]
     chosen = ", a tenth of the median distance between an image and a baseline" * (one.radius is None)
-    return (
-        f"{'. '.join(lines)}. {one.n_baselines} baselines ({one.baselines}) x {one.n_steps} steps, alpha "
-        f"{one.alpha:g}, neutral {one.neutral}, {one.ranking} ranking, {one.levels} levels, seed {one.seed}."
+    how = how or (
+        f"{one.n_baselines} baselines ({one.baselines}) x {one.n_steps} steps, alpha {one.alpha:g}, neutral "
+        f"{one.neutral}, {one.ranking} ranking, {one.levels} levels, seed {one.seed}."
         + (f" Local radius {', '.join(radii)}{chosen} (normalised units)." if radii else "")
-        + f"\n\n    {command}"
     )
+    return f"{'. '.join(lines)}. {how}\n\n    {command}"
 
 
 def draw(makers: Mapping[str, Callable[[], Figure]]) -> tuple[dict[str, Figure], list[str]]:

@@ -34,7 +34,7 @@ def test_deviations_are_those_of_maps_made_set_by_set(words, tmp_path, capsys):
     assert table.loc[name, EG] == pytest.approx(float(variance.sum().sqrt() / mean.norm()), rel=1e-4)
     assert table.loc[name, f"{EG}, absolute"] == pytest.approx(float(variance.sum().sqrt()), rel=1e-4)
     text = (tmp_path / "variance.md").read_text()
-    assert "n = 3 of" in text and "3 sets of 2 baselines x 3 steps" in text and "--sets 3" in text
+    assert "n = 3 of" in text and "3 sets of 2 baselines (references) x 3 steps" in text and "--sets 3" in text
     assert text.strip() == capsys.readouterr().out.strip()
 
 

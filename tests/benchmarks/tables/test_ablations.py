@@ -50,7 +50,7 @@ def test_the_judges_of_rankings_see_the_rows_of_rankings_alone():
 
 
 def test_a_line_for_each_row_in_their_order_and_a_column_for_each_judge():
-    rows = [ablations.Row("WG itself", EG, WG), ablations.Row("keep", EG, f"{WG}(keep=1)")]
+    rows = [ablations.Row("norm", EG, WG), ablations.Row("keep", EG, f"{WG}(keep=1)")]
     generator = np.random.default_rng(0)
     factors = {EG: 1.0, WG: 0.8, f"{WG}(keep=1)": 1.0}
     scores = pd.DataFrame(
@@ -66,10 +66,10 @@ def test_a_line_for_each_row_in_their_order_and_a_column_for_each_judge():
         np.nan
     )
     table = ablations.table(scores, rows, {"InsertionAUC": True, "DeletionAUC": False}, seed=0)
-    assert table["setting"].tolist() == ["WG itself", "keep"] * 2
+    assert table["setting"].tolist() == ["norm", "keep"] * 2
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ablations.text(table).splitlines()]
     assert cells[0] == ["model", "setting", "method", "reference", "n", "InsertionAUC", "DeletionAUC"]
-    assert [row[1:5] for row in cells[2:]] == [["WG itself", WG, EG, "7"], ["keep", f"{WG}(keep=1)", EG, "8"]]
+    assert [row[1:5] for row in cells[2:]] == [["norm", WG, EG, "7"], ["keep", f"{WG}(keep=1)", EG, "8"]]
     first = table.iloc[0]
     assert first["improvement"] == pytest.approx(-0.2, abs=0.02) and first["t_holm"] < 0.05
     assert cells[2][5].startswith("-") and cells[2][5].endswith("*") and cells[2][6].startswith("+")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks.experiment.results import Drawn
+from benchmarks.experiment.results import Chosen, Drawn
 from benchmarks.methods.weightings import EG, WG
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.tables import ablations, removal, report
@@ -61,9 +61,8 @@ def test_what_a_killed_report_left_goes_after_a_while(tmp_path):
 def drawn_by(names, count=2):
     generator = np.random.default_rng(0)
     maps = {name: generator.normal(size=(count, 3, 8, 8)).astype(np.float32) for name in names}
-    return Drawn(
-        tuple(f"{i:02d}.png" for i in range(count)), generator.random((count, 3, 8, 8), dtype=np.float32), maps
-    )
+    images = tuple(Chosen(i, f"{i:02d}.png", i, 0) for i in range(count))
+    return Drawn(images, generator.random((count, 3, 8, 8), dtype=np.float32), maps)
 
 
 def test_the_attribution_table(make, tmp_path):
