@@ -1,7 +1,10 @@
 """Expected, weighted and generalized integrated gradients for Captum."""
 
-from captum_wg import baselines, samplers, visualization
+from captum_wg import baselines, samplers, visualization, weighting
+from captum_wg.attribution_base import AttributionResult
+from captum_wg.engine.forward_args import shared
 from captum_wg.expected_gradients import ExpectedGradients
+from captum_wg.integrals.automatic import Automatic
 from captum_wg.local_measures import (
     Consistency,
     GeneralizedAttribution,
@@ -10,18 +13,25 @@ from captum_wg.local_measures import (
     Stability,
 )
 from captum_wg.weighted_gradients import WeightedGradients
-from captum_wg.weighting import fitness
+from captum_wg.weighting import Both, Deletion, Equal, Insertion
 
 __all__ = [
+    "AttributionResult",
+    "Automatic",
+    "Both",
     "Consistency",
+    "Deletion",
+    "Equal",
     "ExpectedGradients",
     "GeneralizedAttribution",
     "GradientVariance",
+    "Insertion",
     "LocalIntegratedGradients",
     "Stability",
     "WeightedGradients",
     "baselines",
-    "fitness",
     "samplers",
+    "shared",
     "visualization",
+    "weighting",
 ]

@@ -40,7 +40,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from captum_wg.engine.checks import DEFAULT_SEED, Inputs, accumulation_dtype, check_generator
+from captum_wg.engine.checks import DEFAULT_SEED, check_generator
+from captum_wg.engine.tensors import Inputs, accumulation_dtype
 
 Seed = torch.Generator | int | None
 Numbers = float | Sequence[float]  # one, or one for each channel; kept as a float or a tuple of floats

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
-from captum.attr import GradientAttribution
-from captum.log import log_usage
 from torch import Tensor
 
-from captum_wg.engine.baseline_set import Baselines, format_baselines, given_or_bound
-from captum_wg.engine.checks import Inputs, accumulation_dtype, as_tuple, like_inputs
-from captum_wg.engine.problem import PointSource, Problem, input_gradients
+from captum_wg.attribution_base import BaselineAttribution, logged
+from captum_wg.engine.baseline_set import Baselines, BaselineSet
+from captum_wg.engine.checks import check_finite
+from captum_wg.engine.problem import Points, PointSource, Problem
 from captum_wg.engine.targets import Target
+from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, like_inputs
 from captum_wg.measures import Collected, ConsistencyCosine, Mean, Measure, StabilityCosine, Variance
 from captum_wg.samplers import Sampler, from_callable, make_points
 
@@ -31,7 +31,32 @@ COLLECTED_BYTES = 2**31
 Measures = Mapping[str, object] | list[str] | tuple[str, ...] | None
 
 
-class GeneralizedAttribution(GradientAttribution):
+class LocalAttribution(BaselineAttribution):
+    """What all local measures share: the points around the inputs, and one walk over their gradients.
+
+    Args:
+        forward_func, baselines: as in `BaselineAttribution`.
+    """
+
+    def __init__(self, forward_func: Callable[..., Any], *, baselines: Baselines = None):
+        super().__init__(forward_func, baselines)
+
+    def _around(
+        self,
+        inputs: Inputs | None,
+        baselines: Baselines,
+        sampler: Sampler,
+        *others: Any,
+    ) -> tuple[Problem, BaselineSet | None]:
+        """The problem, and the reference points where the sampler needs any and they are given."""
+        needless = callable(sampler) or sampler == "ball"
+        missing = baselines is None and self.baselines is None
+        # What needs no references must not stumble over any.
+        problem, references = self._problem(inputs, 0.0 if needless else baselines, *others)
+        return problem, None if missing else references
+
+
+class GeneralizedAttribution(LocalAttribution):
     """Any number of statistics of the gradients around an input, from one pass over one sample of points.
 
     Equation 9 of Payne et al. 2024: the integral over a set S of A(F, x) p_S(x) dx, by Monte Carlo,
@@ -46,12 +71,7 @@ class GeneralizedAttribution(GradientAttribution):
             sensitivity_max, infidelity).
     """
 
-    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
-        super().__init__(forward_func)
-        self.gradient_func = input_gradients
-        self.baselines = baselines
-
-    @log_usage()
+    @logged
     def attribute(
         self,
         inputs: Inputs | None,
@@ -67,7 +87,7 @@ class GeneralizedAttribution(GradientAttribution):
         measures: Measures = None,
         weights: Tensor | None = None,
         pairing: str | None = None,
-        show_progress: bool = False,
+        show_progress: bool | None = None,
     ) -> dict[str, Any]:
         """Attributions by measure.
 
@@ -92,7 +112,7 @@ class GeneralizedAttribution(GradientAttribution):
                 weights) -> (b, ...), called for each group of b examples, where they fit into 2 GiB. None: all four.
             weights: p_S where the points are not drawn from it: (S,) or (B, S), not negative; normalised to sum 1.
             pairing: how a Tensor of B baselines is read, "shared" or "paired".
-            show_progress: a progress bar over the gradients.
+            show_progress: a progress bar over the gradients; None: after five seconds, False: never.
 
         Returns:
             A dict of the results by name, in the order of measures; the built-in ones have the inputs' structure,
@@ -101,146 +121,93 @@ class GeneralizedAttribution(GradientAttribution):
         Raises:
             ValueError, TypeError: an argument does not fit; the message names it. A NaN or infinite gradient.
         """
-        return _attribute(
-            self,
-            inputs,
-            baselines,
-            target,
-            additional_forward_args,
-            radius,
-            sampler,
-            n_samples,
-            generator,
-            internal_batch_size,
-            measures=measures,
-            weights=weights,
-            pairing=pairing,
-            show_progress=show_progress,
-        )
-
-    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
-        """Not implemented, as for Captum's own gradient methods."""
-        raise NotImplementedError("attribute_future is not implemented for gradient methods")
-
-    def has_convergence_delta(self) -> bool:
-        return False
+        others = target, additional_forward_args, pairing, internal_batch_size, show_progress
+        around = self._around(inputs, baselines, sampler, *others)
+        return _measured(_make_measures(measures), around, sampler, radius, n_samples, generator, weights)
 
 
-class LocalIntegratedGradients(GradientAttribution):
+class SingleMeasure(LocalAttribution):
+    """One measure of the gradients around an input, which `measure` names."""
+
+    measure: ClassVar[Callable[[], Measure]]
+
+    @logged
+    def attribute(
+        self,
+        inputs: In,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: object = None,
+        radius: float = math.inf,
+        sampler: Sampler = "segments",
+        n_samples: int = 100,
+        generator: torch.Generator | int | None = None,
+        internal_batch_size: int | None = None,
+        *,
+        weights: Tensor | None = None,
+        pairing: str | None = None,
+        show_progress: bool | None = None,
+    ) -> In:
+        """The measure of inputs, in their structure, shape, dtype and device; see the class for what it is and
+        `GeneralizedAttribution.attribute` for the arguments."""
+        others = target, additional_forward_args, pairing, internal_batch_size, show_progress
+        around = self._around(inputs, baselines, sampler, *others)
+        measures = {"": type(self).measure()}
+        return cast(In, _measured(measures, around, sampler, radius, n_samples, generator, weights)[""])
+
+
+class AngleMeasure(LocalAttribution):
+    """One measure of angles between vectors around an input, which `measure` names."""
+
+    measure: ClassVar[Callable[[str], Measure]]
+
+    @logged
+    def attribute(
+        self,
+        inputs: In,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: object = None,
+        radius: float = math.inf,
+        sampler: Sampler = "segments",
+        n_samples: int = 100,
+        generator: torch.Generator | int | None = None,
+        internal_batch_size: int | None = None,
+        *,
+        angle: str = "auto",
+        weights: Tensor | None = None,
+        pairing: str | None = None,
+        show_progress: bool | None = None,
+    ) -> In:
+        """The measure of inputs, in their structure, shape, dtype and device; see the class for what it is and for
+        `angle`, and `GeneralizedAttribution.attribute` for the other arguments."""
+        others = target, additional_forward_args, pairing, internal_batch_size, show_progress
+        around = self._around(inputs, baselines, sampler, *others)
+        measures = {"": type(self).measure(angle)}
+        return cast(In, _measured(measures, around, sampler, radius, n_samples, generator, weights)[""])
+
+
+class LocalIntegratedGradients(SingleMeasure):
     """The mean gradient over a set around the input (Payne et al. 2024, Eq. 4 and 5): E_s[grad F(s)].
 
-    With sampler="segments" and radius=inf this is expected gradients without the multiplication by x - x'.
-    Arguments as in `GeneralizedAttribution`; the result has the inputs' structure, in units of F per unit of input.
+    With sampler="segments" and radius=inf this is expected gradients without the multiplication by x - x'. In units of
+    F per unit of input.
     """
 
-    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
-        super().__init__(forward_func)
-        self.gradient_func = input_gradients
-        self.baselines = baselines
-
-    @log_usage()
-    def attribute(
-        self,
-        inputs: Inputs,
-        baselines: Baselines = None,
-        target: Target = None,
-        additional_forward_args: object = None,
-        radius: float = math.inf,
-        sampler: Sampler = "segments",
-        n_samples: int = 100,
-        generator: torch.Generator | int | None = None,
-        internal_batch_size: int | None = None,
-        *,
-        weights: Tensor | None = None,
-        pairing: str | None = None,
-        show_progress: bool = False,
-    ) -> Any:
-        """The local integrated gradients of inputs; see the class for what it is and `GeneralizedAttribution.attribute`
-        for the arguments."""
-        return _attribute(
-            self,
-            inputs,
-            baselines,
-            target,
-            additional_forward_args,
-            radius,
-            sampler,
-            n_samples,
-            generator,
-            internal_batch_size,
-            measures={"local integrated gradients": Mean()},
-            weights=weights,
-            pairing=pairing,
-            show_progress=show_progress,
-        )["local integrated gradients"]
-
-    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
-        """Not implemented, as for Captum's own gradient methods."""
-        raise NotImplementedError("attribute_future is not implemented for gradient methods")
-
-    def has_convergence_delta(self) -> bool:
-        return False
+    measure = Mean
 
 
-class GradientVariance(GradientAttribution):
-    """The variance of the gradient over a set around the input (Payne et al. 2024, Eq. 6): E_s[(grad F(s) - E grad
-    F)^2].
+class GradientVariance(SingleMeasure):
+    """The variance of the gradient around the input (Payne et al. 2024, Eq. 6): E_s[(grad F(s) - E grad F)^2].
 
     The population variance, never negative, exactly 0 for a constant gradient (streamed with Chan's update; the paper
-    writes E[g^2] - E[g]^2). Arguments as in `GeneralizedAttribution`; the result has the inputs' structure, in squared
-    units of F per unit of input.
+    writes E[g^2] - E[g]^2). In squared units of F per unit of input.
     """
 
-    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
-        super().__init__(forward_func)
-        self.gradient_func = input_gradients
-        self.baselines = baselines
-
-    @log_usage()
-    def attribute(
-        self,
-        inputs: Inputs,
-        baselines: Baselines = None,
-        target: Target = None,
-        additional_forward_args: object = None,
-        radius: float = math.inf,
-        sampler: Sampler = "segments",
-        n_samples: int = 100,
-        generator: torch.Generator | int | None = None,
-        internal_batch_size: int | None = None,
-        *,
-        weights: Tensor | None = None,
-        pairing: str | None = None,
-        show_progress: bool = False,
-    ) -> Any:
-        """The gradient variance of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the
-        arguments."""
-        return _attribute(
-            self,
-            inputs,
-            baselines,
-            target,
-            additional_forward_args,
-            radius,
-            sampler,
-            n_samples,
-            generator,
-            internal_batch_size,
-            measures={"gradient variance": Variance()},
-            weights=weights,
-            pairing=pairing,
-            show_progress=show_progress,
-        )["gradient variance"]
-
-    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
-        """Not implemented, as for Captum's own gradient methods."""
-        raise NotImplementedError("attribute_future is not implemented for gradient methods")
-
-    def has_convergence_delta(self) -> bool:
-        return False
+    measure = Variance
 
 
-class Stability(GradientAttribution):
+class Stability(AngleMeasure):
     """Whether the gradients around the input point back to it (Payne et al. 2024, Eq. 7): E_s[cos(s - x, grad F(s))].
 
     In [-1, 1]: -1 where every gradient points at the input (it is a local maximum), 1 where all point away from it.
@@ -248,167 +215,53 @@ class Stability(GradientAttribution):
 
     angle: between which vectors the cosine is taken, see `captum_wg.measures.cosines`: "channel_pairs" (the published
     form, images of 3 channels: the angle of two channels is shown on the third), "pixel", "global" (the equation to the
-    letter, one number per example shown on every element) or "auto". A zero vector counts as cosine 0. Arguments else
-    as in `GeneralizedAttribution`; the result has the inputs' structure and no unit.
+    letter, one number per example shown on every element) or "auto". A zero vector counts as cosine 0.
     """
 
-    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
-        super().__init__(forward_func)
-        self.gradient_func = input_gradients
-        self.baselines = baselines
-
-    @log_usage()
-    def attribute(
-        self,
-        inputs: Inputs,
-        baselines: Baselines = None,
-        target: Target = None,
-        additional_forward_args: object = None,
-        radius: float = math.inf,
-        sampler: Sampler = "segments",
-        n_samples: int = 100,
-        generator: torch.Generator | int | None = None,
-        internal_batch_size: int | None = None,
-        *,
-        angle: str = "auto",
-        weights: Tensor | None = None,
-        pairing: str | None = None,
-        show_progress: bool = False,
-    ) -> Any:
-        """The stability of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the
-        arguments."""
-        return _attribute(
-            self,
-            inputs,
-            baselines,
-            target,
-            additional_forward_args,
-            radius,
-            sampler,
-            n_samples,
-            generator,
-            internal_batch_size,
-            measures={"stability": StabilityCosine(angle)},
-            weights=weights,
-            pairing=pairing,
-            show_progress=show_progress,
-        )["stability"]
-
-    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
-        """Not implemented, as for Captum's own gradient methods."""
-        raise NotImplementedError("attribute_future is not implemented for gradient methods")
-
-    def has_convergence_delta(self) -> bool:
-        return False
+    measure = StabilityCosine
 
 
-class Consistency(GradientAttribution):
+class Consistency(AngleMeasure):
     """Whether the gradients around the input agree with that at the input (Payne et al. 2024, Eq. 8).
 
     E_s[cos(grad F(x), grad F(s))], in [-1, 1]: 1 where the function is linear. Takes one gradient more per example.
-    `angle` and all else as in `Stability`.
+    `angle` as in `Stability`.
     """
 
-    def __init__(self, forward_func: Callable, *, baselines: Baselines = None):
-        super().__init__(forward_func)
-        self.gradient_func = input_gradients
-        self.baselines = baselines
-
-    @log_usage()
-    def attribute(
-        self,
-        inputs: Inputs,
-        baselines: Baselines = None,
-        target: Target = None,
-        additional_forward_args: object = None,
-        radius: float = math.inf,
-        sampler: Sampler = "segments",
-        n_samples: int = 100,
-        generator: torch.Generator | int | None = None,
-        internal_batch_size: int | None = None,
-        *,
-        angle: str = "auto",
-        weights: Tensor | None = None,
-        pairing: str | None = None,
-        show_progress: bool = False,
-    ) -> Any:
-        """The consistency of inputs; see the class for what it is and `GeneralizedAttribution.attribute` for the
-        arguments."""
-        return _attribute(
-            self,
-            inputs,
-            baselines,
-            target,
-            additional_forward_args,
-            radius,
-            sampler,
-            n_samples,
-            generator,
-            internal_batch_size,
-            measures={"consistency": ConsistencyCosine(angle)},
-            weights=weights,
-            pairing=pairing,
-            show_progress=show_progress,
-        )["consistency"]
-
-    def attribute_future(self, *args: Any, **kwargs: Any) -> None:
-        """Not implemented, as for Captum's own gradient methods."""
-        raise NotImplementedError("attribute_future is not implemented for gradient methods")
-
-    def has_convergence_delta(self) -> bool:
-        return False
+    measure = ConsistencyCosine
 
 
-def _attribute(
-    method: GradientAttribution,
-    inputs: Inputs | None,
-    baselines: Baselines,
-    target: Target,
-    additional_forward_args: object,
-    radius: float,
+def _measured(
+    measures: dict[str, Measure],
+    around: tuple[Problem, BaselineSet | None],
     sampler: Sampler,
+    radius: float,
     n_samples: int,
     generator: torch.Generator | int | None,
-    internal_batch_size: int | None,
-    *,
-    measures: Measures,
     weights: Tensor | None,
-    pairing: str | None,
-    show_progress: bool,
 ) -> dict[str, Any]:
-    problem = Problem(
-        method.forward_func,
-        method.gradient_func,
-        inputs,
-        target,
-        additional_forward_args,
-        internal_batch_size,
-        show_progress,
-        type(method).__name__,
-    )
-    chosen = _make_measures(measures)
+    """The results of measures by name, over the sampler's points."""
+    problem, references = around
+    is_tuple, like = problem.is_tuple, problem.inputs
     if callable(sampler):
         points, n_points, like = from_callable(sampler, problem.inputs, problem.is_tuple)
-        if inputs is None:
-            problem.is_tuple = len(like) > 1
-    elif inputs is None:
+        is_tuple = problem.is_tuple if problem.inputs else len(like) > 1
+    elif not problem.inputs:
         raise ValueError(
             f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
             "returns the set's points, (1, S, *feature)"
         )
     else:
-        references = None
-        baselines, pairing = given_or_bound(baselines, method.baselines, pairing)  # type: ignore[arg-type]
-        # "ball" has no use for references, so it must not stumble over any.
-        if baselines is not None and sampler != "ball":
-            references = format_baselines(baselines, problem.inputs, problem.is_tuple, pairing)
         points, n_points = make_points(sampler, problem.inputs, references, radius, n_samples, generator)
-        like = problem.inputs
-    return _stream(problem, chosen, points, n_points, like, _check_weights(weights, problem.n_examples, n_points, like))
+    shares = _check_weights(weights, problem.n_examples, n_points, like)
+    results = _stream(problem, is_tuple, measures, points, n_points, like, shares)
+    problem.check_dependence()
+    return results
 
 
 def _stream(
     problem: Problem,
+    is_tuple: bool,
     measures: dict[str, Measure],
     points: PointSource,
     n_points: int,
@@ -426,7 +279,7 @@ def _stream(
     group: slice | None = None
 
     def of_group(values: tuple[Tensor, ...] | None) -> Inputs | None:
-        return like_inputs(tuple(v[group] for v in values), problem.is_tuple) if values else None
+        return like_inputs(tuple(v[group] for v in values), is_tuple) if values else None
 
     def finish() -> None:
         if group is not None:
@@ -440,8 +293,8 @@ def _stream(
             inputs, input_gradients = of_group(problem.inputs), of_group(at_inputs)
             for measure in measures.values():
                 measure.init(inputs)
-        gradients = like_inputs(tile.gradients, problem.is_tuple)
-        at = like_inputs(tile.at, problem.is_tuple)
+        gradients = like_inputs(tile.gradients, is_tuple)
+        at = like_inputs(tile.at, is_tuple)
         share = (weights if weights.shape[0] == 1 else weights[group])[:, tile.points]
         for name, measure in measures.items():
             measure.update(gradients, at, inputs, input_gradients if wanted[name] else None, share)
@@ -450,7 +303,9 @@ def _stream(
 
 
 def _gradients_at_inputs(problem: Problem) -> tuple[Tensor, ...]:
-    source: PointSource = lambda examples, _: tuple(x[examples].unsqueeze(1) for x in problem.inputs)  # noqa: E731
+    def source(examples: slice, _: slice) -> Points:
+        return Points(tuple(x[examples].unsqueeze(1) for x in problem.inputs))
+
     tiles = [tile.gradients for tile in problem.gradients(source, 1, what="at the inputs")]
     return tuple(torch.cat([g.squeeze(1) for g in parts]) for parts in zip(*tiles, strict=True))
 
@@ -485,7 +340,7 @@ def _make_measures(measures: Measures) -> dict[str, Measure]:
                 f"measures[{name!r}] is the same object as another one; a measure has a state, so make one for each "
                 "name"
             )
-        made[name] = measure  # type: ignore[assignment]
+        made[name] = measure
     return made
 
 
@@ -502,8 +357,9 @@ def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like:
             f"{tuple(weights.shape)}"
         )
     rows = weights.detach().to(dtype=torch.float64, device="cpu").reshape(-1, n_points)
-    if not torch.isfinite(rows).all() or (rows < 0).any() or (rows.sum(1) <= 0).any():
+    if not torch.isfinite(rows).all() or (rows < 0).any() or (rows.amax(1) <= 0).any():
         raise ValueError("weights must be finite and not negative, with a positive sum for each example")
+    rows = rows / rows.amax(1, keepdim=True)  # whose sum can't overflow
     return (rows / rows.sum(1, keepdim=True)).to(dtype=dtype, device=like[0].device)
 
 
@@ -534,9 +390,9 @@ def _checked(name: str, result: Any, n_examples: int) -> Any:
 
 
 def _join(parts: list[Any], like: tuple[Tensor, ...], measure: Measure) -> Any:
-    """The results of all groups as one, in the inputs' dtype if the measure is a built-in one."""
-    builtin = isinstance(measure, Mean | Variance | StabilityCosine | ConsistencyCosine)
+    """The results of all groups as one, in the inputs' dtype if they are of the inputs' structure."""
     joined = tuple(torch.cat(pieces) for pieces in zip(*map(as_tuple, parts), strict=True))
-    if builtin:
+    if getattr(measure, "like_inputs", False):
         joined = tuple(j.to(x.dtype) for j, x in zip(joined, like, strict=True))
+        check_finite(joined, "attributions")
     return like_inputs(joined, isinstance(parts[0], tuple))

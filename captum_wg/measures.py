@@ -9,7 +9,8 @@ A measure is an object with three methods, called for one group of b examples af
 with gradients and points (b, s, *feature), inputs and input_gradients (b, *feature) and weights (1 or b, s), which sum
 to 1 over all points of the call. They are Tensors, or tuples of Tensors if the caller's inputs are a tuple; inputs and
 input_gradients are None where an attribution is over a set alone. A measure with the attribute
-`needs_input_gradients = False` is given None for input_gradients and spares one gradient per example.
+`needs_input_gradients = False` is given None for input_gradients and spares one gradient per example; the results of
+one with `like_inputs = True` are brought to the inputs' dtype.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from captum_wg.engine.checks import Inputs, accumulation_dtype, as_tuple, check_choice, like_inputs
+from captum_wg.engine.checks import check_choice
+from captum_wg.engine.tensors import Inputs, accumulation_dtype, as_tuple, like_inputs
 
 ANGLES = ("auto", "channel_pairs", "pixel", "global")
 
@@ -43,6 +45,7 @@ class Mean:
     """E[g], the integrated gradients of the set (Eq. 2, 4 and 5): streamed as sum(w g) / sum(w)."""
 
     needs_input_gradients = False
+    like_inputs = True
 
     def init(self, inputs: Inputs | None) -> None:
         self._sums: tuple[Tensor, ...] = ()
@@ -78,6 +81,7 @@ class Variance:
     """
 
     needs_input_gradients = False
+    like_inputs = True
 
     def init(self, inputs: Inputs | None) -> None:
         self._origins: list[Tensor] = []
@@ -126,6 +130,7 @@ class _MeanCosine:
     """The mean cosine between the gradients at the points and another direction."""
 
     name = ""
+    like_inputs = True
 
     def __init__(self, angle: str = "auto"):
         self.angle = check_choice(angle, "angle", ANGLES)

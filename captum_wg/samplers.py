@@ -25,25 +25,14 @@ import torch
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
-from captum_wg.engine.checks import (
-    accumulation_dtype,
-    as_tuple,
-    check_generator,
-    check_positive_int,
-    name_rows,
-    not_finite,
-)
-from captum_wg.engine.problem import PointSource
+from captum_wg.engine.checks import check_generator, check_positive_int, name_rows, not_finite
+from captum_wg.engine.problem import Points, PointSource
+from captum_wg.engine.tensors import accumulation_dtype, as_tuple
+from captum_wg.integrals.random import reference_order
 
 SAMPLERS = ("segments", "staggered", "ball", "rays")
 
 Sampler = str | Callable[..., object]
-
-
-def reference_order(n_references: int, n_samples: int, generator: torch.Generator) -> Tensor:
-    """Which reference each of S points goes to, (S,): in random order, every one before any is used again."""
-    order = torch.randperm(n_references, generator=generator, device=generator.device)
-    return order[torch.arange(n_samples, device=generator.device) % n_references]
 
 
 def check_radius(radius: object) -> float:
@@ -69,7 +58,7 @@ def segments(
     """
     which, share = _along_references(inputs, references, n_samples, generator, staggered)
 
-    def points(examples: slice, chosen: slice) -> tuple[Tensor, ...]:
+    def points(examples: slice, chosen: slice) -> Points:
         offsets = _differences(inputs, references, examples, which[chosen])
         distance = _norm(offsets)
         limit = torch.where(distance > radius, radius / distance, torch.ones_like(distance))
@@ -97,7 +86,7 @@ def rays(
             "references themselves: leave them out, or use 'segments'"
         )
 
-    def points(examples: slice, chosen: slice) -> tuple[Tensor, ...]:
+    def points(examples: slice, chosen: slice) -> Points:
         dtype = accumulation_dtype(*(x.dtype for x in inputs))
         directions = tuple(r.to(dtype) for r in references.at(examples, which[chosen]))
         return _step(inputs, examples, directions, share[chosen].to(dtype) * radius / _norm(directions))
@@ -124,11 +113,13 @@ def ball(inputs: tuple[Tensor, ...], radius: float, n_samples: int, generator: t
         length = radius * u ** (1 / dimension)
         return tuple(n * (length / _norm(normal)).view((1,) * n.ndim) for n in normal)
 
-    def points(examples: slice, chosen: slice) -> tuple[Tensor, ...]:
+    def points(examples: slice, chosen: slice) -> Points:
         offsets = [offset(seed) for seed in seeds[chosen]]
-        return tuple(
-            (x[examples].unsqueeze(1) + torch.cat(parts, dim=1)).to(x.dtype)
-            for x, parts in zip(inputs, zip(*offsets, strict=True), strict=True)
+        return Points(
+            tuple(
+                (x[examples].unsqueeze(1) + torch.cat(parts, dim=1)).to(x.dtype)
+                for x, parts in zip(inputs, zip(*offsets, strict=True), strict=True)
+            )
         )
 
     return points
@@ -165,7 +156,7 @@ def from_callable(
             raise ValueError(f"sampler returns NaN or infinite points for examples {name_rows(bad)}")
     points = tuple(v.detach() for v in values)
     like = inputs or tuple(p[0] for p in points)
-    return lambda examples, chosen: tuple(p[examples, chosen] for p in points), n_points, like
+    return lambda examples, chosen: Points(tuple(p[examples, chosen] for p in points)), n_points, like
 
 
 def make_points(
@@ -229,14 +220,15 @@ def _differences(
 def _norm(values: tuple[Tensor, ...], batch_dims: int = 2) -> Tensor:
     """The Euclidean norm over all elements of all Tensors, (b, s)."""
     parts = [torch.linalg.vector_norm(v.reshape(*v.shape[:batch_dims], -1), dim=-1) for v in values]
-    return torch.linalg.vector_norm(torch.stack(parts, dim=-1), dim=-1)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(parts, dim=-1), dim=-1)
+    return norm
 
 
-def _step(
-    inputs: tuple[Tensor, ...], examples: slice, directions: tuple[Tensor, ...], lengths: Tensor
-) -> tuple[Tensor, ...]:
+def _step(inputs: tuple[Tensor, ...], examples: slice, directions: tuple[Tensor, ...], lengths: Tensor) -> Points:
     """x + length * direction, (b, s, *feature) in the inputs' dtype."""
-    return tuple(
-        (x[examples].unsqueeze(1) + lengths.view(*lengths.shape, *(1,) * (d.ndim - 2)) * d).to(x.dtype)
-        for x, d in zip(inputs, directions, strict=True)
+    return Points(
+        tuple(
+            (x[examples].unsqueeze(1) + lengths.view(*lengths.shape, *(1,) * (d.ndim - 2)) * d).to(x.dtype)
+            for x, d in zip(inputs, directions, strict=True)
+        )
     )

@@ -489,7 +489,7 @@ def _axes(
         # Imported late: pyplot chooses a display, which drawing into a file does not need.
         from matplotlib import pyplot
 
-        figure = pyplot.figure(figsize=fig_size, dpi=dpi, layout=layout)  # type: ignore[arg-type]
+        figure = pyplot.figure(figsize=fig_size, dpi=dpi, layout=layout)
     else:
         figure = Figure(figsize=fig_size, dpi=dpi, layout=layout)  # type: ignore[arg-type]
     return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=margins or None).ravel()

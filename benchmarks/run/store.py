@@ -4,19 +4,23 @@
     folder/KIND/.../NAME.parquet       one result, its settings and its key once more in the file's own metadata
 
 A store holds results of one set of settings: opened with others it refuses and says what differs. A process that is
-killed leaves at most a temporary file, which no reader takes for a result.
+killed leaves at most a temporary file, which no reader takes for a result. Each file holds a checksum of itself; one
+that was damaged since is no result: it is set aside under another name and made anew.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import glob
+import hashlib
 import io
 import json
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +37,10 @@ Key = tuple[str, ...]
 
 SETTINGS = "settings.json"
 _METADATA = b"made_with"
+_CHECKSUM = b"sha256="
+_BLANK = _CHECKSUM + b"0" * 64
+_SUM = re.compile(_CHECKSUM + b"([0-9a-f]{64})")
+_DAMAGED = ".damaged"
 _TEMPORARY = ".part"
 # A temporary file is written within seconds; one that has not changed for this long belongs to nobody.
 _ABANDONED_SECONDS = 3600.0
@@ -56,8 +64,19 @@ class Store:
     settings: str
 
     def has(self, key: Key) -> bool:
-        """Whether the result is there."""
-        return self._path(key).is_file()
+        """Whether the result is there, whole. A damaged one is named, and set aside."""
+        path = self._path(key)
+        if not path.is_file():
+            return False
+        try:
+            _intact(path, path.stat().st_mtime_ns)
+        except Damaged as error:
+            aside = path.with_name(path.name + _DAMAGED)
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                os.replace(path, aside)
+            print(f"{error}: it is set aside as {aside.name} and made anew", file=sys.stderr)
+            return False
+        return True
 
     def write(self, key: Key, table: pd.DataFrame) -> None:
         """Store a table under a key. A result that is there already stays as it is.
@@ -67,16 +86,21 @@ class Store:
             ValueError: the key can't be a file name.
         """
         path = self._path(key)
-        if path.is_file():
+        if self.has(key):
             return
         arrow = pa.Table.from_pandas(table, preserve_index=False)
         made_with = {"key": list(key), "settings": json.loads(self.settings)}
         arrow = arrow.replace_schema_metadata(
-            {**(arrow.schema.metadata or {}), _METADATA: json.dumps(made_with, sort_keys=True).encode()}
+            {
+                **(arrow.schema.metadata or {}),
+                _METADATA: json.dumps(made_with, sort_keys=True).encode(),
+                _CHECKSUM.rstrip(b"="): _BLANK,
+            }
         )
         buffer = io.BytesIO()
-        pq.write_table(arrow, buffer, compression="zstd", use_dictionary=False)
-        write_atomically(path, buffer.getvalue())
+        pq.write_table(arrow, buffer, compression="zstd", use_dictionary=False, write_page_checksum=True)
+        blank = buffer.getvalue()
+        write_atomically(path, blank.replace(_BLANK, _CHECKSUM + hashlib.sha256(blank).hexdigest().encode()))
 
     def keys(self, kind: str) -> list[Key]:
         """Of all tables whose key begins so."""
@@ -99,13 +123,16 @@ class Store:
         """The table stored under a key, or some columns of it.
 
         Raises:
-            BenchmarkError: it is missing, unreadable, or was made with other settings.
+            BenchmarkError: it is missing, damaged, unreadable, or was made with other settings.
         """
         path = self._path(key)
         try:
-            arrow = pq.read_table(path, columns=columns and list(columns), partitioning=None, use_threads=False)
+            content = pa.BufferReader(_checked(path))
+            arrow = pq.read_table(content, columns=columns and list(columns), use_threads=False)
         except FileNotFoundError as error:
             raise BenchmarkError(f"{path} is missing; run the command again to make it") from error
+        except Damaged as error:
+            raise BenchmarkError(f"{error}; run the command again to make it anew") from error
         except (OSError, pa.ArrowException) as error:
             raise BenchmarkError(f"{path} can't be read ({error}); delete it and run the command again") from error
         made_with = json.loads((arrow.schema.metadata or {}).get(_METADATA, b"{}"))
@@ -175,6 +202,30 @@ def open_store(folder: str | Path, settings: Mapping[str, Any]) -> Store:
             raise BenchmarkError(f"{folder} holds results of other {kind}: {difference}; {_INSTEAD}")
     remove_abandoned(folder, f"**/*{_TEMPORARY}")
     return Store(folder, text)
+
+
+class Damaged(Exception):
+    """A stored file is not what was written."""
+
+
+def _checked(path: Path) -> bytes:
+    """What a file holds, if that is what was written.
+
+    Raises:
+        Damaged: it is not.
+    """
+    content = path.read_bytes()
+    found = _SUM.search(content)
+    blank = b"" if found is None else content[: found.start()] + _BLANK + content[found.end() :]
+    if found is None or hashlib.sha256(blank).hexdigest().encode() != found[1]:
+        raise Damaged(f"{path} is damaged")
+    return content
+
+
+@functools.lru_cache(maxsize=1 << 20)
+def _intact(path: Path, changed: int) -> None:
+    """That a file, as it was at a time, holds what was written; looked at once."""
+    _checked(path)
 
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

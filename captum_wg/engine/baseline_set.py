@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from captum_wg.engine.checks import name_rows, not_finite, warn
+from captum_wg.engine.tensors import Inputs
 
-Baselines = None | int | float | Tensor | tuple | Callable[..., object]
+Baselines = None | int | float | Tensor | tuple[Any, ...] | Callable[..., object]
 
 PAIRINGS = (None, "shared", "paired")
 
@@ -26,7 +29,7 @@ class BaselineSet:
     def __init__(self, values: tuple[Tensor, ...], shared: bool):
         self.values = values
         self.shared = shared
-        self.count = values[0].shape[0 if shared else 1]
+        self.count = values[0].shape[0 if shared else 1] if values else 0
 
     def at(self, examples: slice, which: Tensor) -> tuple[Tensor, ...]:
         """Baselines number `which` (s,) of some examples: (b, s, *feature), or (1, s, *feature) if they are shared."""
@@ -66,16 +69,6 @@ class BaselineSet:
         return BaselineSet(tuple(v[rows, kept] for v in self.values), shared=False)
 
 
-def given_or_bound(baselines: Baselines, bound: Baselines, pairing: str | None) -> tuple[Baselines, str | None]:
-    """A call's own baselines, or else those bound in the constructor, with the reading of their rows.
-
-    A Tensor that was bound before the inputs were known can't be meant to be paired with them, so it is shared.
-    """
-    if baselines is None and bound is not None:
-        return bound, pairing or "shared"
-    return baselines, pairing
-
-
 def format_baselines(
     baselines: Baselines, inputs: tuple[Tensor, ...], is_tuple: bool = False, pairing: str | None = None
 ) -> BaselineSet:
@@ -83,9 +76,10 @@ def format_baselines(
 
     Args:
         baselines: None (zeros), a number, a Tensor (K, *feature) shared by all examples, a Tensor (B, K, *feature), a
-            callable of the inputs that returns one of these, or for a tuple of inputs a tuple of these, row k of each
-            together forming baseline k.
-        inputs: checked inputs.
+            callable of the inputs, or of nothing, that returns one of these, or for a tuple of inputs a tuple of these,
+            row k of each together forming baseline k; one row beside several serves them all. Whole numbers are
+            brought to the inputs' dtype.
+        inputs: checked inputs; none for an attribution over a set alone, which has no baselines.
         is_tuple: whether the caller gave a tuple: what a callable is called with.
         pairing: "shared" or "paired": how a Tensor of B rows is read (paired: row i is example i's only baseline).
 
@@ -95,8 +89,10 @@ def format_baselines(
     """
     if pairing not in PAIRINGS:
         raise ValueError(f"pairing must be 'shared', 'paired' or None, got {pairing!r}")
+    if not inputs:
+        return BaselineSet((), shared=True)
     if callable(baselines):
-        baselines = baselines(inputs if is_tuple else inputs[0])  # type: ignore[assignment]
+        baselines = cast(Baselines, _called(baselines, inputs if is_tuple else inputs[0]))
     each = baselines if isinstance(baselines, tuple) else (baselines,) * (1 if len(inputs) == 1 else 0)
     if baselines is None or isinstance(baselines, int | float):
         each = (baselines,) * len(inputs)
@@ -108,7 +104,11 @@ def format_baselines(
     values = [_format_one(value, x, i, pairing) for i, (value, x) in enumerate(zip(each, inputs, strict=True))]
 
     n_examples = len(inputs[0])
-    if pairing is None and n_examples > 1 and any(not own and len(v) == n_examples for v, own in values):
+    if (
+        pairing is None
+        and n_examples > 1
+        and any(not own and len(v) == n_examples and bool((v != v[:1]).any()) for v, own in values)
+    ):
         warn(
             f"baselines has as many rows ({n_examples}) as there are examples. It is read as {n_examples} baselines "
             "shared by all examples (as GradientShap does); IntegratedGradients would pair row i with example i. Say "
@@ -117,27 +117,24 @@ def format_baselines(
 
     counts = [v.shape[1 if own else 0] for v, own in values]
     count = max(counts)
-    fixed = [isinstance(value, int | float) or value is None for value in each]
-    if any(c != count and not number for c, number in zip(counts, fixed, strict=True)):
+    if any(c not in (1, count) for c in counts):
         raise ValueError(
-            f"baselines must have the same number of rows in every element of the tuple, got {counts}: row k of each "
-            "together is baseline k"
+            f"baselines must have the same number of rows in every element of the tuple, or one, got {counts}: row k "
+            "of each together is baseline k"
         )
     any_own = any(own for _, own in values)
     formatted = []
     for (value, own), x in zip(values, inputs, strict=True):
         if any_own and not own:
             value = value.unsqueeze(0).expand(len(x), *value.shape)
-        formatted.append(
-            value.expand(*value.shape[:1], count, *x.shape[1:]) if any_own else value.expand(count, *x.shape[1:])
-        )
+        formatted.append(value.expand(len(x), count, *x.shape[1:]) if any_own else value.expand(count, *x.shape[1:]))
     return BaselineSet(tuple(formatted), shared=not any_own)
 
 
 def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> tuple[Tensor, bool]:
     """One element's baselines, and whether they are (B, K, *feature) rather than (K, *feature)."""
     if callable(value):
-        value = value(x)
+        value = _called(value, x)
     if value is None:
         value = 0.0
     feature = tuple(x.shape[1:])
@@ -153,6 +150,8 @@ def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> 
         )
     expected = f"(K, {_dims(feature)}) or (B, K, {_dims(feature)}) with B = {len(x)}"
     where = f"element {element} of the tuple" if element else "the inputs"
+    if not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
+        value = value.to(x.dtype)
     if value.dtype != x.dtype:
         raise TypeError(f"baselines are {value.dtype}, {where} {x.dtype}; convert them with .to(inputs.dtype)")
     if value.device != x.device:
@@ -177,6 +176,15 @@ def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> 
             )
         return value.unsqueeze(1), True
     return value, own
+
+
+def _called(baselines: Callable[..., object], inputs: Inputs) -> object:
+    """What a callable returns that takes the inputs, or, as GradientShap allows, nothing."""
+    try:
+        takes_none = not inspect.signature(baselines).parameters
+    except (TypeError, ValueError):  # a built-in one
+        takes_none = False
+    return baselines() if takes_none else baselines(inputs)
 
 
 def _dims(feature: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Iterable
-from functools import reduce
+from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor
@@ -18,22 +18,10 @@ DEFAULT_SEED = 0
 
 _NOT_THE_CALLERS = ("captum", "captum_wg", "quantus", "quantus_ext")
 
-Inputs = Tensor | tuple[Tensor, ...]
 
-
-def as_tuple(value: Inputs) -> tuple[Tensor, ...]:
-    """A Tensor as a tuple of one; a tuple as it is."""
-    return value if isinstance(value, tuple) else (value,)
-
-
-def like_inputs(values: tuple[Tensor, ...], is_tuple: bool) -> Inputs:
-    """The tuple itself where the caller's inputs were a tuple, its only element otherwise."""
-    return values if is_tuple else values[0]
-
-
-def name_rows(marked: Tensor) -> str:
-    """The numbers of the marked rows of a bool Tensor (B,) for a message: "2, 5, 7"."""
-    rows = marked.nonzero().flatten().tolist()
+def name_rows(marked: Tensor, first: int = 0) -> str:
+    """The numbers, counted from `first`, of the marked rows of a bool Tensor (B,) for a message: "2, 5, 7"."""
+    rows = (marked.nonzero().flatten() + first).tolist()
     shown = ", ".join(map(str, rows[:10]))
     return shown if len(rows) <= 10 else f"{shown}, ... ({len(rows)} in all)"
 
@@ -80,7 +68,7 @@ def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
 def check_positive_int(value: object, name: str) -> int:
     """value as an int >= 1."""
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(cast(SupportsIndex, value))
     except TypeError:
         number = 0
     if isinstance(value, bool) or number < 1:
@@ -133,6 +121,25 @@ def warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
-def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
-    """The precision sums are kept in: that of the inputs' widest element, but never less than float32."""
-    return reduce(torch.promote_types, dtypes, torch.float32)
+def check_bool(value: object, name: str) -> bool:
+    """value, True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def check_bools(**switches: object) -> None:
+    """Every argument named is True or False."""
+    for name, value in switches.items():
+        check_bool(value, name)
+
+
+def check_finite(values: tuple[Tensor, ...], name: str) -> None:
+    """Nothing of what leaves is NaN or infinite."""
+    for value in values:
+        bad = not_finite(value)
+        if bad.any():
+            raise ValueError(
+                f"the {name} of examples {name_rows(bad)} are NaN or infinite: a sum or product is beyond "
+                f"{value.dtype}. Scale inputs, baselines or outputs, or use a wider dtype"
+            )

@@ -1,4 +1,4 @@
-"""The engine: gradients of the explained output at many points, in micro-batches of bounded size.
+"""The engine: gradients and outputs of the explained function at many points, in micro-batches of bounded size.
 
 All attribution methods here are statistics of gradients at S points for each of B examples. `Problem.gradients` walks
 over the B x S points in tiles of a few rows; the points of a tile are made when it is reached and its gradients are
@@ -8,69 +8,401 @@ handed out once, so memory depends on neither B nor S. Shapes: B examples, S poi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_wg.engine.checks import as_tuple, check_inputs, check_positive_int, name_rows, not_finite, warn
-from captum_wg.engine.targets import ForwardArgs, Target, Targets, select
+from captum_wg.engine.checks import check_bool, check_inputs, check_positive_int, name_rows, not_finite, warn
+from captum_wg.engine.forward_args import ForwardArgs
+from captum_wg.engine.gradient import Differentiated, input_gradients
+from captum_wg.engine.outputs import output_tensor
+from captum_wg.engine.probe import probe
+from captum_wg.engine.targets import Target, Targets
+from captum_wg.engine.tensors import Inputs, at_least_float32
+from captum_wg.engine.train_mode import warn_of_train_mode
 
-# points(examples, points) -> for each element of the inputs a Tensor (b, s, *feature)
-PointSource = Callable[[slice, slice], tuple[Tensor, ...]]
+# A progress bar that nobody asked for appears only where the work takes this many seconds.
+PATIENCE = 5.0
 
 _CPU_ELEMENTS = 98_304  # 32 rows of 3 x 32 x 32
 _CPU_ROWS = (8, 1024)
 _CUDA_BYTES_PER_ELEMENT = 4096
 
 
-def input_gradients(
-    forward_fn: Callable,
-    inputs: Tensor | tuple[Tensor, ...],
-    target_ind: Target = None,
-    additional_forward_args: object = None,
-    bounds: tuple[int, int] | None = None,
-) -> tuple[Tensor, ...]:
-    """Gradients of the output at target_ind with respect to inputs: Captum's `compute_gradients` with its calling form.
+class Points(NamedTuple):
+    """Points of some examples: for each element of the inputs where they are, and how far x lies from where each of
+    their paths starts, (b, s, *feature); None for points that lie on no path."""
 
-    Unlike it, an element of inputs on which the output does not depend gets zeros, and what cannot be differentiated
-    is said in an error's words. `bounds` are the smallest and largest of per-example targets, if already known.
+    at: tuple[Tensor, ...]
+    differences: tuple[Tensor, ...] | None = None
+
+
+# points(examples, points): some of the S points of some of the B examples.
+PointSource = Callable[[slice, slice], Points]
+
+
+class Tile(NamedTuple):
+    """Gradients at some points of some examples.
+
+    examples, points: which of the B examples and S points; at, gradients, differences: (b, s, *feature) for each
+    element of inputs, the last as in `Points`.
     """
-    points = as_tuple(inputs)  # type: ignore[arg-type]
-    args = (
-        ()
-        if additional_forward_args is None
-        else additional_forward_args
-        if isinstance(additional_forward_args, tuple)
-        else (additional_forward_args,)
-    )
-    with torch.inference_mode(False), torch.enable_grad():
-        # A tensor made under inference_mode can't take part in autograd.
-        args = tuple(a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in args)
-        rows = len(points[0])
-        if bounds is None:
-            target_ind = Targets(target_ind, rows).of(torch.arange(rows, device=points[0].device))
-        output = select(forward_fn(*points, *args), target_ind, rows, bounds)
-        if not output.requires_grad:
-            raise ValueError(
-                "forward_func returns an output without a gradient: it depends on none of the inputs, or cuts the "
-                "graph (detach, no_grad, integer or argmax outputs, numpy)"
-            )
+
+    examples: slice
+    points: slice
+    at: tuple[Tensor, ...]
+    gradients: tuple[Tensor, ...]
+    differences: tuple[Tensor, ...] | None
+
+
+class Problem:
+    """One explanation problem: a function, the output of it that is explained, and B checked examples.
+
+    Args:
+        forward_func, gradient_func: the function, and what differentiates it (an Attribution's `gradient_func`). Where
+            that is not `input_gradients` but, as in Captum's neuron methods, differentiates something else, what it
+            differentiates is the explained output: its value then comes from a call of it.
+        inputs: a Tensor or tuple of Tensors (B, *feature); None where an attribution is over a set alone (B = 1).
+        target, additional_forward_args: as in Captum.
+        internal_batch_size: rows of a micro-batch, None for `automatic_rows`. Micro-batches have exactly so many, the
+            last filled up with repeats, where that is no more than automatic_rows or the model takes no others.
+        show_progress: whether the walks over rows draw a progress bar, called `name`; None: after a few seconds.
+
+    Attributes:
+        together: whether rows influence each other, so that all B stay together (`captum_wg.engine.probe`).
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        gradient_func: Callable[..., Any],
+        inputs: Inputs | None,
+        target: Target = None,
+        additional_forward_args: object = None,
+        internal_batch_size: int | None = None,
+        show_progress: bool | None = False,
+        name: str = "attribution",
+    ):
+        if not callable(forward_func):
+            raise TypeError(f"forward_func must be a module or a callable, got {type(forward_func).__name__}")
+        self.forward_func = forward_func
+        self.is_tuple = isinstance(inputs, tuple)
+        self.inputs = () if inputs is None else tuple(x.detach() for x in check_inputs(inputs))
+        self.n_examples = self.inputs[0].shape[0] if self.inputs else 1
+        self.targets = Targets(target, self.n_examples)
+        self.args = ForwardArgs(additional_forward_args, self.n_examples)
+        self._rows = (
+            None if internal_batch_size is None else check_positive_int(internal_batch_size, "internal_batch_size")
+        )
+        self._swapped = gradient_func is not input_gradients
+        self._gradient_func = gradient_func if self._swapped else partial(input_gradients, bounds=self.targets.bounds)
+        self._show_progress = None if show_progress is None else check_bool(show_progress, "show_progress")
+        self._name = name
+        self._at_inputs: Tensor | None = None
+        self._differentiates_itself = False
+        self._depends: list[bool] = []  # for each element of the inputs, whether any row had a gradient
+        self.output_dtype: torch.dtype | None = None  # of the latest forward without gradients
+        self.together = False
+        warn_of_train_mode(forward_func)
+        self._fill = bool(self.inputs) and self._rows is not None and self._rows <= automatic_rows(self.inputs)
+        if self.inputs and not self._swapped:
+            self._probe()
+
+    def _probe(self) -> None:
+        size = self._rows
+        among = max(2, size or min(self.n_examples, automatic_rows(self.inputs)))
+        alone = 1
+        if size is not None and not self._takes_one_row():
+            alone, self._fill = size, True
+        self.args.per_example, self.together, self._at_inputs = probe(
+            self._forward, self.inputs, self.args, alone, among
+        )
+
+    def _takes_one_row(self) -> bool:
+        first = torch.zeros(1, dtype=torch.long, device=self.inputs[0].device)
         try:
-            gradients = torch.autograd.grad(output, points, grad_outputs=torch.ones_like(output), allow_unused=True)
-        except RuntimeError as error:
-            if "cudnn RNN" in str(error):
-                raise RuntimeError(
-                    "cuDNN's RNNs have no backward pass in eval mode: put the RNN modules alone into train mode "
-                    "(dropout off), or run within torch.backends.cudnn.flags(enabled=False)"
-                ) from error
-            raise
-    if all(g is None for g in gradients):
-        raise ValueError("the output of forward_func depends on none of the inputs; nothing can be attributed")
-    return tuple(torch.zeros_like(p) if g is None else g for p, g in zip(points, gradients, strict=True))
+            self._forward(tuple(x[:1] for x in self.inputs), self.args.of(first))
+        except Exception:  # such as of a model that was compiled for another number of rows
+            return False
+        return True
+
+    def progress(self, total: int, what: str = "") -> Any:
+        """A progress bar over `total` rows."""
+        return tqdm(
+            total=total,
+            desc=f"{self._name} {what}".strip(),
+            unit="row",
+            disable=self._show_progress is False,
+            delay=PATIENCE if self._show_progress is None else 0,
+            leave=False,
+        )
+
+    def rows(self, like: tuple[Tensor, ...] | None = None) -> int:
+        """The rows of a micro-batch."""
+        return self.n_examples if self.together else self._rows or automatic_rows(like or self.inputs)
+
+    def tiles(self, n_points: int, like: tuple[Tensor, ...] | None = None) -> Iterator[tuple[slice, list[slice]]]:
+        """Cuts B x n_points into micro-batches: some examples, and their points' parts."""
+        if self.together:
+            yield slice(0, self.n_examples), [slice(s, s + 1) for s in range(n_points)]
+            return
+        n_rows = self.rows(like)
+        # One example after another where its points fill a micro-batch, several at once where they don't; the last
+        # tiles are evened out rather than left nearly empty, unless a size was asked for.
+        for examples in self.parts(self.n_examples, max(1, n_rows // n_points)):
+            yield examples, list(self.parts(n_points, max(1, n_rows // (examples.stop - examples.start))))
+
+    def parts(self, n: int, most: int) -> Iterator[slice]:
+        """range(n) in the fewest parts of at most `most`: of exactly so many where a size was asked for, else even."""
+        if self._rows is None:
+            yield from (slice(*bounds) for bounds in even_parts(n, most))
+        else:
+            yield from (slice(start, min(start + most, n)) for start in range(0, n, most))
+
+    def gradients(
+        self,
+        points: PointSource,
+        n_points: int,
+        like: tuple[Tensor, ...] | None = None,
+        what: str = "",
+    ) -> Iterator[Tile]:
+        """The gradients at the points of all examples, tile by tile; all tiles of one example follow each other.
+
+        Raises:
+            ValueError: a point or the gradient there is NaN or infinite; the message names the examples.
+        """
+        with self.progress(self.n_examples * n_points, what) as bar:
+            for examples, parts in self.tiles(n_points, like):
+                # Kept on the device until the example is done: reading it would wait for the device.
+                bad: list[Tensor] = []
+                for chosen in parts:
+                    tile = self._tile(points, examples, chosen)
+                    bad += [not_finite(v) for v in (*tile.gradients, *tile.at)]
+                    yield tile
+                    bar.update((examples.stop - examples.start) * (chosen.stop - chosen.start))
+                self._refuse(torch.stack(bad).any(0), examples.start)
+
+    def row_gradients(
+        self, points: Callable[[slice], tuple[Tensor, ...]], examples: Tensor, bar: Any = None
+    ) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+        """The gradients at any list of points, micro-batch by micro-batch: which rows, and (r, *feature) per element.
+
+        Args:
+            points: points(rows) -> (r, *feature) for each element of inputs.
+            examples: which example each row belongs to, (R,), on the inputs' device.
+            bar: a progress bar to move.
+
+        Raises:
+            ValueError: the gradient at some point is NaN or infinite; the message names the examples. Rows that
+                influence each other.
+        """
+        self.refuse_together("this n_steps or method takes each example's points by themselves; give n_steps a number")
+        bad = torch.zeros(self.n_examples, dtype=torch.int, device=examples.device)
+        for rows in self.parts(len(examples), self.rows()):
+            gradients = self._at(points(rows), examples[rows])
+            for g in gradients:
+                bad.index_add_(0, examples[rows], not_finite(g).int())
+            yield rows, gradients
+            if bar is not None:
+                bar.update(rows.stop - rows.start)
+        self._refuse(bad > 0)
+
+    def refuse_together(self, why: str) -> None:
+        """Raise if rows of several examples influence each other; why: what can't be done then."""
+        if self.together and self.n_examples > 1:
+            raise ValueError(
+                f"the rows of forward_func influence each other, and {why}; or make the set one example: inputs x[None]"
+                ", and a function such as lambda z: torch.stack([model(s)[i] for s in z])"
+            )
+
+    def _tile(self, points: PointSource, examples: slice, chosen: slice) -> Tile:
+        made = points(examples, chosen)
+        at = tuple(p.detach() for p in made.at)
+        b, s = at[0].shape[:2]
+        rows = torch.arange(examples.start, examples.stop, device=at[0].device).repeat_interleave(s)
+        gradients = self._at(tuple(p.reshape(b * s, *p.shape[2:]) for p in at), rows)
+        beside_points = tuple(g.reshape(b, s, *p.shape[2:]) for g, p in zip(gradients, at, strict=True))
+        return Tile(examples, chosen, at, beside_points, made.differences)
+
+    def _at(self, rows: tuple[Tensor, ...], examples: Tensor) -> tuple[Tensor, ...]:
+        """The gradients at one micro-batch of rows (R, *feature) of `examples` (R,)."""
+        count = len(examples)
+        rows, examples = self._filled(rows, examples)
+        gradients = self._gradient_func(
+            forward_fn=self.forward_func,
+            inputs=tuple(_leaf(r) for r in rows),
+            target_ind=self.targets.of(examples),
+            additional_forward_args=self.args.of(examples) or None,
+        )
+        had = [g is not None for g in gradients]
+        self._depends = [before or now for before, now in zip_longest(self._depends, had, fillvalue=False)]
+        return tuple(
+            torch.zeros_like(r[:count]) if g is None else g.detach()[:count]
+            for g, r in zip(gradients, rows, strict=True)
+        )
+
+    def _filled(self, rows: tuple[Tensor, ...], examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """A micro-batch of the size that was asked for: short ones are filled up with their last row."""
+        missing = (self._rows or 0) - len(examples)
+        if not self._fill or self.together or missing <= 0:
+            return rows, examples
+        more = torch.arange(len(examples) + missing, device=examples.device).clamp(max=len(examples) - 1)
+        return tuple(r[more] for r in rows), examples[more]
+
+    def _differentiated(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+        """What a gradient_func of another's differentiates, (R,), for one micro-batch."""
+        with Differentiated() as seen:
+            self._at(rows, examples)
+        values = torch.cat([v.detach().reshape(-1) for v in seen.outputs]) if seen.outputs else torch.empty(0)
+        if len(values) < len(examples):
+            raise ValueError(
+                f"gradient_func differentiates {len(values)} numbers for {len(examples)} rows by torch.autograd.grad, "
+                "so the explained output (for the convergence delta, n_steps='auto' or weights) can't be told; let it "
+                "differentiate one number a row"
+            )
+        return values[: len(examples)]
+
+    def _refuse(self, bad: Tensor, first: int = 0) -> None:
+        """Raise if the gradients of some examples (b,), counted from `first`, are not finite."""
+        if bad.any():
+            raise ValueError(
+                f"the gradient is NaN or infinite for examples {name_rows(bad, first)}, or a point where it is taken; "
+                "check the model there (sqrt(0), log(0), 0/0), or use a wider dtype if it is half precision"
+            )
+
+    def raw_outputs(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+        """The model's whole output, without gradients, for one micro-batch of rows (R, *feature) of `examples` (R,).
+
+        (R,), the explained output itself, where gradient_func is another's.
+        """
+        count = len(examples)
+        if self._swapped:
+            return self._differentiated(rows, examples)
+        rows, examples = self._filled(rows, examples)
+        output = self._forward(rows, self.args.of(examples))
+        return output[:count] if output.ndim else output
+
+    def _forward(self, rows: tuple[Tensor, ...], args: tuple[Any, ...]) -> Tensor:
+        """The model on a copy of the rows, which it may write into."""
+        if not self._differentiates_itself:
+            try:
+                with torch.no_grad():
+                    output = output_tensor(self.forward_func(*(r.clone() for r in rows), *args))
+                self.output_dtype = output.dtype
+                return output
+            except RuntimeError as error:
+                if "does not require grad" not in str(error):
+                    raise
+                # It takes derivatives in its forward.
+                self._differentiates_itself = True
+        with torch.inference_mode(False), torch.enable_grad():
+            output = output_tensor(self.forward_func(*(_leaf(r).clone() for r in rows), *args)).detach()
+        self.output_dtype = output.dtype
+        return output
+
+    def explained(self, output: Tensor, examples: Tensor) -> Tensor:
+        """The explained one of `raw_outputs` for rows of `examples` (R,): (R,), in at least float32."""
+        chosen = output if self._swapped else self.targets.select(output, examples)
+        return at_least_float32(chosen).to(examples.device)
+
+    def outputs(self, points: PointSource, n_points: int, what: str = "outputs") -> Tensor:
+        """The explained output at S points of each example, (B, S), in at least float32."""
+        results = []
+        with self.progress(self.n_examples * n_points, what) as bar:
+            for examples, chosen in self.tiles(n_points):
+                numbers = torch.arange(examples.start, examples.stop, device=self.inputs[0].device)
+                parts = []
+                for part in chosen:
+                    at = points(examples, part).at
+                    rows = numbers.repeat_interleave(part.stop - part.start)
+                    flat = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
+                    parts.append(self.explained(self.raw_outputs(flat, rows), rows).view(len(numbers), -1))
+                    bar.update(len(rows))
+                results.append(torch.cat(parts, dim=1))
+        return torch.cat(results)
+
+    def outputs_at_inputs(self) -> Tensor:
+        """The explained output of each example, (B,), in at least float32."""
+        if self._at_inputs is None:
+            return self.outputs(lambda e, _: Points(tuple(x[e].unsqueeze(1) for x in self.inputs)), 1).squeeze(1)
+        return self.explained(self._at_inputs, torch.arange(self.n_examples, device=self.inputs[0].device))
+
+    def raw_outputs_at_inputs(self) -> Tensor:
+        """The model's whole output for each example, taken once."""
+        if self._at_inputs is None:
+            everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
+            parts = [
+                self.raw_outputs(tuple(x[part] for x in self.inputs), everyone[part])
+                for part in self.parts(self.n_examples, self.rows())
+            ]
+            self._at_inputs = torch.cat([o.reshape(1) if o.ndim == 0 else o for o in parts])
+        return self._at_inputs
+
+    def outputs_at_shared(self, rows: tuple[Tensor, ...]) -> Tensor:
+        """The explained output of each example at the same K rows (K, *feature), (B, K), in at least float32.
+
+        K forwards where nothing but the target belongs to an example, else B K.
+        """
+        count = len(rows[0])
+        own_targets = self.targets.any_per_example
+        if self.args.per_example or self.together or (self._swapped and own_targets):
+            return self.outputs(
+                lambda e, chosen: Points(tuple(r[chosen].expand(e.stop - e.start, *r[chosen].shape) for r in rows)),
+                count,
+                "at baselines",
+            )
+        parts = []
+        for part in self.parts(count, self.rows()):
+            # No argument belongs to an example, so whose rows these are matters for the target alone.
+            whose = torch.zeros(part.stop - part.start, dtype=torch.long, device=rows[0].device)
+            output = self.raw_outputs(tuple(r[part] for r in rows), whose)
+            examples = range(self.n_examples if own_targets else 1)
+            parts.append(torch.stack([self.explained(output, torch.full_like(whose, e)) for e in examples]))
+        return torch.cat(parts, dim=1).expand(self.n_examples, -1)
+
+    def check_dependence(self, maps: tuple[Tensor, ...] = ()) -> None:
+        """After the walk: whether the output depended on the inputs at all. maps: what became of the gradients.
+
+        Raises:
+            ValueError: no row of any example had a gradient.
+
+        Warns:
+            UserWarning: an element of the inputs had none, or a map of zeros, although the output changes with it.
+        """
+        cut = (
+            "the graph is cut (detach, no_grad, .long() or .int(), rounding or quantisation, argmax, numpy). Attribute "
+            "at what comes after it: for token ids or categories the embedding, as inputs of the model's second half "
+            "(captum.attr.configure_interpretable_embedding_layer)"
+        )
+        if not any(self._depends):
+            raise ValueError(
+                "the output of forward_func has no gradient at any point of any example: either it depends on none of "
+                f"the inputs, or {cut}"
+            )
+        flat = [not m.any() for m in maps] or [False] * len(self._depends)
+        for i, (depends, zeros) in enumerate(zip(self._depends, flat, strict=True)):
+            if (zeros or not depends) and self.inputs and self._changes_with(i):
+                what = f"element {i} of inputs" if self.is_tuple else "every element of inputs"
+                warn(
+                    f"{what} gets zeros at all points of all examples, although the output changes with it: it is flat "
+                    f"there, or {cut}"
+                )
+
+    def _changes_with(self, element: int) -> bool:
+        """Whether the output for the first example changes with an element of its input."""
+        count = self.n_examples if self.together else 1
+        examples = torch.arange(count, device=self.inputs[0].device)
+        rows = tuple(x[:count] for x in self.inputs)
+        try:
+            here = self.raw_outputs(rows, examples)
+            there = self.raw_outputs(tuple(r + (i == element) for i, r in enumerate(rows)), examples)
+        except Exception:  # of a value that the model does not take, so that it matters
+            return True
+        return here.shape != there.shape or not torch.equal(here, there)
 
 
 def automatic_rows(inputs: tuple[Tensor, ...], device: torch.device | None = None) -> int:
@@ -90,223 +422,6 @@ def automatic_rows(inputs: tuple[Tensor, ...], device: torch.device | None = Non
     return max(low, min(high, _CPU_ELEMENTS // elements))
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Gradients at some points of some examples.
-
-    examples, points: which of the B examples and S points; at, gradients: (b, s, *feature) for each element of inputs.
-    """
-
-    examples: slice
-    points: slice
-    at: tuple[Tensor, ...]
-    gradients: tuple[Tensor, ...]
-
-
-class Problem:
-    """One explanation problem: a function, the output of it that is explained, and B checked examples.
-
-    Args:
-        forward_func, gradient_func: the function, and what differentiates it (an Attribution's `gradient_func`).
-        inputs: a Tensor or tuple of Tensors (B, *feature); None where an attribution is over a set alone (B = 1).
-        target, additional_forward_args: as in Captum.
-        internal_batch_size: rows of a micro-batch, None for `automatic_rows`.
-        show_progress: whether the walks over rows draw a progress bar, called `name`.
-    """
-
-    def __init__(
-        self,
-        forward_func: Callable,
-        gradient_func: Callable,
-        inputs: Tensor | tuple[Tensor, ...] | None,
-        target: Target = None,
-        additional_forward_args: object = None,
-        internal_batch_size: int | None = None,
-        show_progress: bool = False,
-        name: str = "attribution",
-    ):
-        if not callable(forward_func):
-            raise TypeError(f"forward_func must be a module or a callable, got {type(forward_func).__name__}")
-        self.forward_func = forward_func
-        self.is_tuple = isinstance(inputs, tuple)
-        self.inputs = () if inputs is None else tuple(x.detach() for x in check_inputs(inputs))
-        self.n_examples = self.inputs[0].shape[0] if self.inputs else 1
-        self.targets = Targets(target, self.n_examples)
-        self.args = ForwardArgs(additional_forward_args, self.n_examples)
-        self._rows = (
-            None if internal_batch_size is None else check_positive_int(internal_batch_size, "internal_batch_size")
-        )
-        if gradient_func is input_gradients:
-            gradient_func = partial(input_gradients, bounds=self.targets._bounds)
-        self._gradient_func = gradient_func
-        self._show_progress = show_progress
-        self._name = name
-        self._at_inputs: Tensor | None = None
-        self.output_dtype: torch.dtype | None = None  # of the latest forward without gradients
-        _warn_of_train_mode(forward_func)
-
-    def progress(self, total: int, what: str = "") -> Any:
-        """A progress bar over `total` rows, silent unless asked for."""
-        return tqdm(
-            total=total,
-            desc=f"{self._name} {what}".strip(),
-            unit="row",
-            disable=not self._show_progress,
-            leave=False,
-        )
-
-    def rows(self, like: tuple[Tensor, ...] | None = None) -> int:
-        """The rows of a micro-batch."""
-        return self._rows or automatic_rows(like or self.inputs)
-
-    def gradients(
-        self,
-        points: PointSource,
-        n_points: int,
-        like: tuple[Tensor, ...] | None = None,
-        what: str = "",
-    ) -> Iterator[Tile]:
-        """The gradients at the points of all examples, tile by tile; all tiles of one example follow each other.
-
-        Raises:
-            ValueError: the gradient at some point is NaN or infinite; the message names the examples.
-        """
-        n_rows = self.rows(like)
-        # One example after another where its points fill a micro-batch, several at once where they don't; the last
-        # tiles are evened out rather than left nearly empty.
-        per_tile = max(1, n_rows // n_points)
-        with self.progress(self.n_examples * n_points, what) as bar:
-            for first, last in even_parts(self.n_examples, per_tile):
-                examples = slice(first, last)
-                bad: Tensor | None = None
-                for start, stop in even_parts(n_points, max(1, n_rows // (last - first))):
-                    tile = self._tile(points, examples, slice(start, stop))
-                    for g in tile.gradients:
-                        # Kept on the device until the example is done: reading it would wait for the device.
-                        bad = not_finite(g) if bad is None else bad | not_finite(g)
-                    yield tile
-                    bar.update((last - first) * (stop - start))
-                if bad is not None:
-                    every = torch.zeros(self.n_examples, dtype=torch.bool, device=bad.device)
-                    every[examples] = bad
-                    self._refuse(every)
-
-    def row_gradients(
-        self, points: Callable[[slice], tuple[Tensor, ...]], examples: Tensor, bar: Any = None
-    ) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
-        """The gradients at any list of points, micro-batch by micro-batch: which rows, and (r, *feature) per element.
-
-        Args:
-            points: points(rows) -> (r, *feature) for each element of inputs.
-            examples: which example each row belongs to, (R,), on the inputs' device.
-            bar: a progress bar to move.
-
-        Raises:
-            ValueError: the gradient at some point is NaN or infinite; the message names the examples.
-        """
-        bad = torch.zeros(self.n_examples, dtype=torch.int, device=examples.device)
-        for start, stop in even_parts(len(examples), self.rows()):
-            rows = slice(start, stop)
-            gradients = self._at(points(rows), examples[rows])
-            for g in gradients:
-                bad.index_add_(0, examples[rows], not_finite(g).int())
-            yield rows, gradients
-            if bar is not None:
-                bar.update(stop - start)
-        self._refuse(bad > 0)
-
-    def _tile(self, points: PointSource, examples: slice, chosen: slice) -> Tile:
-        at = tuple(p.detach() for p in points(examples, chosen))
-        b, s = at[0].shape[:2]
-        rows = torch.arange(examples.start, examples.stop, device=at[0].device).repeat_interleave(s)
-        gradients = self._at(tuple(p.reshape(b * s, *p.shape[2:]) for p in at), rows)
-        return Tile(
-            examples, chosen, at, tuple(g.reshape(b, s, *p.shape[2:]) for g, p in zip(gradients, at, strict=True))
-        )
-
-    def _at(self, rows: tuple[Tensor, ...], examples: Tensor) -> tuple[Tensor, ...]:
-        """The gradients at one micro-batch of rows (R, *feature) of `examples` (R,)."""
-        gradients = self._gradient_func(
-            forward_fn=self.forward_func,
-            inputs=tuple(_leaf(r) for r in rows),
-            target_ind=self.targets.of(examples),
-            additional_forward_args=self.args.of(examples) or None,
-        )
-        return tuple(torch.zeros_like(r) if g is None else g.detach() for g, r in zip(gradients, rows, strict=True))
-
-    def _refuse(self, bad: Tensor) -> None:
-        """Raise if the gradients of some examples (B,) are not finite."""
-        if bad.any():
-            raise ValueError(
-                f"the gradient is NaN or infinite for examples {name_rows(bad)}; check the model there (sqrt(0), "
-                "log(0), 0/0), or use a wider dtype if it is half precision"
-            )
-
-    def raw_outputs(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
-        """The model's whole output, without gradients, for one micro-batch of rows (R, *feature) of `examples` (R,)."""
-        with torch.no_grad():
-            output = self.forward_func(*rows, *self.args.of(examples))
-        if not isinstance(output, Tensor):
-            raise TypeError(f"forward_func must return a Tensor, got {type(output).__name__}")
-        self.output_dtype = output.dtype
-        return output
-
-    def outputs(self, points: PointSource, n_points: int, what: str = "outputs") -> Tensor:
-        """The explained output at S points of each example, (B, S), in at least float32."""
-        n_rows = self.rows()
-        results = []
-        with self.progress(self.n_examples * n_points, what) as bar:
-            for first, last in even_parts(self.n_examples, max(1, n_rows // n_points)):
-                parts = []
-                for start, stop in even_parts(n_points, max(1, n_rows // (last - first))):
-                    at = points(slice(first, last), slice(start, stop))
-                    rows = torch.arange(first, last, device=at[0].device).repeat_interleave(stop - start)
-                    flat = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
-                    values = self.targets.select(self.raw_outputs(flat, rows), rows)
-                    parts.append(_at_least_float32(values).to(rows.device).view(last - first, -1))
-                    bar.update(len(rows))
-                results.append(torch.cat(parts, dim=1))
-        return torch.cat(results)
-
-    def outputs_at_inputs(self) -> Tensor:
-        """The explained output of each example, (B,), in at least float32."""
-        if self._at_inputs is None:
-            return self.outputs(lambda e, _: tuple(x[e].unsqueeze(1) for x in self.inputs), 1).squeeze(1)
-        everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
-        return _at_least_float32(self.targets.select(self._at_inputs, everyone)).to(everyone.device)
-
-    def raw_outputs_at_inputs(self) -> Tensor:
-        """The model's whole output for each example, taken once."""
-        if self._at_inputs is None:
-            everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
-            parts = [
-                self.raw_outputs(tuple(x[part] for x in self.inputs), part) for part in everyone.split(self.rows())
-            ]
-            self._at_inputs = torch.cat([o.reshape(1) if o.ndim == 0 else o for o in parts])
-        return self._at_inputs
-
-    def outputs_at_shared(self, rows: tuple[Tensor, ...]) -> Tensor:
-        """The explained output of each example at the same K rows (K, *feature), (B, K), in at least float32.
-
-        K forwards where nothing but the target belongs to an example, else B K.
-        """
-        count = len(rows[0])
-        if self.args.any_per_example:
-            return self.outputs(
-                lambda e, chosen: tuple(r[chosen].expand(e.stop - e.start, *r[chosen].shape) for r in rows),
-                count,
-                "at baselines",
-            )
-        parts = []
-        for start, stop in even_parts(count, self.rows()):
-            # No argument belongs to an example, so whose rows these are matters for the target alone.
-            whose = torch.zeros(stop - start, dtype=torch.long, device=rows[0].device)
-            output = self.raw_outputs(tuple(r[start:stop] for r in rows), whose)
-            examples = range(self.n_examples if self.targets.any_per_example else 1)
-            parts.append(torch.stack([self.targets.select(output, torch.full_like(whose, e)) for e in examples]))
-        return _at_least_float32(torch.cat(parts, dim=1)).to(rows[0].device).expand(self.n_examples, -1)
-
-
 def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:
     """Bounds of the fewest parts of range(n) with at most `most` elements each, their sizes differing by one at
     most."""
@@ -315,30 +430,6 @@ def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:
         yield i * n // parts, (i + 1) * n // parts
 
 
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
 def _leaf(points: Tensor) -> Tensor:
     with torch.inference_mode(False):
         return (points.clone() if points.is_inference() else points.detach()).requires_grad_()
-
-
-def _warn_of_train_mode(forward_func: object) -> None:
-    if not isinstance(forward_func, nn.Module):
-        return
-    moody = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-    kinds = sorted(
-        {
-            type(m).__name__
-            for m in forward_func.modules()
-            if m.training
-            and (isinstance(m, moody) or (isinstance(m, nn.RNNBase | nn.MultiheadAttention) and m.dropout > 0))
-        }
-    )
-    if kinds:
-        warn(
-            f"forward_func has modules in train mode ({', '.join(kinds)}): its outputs then depend on the other rows "
-            "of a micro-batch or on chance, batch statistics are updated, and so are the attributions random. Call "
-            "forward_func.eval() unless this is meant"
-        )

@@ -1,4 +1,4 @@
-"""Which output is explained: Captum's forms of `target`, and the rest of what belongs to one example.
+"""Which output is explained: Captum's forms of `target`.
 
 Captum's forms: None (one output per example), an int or a Tensor of one int (the same for all examples), a tuple of
 ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D Tensor of B ints, a list of B tuples.
@@ -7,12 +7,14 @@ ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D T
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, SupportsIndex, cast
 
 import torch
 from torch import Tensor
 
-Target = int | tuple[int, ...] | Tensor | list | None
+from captum_wg.engine.outputs import output_tensor
+
+Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
 
 
 class Targets:
@@ -21,7 +23,7 @@ class Targets:
     def __init__(self, target: Target, n_examples: int):
         self._each: Tensor | list[tuple[int, ...]] | None = None
         self._same: int | tuple[int, ...] | None = None
-        self._bounds: tuple[int, int] | None = None
+        self.bounds: tuple[int, int] | None = None
         if target is None:
             return
         if isinstance(target, Tensor):
@@ -39,8 +41,9 @@ class Targets:
         elif isinstance(target, tuple):
             self._same = tuple(target)
         elif isinstance(target, list):
-            if target and all(isinstance(t, tuple) for t in target):
-                self._each = list(target)
+            tuples = [t for t in target if isinstance(t, tuple)]
+            if tuples and len(tuples) == len(target):
+                self._each = tuples
             else:
                 self._each = torch.tensor([_as_int(t) for t in target], dtype=torch.long)
         else:
@@ -53,7 +56,7 @@ class Targets:
                 )
             if isinstance(self._each, Tensor):
                 # Read once: a value out of range must not reach a device's index kernel.
-                self._bounds = int(self._each.min()), int(self._each.max())
+                self.bounds = int(self._each.min()), int(self._each.max())
 
     @property
     def any_per_example(self) -> bool:
@@ -72,18 +75,19 @@ class Targets:
 
     def select(self, output: object, examples: Tensor) -> Tensor:
         """The explained output of each row, (R,), out of the model's output for rows of `examples` (R,)."""
-        return select(output, self.of(examples), len(examples), self._bounds)
+        return select(output, self.of(examples), len(examples), self.bounds)
 
 
 def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | None = None) -> Tensor:
     """One number per row, (R,), of the model's output at `target`.
 
     Raises:
-        TypeError: the output is no Tensor.
+        TypeError: the output is no Tensor and has no logits.
         ValueError: it has another number of rows, target is missing, out of range, or selects more than one number.
     """
-    if not isinstance(output, Tensor):
-        raise TypeError(f"forward_func must return a Tensor, got {type(output).__name__}")
+    output = output_tensor(output)
+    if output.ndim == 0 and rows == 1:
+        output = output.reshape(1)
     shape = tuple(output.shape)
     if output.ndim == 0 or output.shape[0] != rows:
         raise ValueError(
@@ -111,7 +115,7 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
         return output.gather(1, (index % output.shape[1]).unsqueeze(1)).squeeze(1)
     try:
         if isinstance(target, list):
-            chosen = torch.stack([output[(i, *t)] for i, t in enumerate(target)])
+            chosen = torch.stack([output[(i, *t)] for i, t in enumerate(target) if isinstance(t, tuple)])
         elif isinstance(target, tuple):
             column: Any = (slice(None), *target)
             chosen = output[column]
@@ -128,35 +132,11 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
     return chosen.reshape(rows)
 
 
-class ForwardArgs:
-    """`additional_forward_args` for B examples: Tensors with B rows belong to the examples, all else is passed on."""
-
-    def __init__(self, additional_forward_args: object, n_examples: int):
-        if additional_forward_args is None:
-            self._args: tuple = ()
-        elif isinstance(additional_forward_args, tuple):
-            self._args = additional_forward_args
-        else:
-            self._args = (additional_forward_args,)
-        self._per_example = tuple(isinstance(a, Tensor) and a.ndim > 0 and a.shape[0] == n_examples for a in self._args)
-
-    @property
-    def any_per_example(self) -> bool:
-        """Whether some argument goes with the examples."""
-        return any(self._per_example)
-
-    def of(self, examples: Tensor) -> tuple:
-        """The arguments for rows that belong to `examples` (R,)."""
-        return tuple(
-            a[examples.to(a.device)] if each else a for a, each in zip(self._args, self._per_example, strict=True)
-        )
-
-
 def _as_int(value: object) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]
+        return operator.index(cast(SupportsIndex, value))
     except TypeError:
         raise TypeError(
             "target must be an int, a tuple of ints, a list with one of these for each example, an integer Tensor or "

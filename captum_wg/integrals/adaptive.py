@@ -10,17 +10,21 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
-from captum_wg.engine.checks import accumulation_dtype
+from captum_wg.engine.checks import check_positive_int
+from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem
-from captum_wg.integrals.automatic import accumulate_paths
+from captum_wg.engine.tensors import accumulation_dtype, beside
+from captum_wg.integrals.fixed import Fixed
 from captum_wg.integrals.nodes import nodes_and_weights
+from captum_wg.integrals.rule import SHARED_END, Part, Rule, Sums
+from captum_wg.integrals.walk import add_gradients, row_points
 
 FIRST_SHARE = 0.6
 LEAST_FIRST = 6
@@ -30,16 +34,7 @@ POOL = 0.2
 HELD_BYTES = 2**27
 
 
-@dataclass(frozen=True)
-class Integrals:
-    """The mean gradient along some paths of one example: (1, k, *feature) for each element of the inputs."""
-
-    example: int
-    baselines: slice
-    sums: tuple[Tensor, ...]
-
-
-def adaptive_integrals(problem: Problem, references: BaselineSet, n_steps: int) -> Iterator[Integrals]:
+class Adaptive:
     """The integral along every path by K (n_steps - 1) + 1 gradients an example, x itself being one of them.
 
     With m = n_steps - 1, first round: on each path the nodes (j + 1/2) / (r + 1/2), j < r, r = max(6, round(0.6 m)),
@@ -55,55 +50,96 @@ def adaptive_integrals(problem: Problem, references: BaselineSet, n_steps: int) 
     The first round's gradients are held until the second's nodes are known: those of one example, of as many baselines
     as 128 MiB have room for (at least one); others follow as a group of their own.
     """
-    dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
-    device = problem.inputs[0].device
-    count, inner = references.count, n_steps - 1
-    first = min(inner, max(LEAST_FIRST, round(FIRST_SHARE * inner)))
-    start = nodes_and_weights("riemann_shared_end", first + 1)[0]
-    held = max(1, first) * sum(x[0].numel() for x in problem.inputs) * torch.finfo(dtype).bits // 8
-    group = max(1, HELD_BYTES // held)
-    with problem.progress(problem.n_examples * (count * inner + 1)) as bar:
-        for e in range(problem.n_examples):
-            number = torch.tensor([e], device=device)
-            at_x = tuple(x[e : e + 1] for x in problem.inputs)
-            for _, gradients in problem.row_gradients(lambda _, at_x=at_x: at_x, number, bar):  # type: ignore[misc]
-                ends = tuple(g.to(dtype) for g in gradients)
-            for low in range(0, count, group):
-                paths = slice(low, min(low + group, count))
-                k = paths.stop - low
+
+    def __init__(self, n_steps: int):
+        self.n_steps = check_positive_int(n_steps, "n_steps")
+        inner = self.n_steps - 1
+        self.first = min(inner, max(LEAST_FIRST, round(FIRST_SHARE * inner)))
+        # Of each path, between the first round and n_steps points.
+        self.more = inner - self.first
+        self.start = nodes_and_weights(SHARED_END, self.first + 1)[0]
+
+    @property
+    def points(self) -> int:
+        return self.n_steps
+
+    def coarse(self, n_steps: int) -> Fixed:
+        return Fixed(SHARED_END, n_steps, "screening_steps")
+
+    def going_on(self, n_steps: int, sums: Sums) -> tuple[Rule, Sums | None]:
+        return self, None  # Its points are chosen anew.
+
+    def parts(
+        self, problem: Problem, references: BaselineSet, completeness: Completeness, each: bool = False, what: str = ""
+    ) -> Iterator[Part]:
+        count = references.count
+        dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
+        held = max(1, self.first) * sum(x[0].numel() for x in problem.inputs) * torch.finfo(dtype).bits // 8
+        group = max(1, HELD_BYTES // held)
+        weights = torch.full((1,), 1 / count, dtype=dtype, device=problem.inputs[0].device)
+        with problem.progress(problem.n_examples * (count * (self.n_steps - 1) + 1)) as bar:
+            for e in range(problem.n_examples):
                 here = slice(e, e + 1)
-                differences = [references.differences(problem.inputs, here, low + j, dtype) for j in range(k)]
-                rounds = _first_round(problem, references, e, paths, start[:-1], dtype, bar)
-                if inner == first:
-                    nodes = [start] * k
-                    weights = [nodes_and_weights("riemann_shared_end", n_steps)[1]] * k
-                else:
-                    added = place(_distances(rounds, ends, differences), start, k * (inner - first))
-                    nodes = [refined_nodes(start, own) for own in added]
-                    weights = [smooth_weights(own) for own in nodes]
-                sums = tuple(torch.zeros(1, k, *x.shape[1:], dtype=dtype, device=device) for x in problem.inputs)
-                for j in range(k):
-                    old = np.isin(nodes[j], start[:-1])
-                    share = torch.from_numpy(weights[j][old]).to(dtype).to(device)
-                    for total, own, end in zip(sums, rounds, ends, strict=True):
-                        total[0, j] += (own[j] * share.view(-1, *(1,) * (own.ndim - 2))).sum(0)
-                        total[0, j] += end[0] * float(weights[j][-1])
-                del rounds
-                new = [~np.isin(own, start) for own in nodes]
-                chosen = [j for j in range(k) if new[j].any()]
-                if chosen:
-                    accumulate_paths(
-                        problem,
-                        references,
-                        sums,
-                        torch.tensor([[0, j] for j in chosen]),
-                        [torch.from_numpy(nodes[j][new[j]]) for j in chosen],
-                        e,
-                        bar,
-                        weights=[torch.from_numpy(weights[j][new[j]]) for j in chosen],
-                        first_baseline=low,
-                    )
-                yield Integrals(e, paths, sums)
+                ends = self._at_input(problem, e, dtype, bar)
+                for low in range(0, count, group):
+                    paths = range(low, min(low + group, count))
+                    differences = [references.differences(problem.inputs, here, k, dtype) for k in paths]
+                    sums = self._sums(problem, references, e, paths, differences, ends, bar)
+                    for place, (k, own) in enumerate(zip(paths, differences, strict=True)):
+                        gradients = tuple(s[:, place : place + 1] for s in sums)
+                        yield Part(here, torch.tensor([k]), weights, gradients, tuple(d.unsqueeze(1) for d in own))
+
+    def _at_input(self, problem: Problem, e: int, dtype: torch.dtype, bar: Any) -> tuple[Tensor, ...]:
+        """The gradient at example e, (1, *feature) for each element."""
+        at_x = tuple(x[e : e + 1] for x in problem.inputs)
+        number = torch.tensor([e], device=at_x[0].device)
+        ((_, gradients),) = problem.row_gradients(lambda _: at_x, number, bar)
+        return tuple(g.to(dtype) for g in gradients)
+
+    def _sums(
+        self,
+        problem: Problem,
+        references: BaselineSet,
+        e: int,
+        paths: range,
+        differences: list[tuple[Tensor, ...]],
+        ends: tuple[Tensor, ...],
+        bar: Any,
+    ) -> tuple[Tensor, ...]:
+        """The mean gradient along some paths of example e, (1, k, *feature) for each element."""
+        k, start = len(paths), self.start
+        dtype, device = ends[0].dtype, ends[0].device
+        rounds = _first_round(problem, references, e, paths, start[:-1], dtype, bar)
+        if not self.more:
+            nodes = [start] * k
+            weights = [nodes_and_weights(SHARED_END, self.n_steps)[1]] * k
+        else:
+            added = place(_distances(rounds, ends, differences), start, k * self.more)
+            nodes = [refined_nodes(start, own) for own in added]
+            weights = [smooth_weights(own) for own in nodes]
+        sums = tuple(torch.zeros(1, k, *x.shape[1:], dtype=dtype, device=device) for x in problem.inputs)
+        for j in range(k):
+            old = np.isin(nodes[j], start[:-1])
+            share = torch.from_numpy(weights[j][old]).to(dtype).to(device)
+            for total, own, end in zip(sums, rounds, ends, strict=True):
+                total[0, j] += (own[j] * beside(share, own[j])).sum(0)
+                total[0, j] += end[0] * float(weights[j][-1])
+        del rounds
+        new = [~np.isin(own, start) for own in nodes]
+        chosen = [j for j in range(k) if new[j].any()]
+        if chosen:
+            add_gradients(
+                problem,
+                references,
+                sums,
+                torch.tensor([[0, j] for j in chosen]),
+                [torch.from_numpy(nodes[j][new[j]]) for j in chosen],
+                e,
+                bar,
+                weights=[torch.from_numpy(weights[j][new[j]]) for j in chosen],
+                first_baseline=paths.start,
+            )
+        return sums
 
 
 def place(distances: np.ndarray, start: np.ndarray, budget: int) -> np.ndarray:
@@ -125,7 +161,7 @@ def greedy(variances: np.ndarray, budget: int) -> np.ndarray:
 
     def gain(k: int, j: int) -> float:
         c, per_node = added[k, j], 2 if j == 0 else 1
-        return variances[k, j] * ((per_node * c + 1) ** -2.0 - (per_node * (c + 1) + 1) ** -2.0)
+        return float(variances[k, j] * ((per_node * c + 1) ** -2.0 - (per_node * (c + 1) + 1) ** -2.0))
 
     heap = [(-gain(k, j), k, j) for k, j in np.ndindex(*variances.shape)]
     heapq.heapify(heap)
@@ -176,30 +212,16 @@ def _matern_integral(width: np.ndarray, length: float) -> np.ndarray:
 
 
 def _first_round(
-    problem: Problem,
-    references: BaselineSet,
-    e: int,
-    paths: slice,
-    nodes: np.ndarray,
-    dtype: torch.dtype,
-    bar: object,
+    problem: Problem, references: BaselineSet, e: int, paths: range, nodes: np.ndarray, dtype: torch.dtype, bar: Any
 ) -> tuple[Tensor, ...]:
     """The gradients of example e at the same nodes of some paths, (k, r, *feature) for each element."""
     device = problem.inputs[0].device
-    k, n = paths.stop - paths.start, len(nodes)
+    k, n = len(paths), len(nodes)
     at = torch.from_numpy(nodes).to(dtype).to(device).repeat(k)
     which = torch.arange(paths.start, paths.stop, device=device).repeat_interleave(n)
     examples = torch.full_like(which, e)
-
-    def points(rows: slice) -> tuple[Tensor, ...]:
-        found = []
-        for x, start in zip(problem.inputs, references.of_rows(examples[rows], which[rows]), strict=True):
-            origin = start.to(dtype)
-            share = at[rows].view(-1, *(1,) * (origin.ndim - 1))
-            found.append((origin + share * (x[e].to(dtype) - origin)).to(x.dtype))
-        return tuple(found)
-
     kept = tuple(torch.empty(k * n, *x.shape[1:], dtype=dtype, device=device) for x in problem.inputs)
+    points = row_points(problem.inputs, references, examples, which, at)
     for rows, gradients in problem.row_gradients(points, examples, bar):
         for all_of_them, own in zip(kept, gradients, strict=True):
             all_of_them[rows] = own.to(dtype)

@@ -9,22 +9,84 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
-from captum_wg.engine.checks import accumulation_dtype, check_number, check_positive_int, name_rows, warn
+from captum_wg.engine.checks import check_number, check_positive_int, name_rows, warn
+from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem, even_parts
+from captum_wg.engine.tensors import accumulation_dtype, beside
+from captum_wg.integrals.fixed import Fixed
+from captum_wg.integrals.rule import SHARED_END, Part, Rule, Sums
+from captum_wg.integrals.walk import add_gradients
 
 FIRST_STEPS = 6
-DELTA_TOLERANCE = 0.01
-MAX_STEPS = 200
+
+
+class _Begun(NamedTuple):
+    """n points on every path that have been taken already, and the mean gradients (B, K, *feature) of them."""
+
+    n_steps: int
+    sums: Sums
 
 
 @dataclass(frozen=True)
-class Refined:
+class Automatic:
+    """As many points per path as bring the convergence delta within a tolerance, for each example on its own.
+
+    For `n_steps`: "auto" is short for Automatic(). The gradients taken on the way all count. (The tolerance bounds the
+    sum of the map's errors, not the error of the map. One map per baseline is held for the examples at work.)
+
+    Args:
+        tolerance: of the convergence delta, relative to the mean over baselines of |F(x) - F(x'_k)|; above 0. In
+            WeightedGradients it holds for the delta of every baseline's own integral, and so for any weights.
+        max_steps: the most points per baseline, of 6, 17, 50, 149, 446, ...; examples left outside the tolerance are
+            warned of.
+    """
+
+    tolerance: float = 0.01
+    max_steps: int = 200
+
+    def __post_init__(self) -> None:
+        check_number(self.tolerance, "tolerance", 0.0, open_interval=True)
+        if check_positive_int(self.max_steps, "max_steps") < FIRST_STEPS:
+            raise ValueError(
+                f"max_steps must be at least {FIRST_STEPS}, with which every path starts, got {self.max_steps}"
+            )
+
+    @property
+    def points(self) -> int:
+        return FIRST_STEPS
+
+    def parts(
+        self, problem: Problem, references: BaselineSet, completeness: Completeness, each: bool = False, what: str = ""
+    ) -> Iterator[Part]:
+        return _parts(self, problem, references, completeness, each, None)
+
+    def coarse(self, n_steps: int) -> Fixed:
+        return Fixed(SHARED_END, n_steps, "screening_steps")
+
+    def going_on(self, n_steps: int, sums: Sums) -> tuple[Rule, Sums | None]:
+        return _Continued(self, _Begun(n_steps, sums)), None
+
+
+class _Continued:
+    """An automatic rule that goes on from points that have been taken already."""
+
+    def __init__(self, rule: Automatic, begun: _Begun):
+        self._rule = rule
+        self._begun = begun
+
+    def parts(
+        self, problem: Problem, references: BaselineSet, completeness: Completeness, each: bool = False, what: str = ""
+    ) -> Iterator[Part]:
+        return _parts(self._rule, problem, references, completeness, each, self._begun)
+
+
+class Refined(NamedTuple):
     """The integrals of a few examples, b of the B.
 
     Attributes:
@@ -35,31 +97,39 @@ class Refined:
     """
 
     examples: slice
-    sums: tuple[Tensor, ...]
+    sums: Sums
     deltas: Tensor
     steps: Tensor
 
 
-def check_refinement(automatic: bool, delta_tolerance: object, max_steps: object) -> tuple[float, int]:
-    """The two arguments, checked; refused if they say something and n_steps is not "auto"."""
-    if not automatic:
-        if delta_tolerance != DELTA_TOLERANCE or max_steps != MAX_STEPS:
-            raise ValueError("delta_tolerance and max_steps are those of n_steps='auto'; give that, or leave them out")
-        return DELTA_TOLERANCE, MAX_STEPS
-    tolerance = check_number(delta_tolerance, "delta_tolerance", 0.0, open_interval=True)
-    most = check_positive_int(max_steps, "max_steps")
-    if most < FIRST_STEPS:
-        raise ValueError(f"max_steps must be at least {FIRST_STEPS}, with which every path starts, got {most}")
-    return tolerance, most
+def _parts(
+    rule: Automatic,
+    problem: Problem,
+    references: BaselineSet,
+    completeness: Completeness,
+    each: bool,
+    begun: _Begun | None,
+) -> Iterator[Part]:
+    for refined in refined_integrals(rule, problem, references, completeness, each, begun):
+        for k in range(references.count):
+            differences = references.differences(problem.inputs, refined.examples, k, refined.sums[0].dtype)
+            yield Part(
+                refined.examples,
+                torch.tensor([k]),
+                refined.sums[0].new_full((1,), 1 / references.count),
+                tuple(s[:, k : k + 1] for s in refined.sums),
+                tuple(d.unsqueeze(1) for d in differences),
+                steps=refined.steps[:, k : k + 1],
+            )
 
 
 def refined_integrals(
+    rule: Automatic,
     problem: Problem,
     references: BaselineSet,
-    tolerance: float,
-    max_steps: int,
+    completeness: Completeness,
     each: bool = False,
-    begun: tuple[int, tuple[Tensor, ...]] | None = None,
+    begun: _Begun | None = None,
 ) -> Iterator[Refined]:
     """The integral along every path, of a few examples at a time, with as many points as the tolerance takes.
 
@@ -70,12 +140,11 @@ def refined_integrals(
     |delta_k|, at most half of all K. Memory holds one map per baseline of the examples at work.
 
     Args:
-        problem, references: the explained function and examples, and their K baselines.
-        tolerance: relative, > 0.
-        max_steps: no path gets more points than this.
+        rule: tolerance and max_steps.
+        problem, references, completeness: the explained function and examples, their K baselines, and F at both.
         each: every |delta_k| has to be within tolerance * scale instead, so that any weighted mean of them is; the
             paths that are not go on.
-        begun: n and the mean gradients (B, K, *feature) of its points on every path, to go on from instead of 6.
+        begun: points on every path to go on from instead of 6.
 
     Raises:
         ValueError: the output at an input or a baseline, or a gradient, is NaN or infinite.
@@ -83,12 +152,12 @@ def refined_integrals(
     Warns:
         UserWarning: examples that max_steps ends outside the tolerance, with the largest delta among them.
     """
-    n_baselines = references.count
+    tolerance, max_steps, n_baselines = rule.tolerance, rule.max_steps, references.count
     dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
     device = problem.inputs[0].device
-    first_steps = FIRST_STEPS if begun is None else begun[0]
-    at_inputs = problem.outputs_at_inputs()
-    rises = (at_inputs.unsqueeze(1) - outputs_at_baselines(problem, references)).cpu().double()
+    first_steps = FIRST_STEPS if begun is None else begun.n_steps
+    at_inputs = completeness.at_inputs
+    rises = (at_inputs.unsqueeze(1) - completeness.at_baselines).cpu().double()
     bad = ~torch.isfinite(rises).all(1)
     if bad.any():
         raise ValueError(
@@ -114,7 +183,7 @@ def refined_integrals(
                 _add_half_of_the_ends(problem, totals, examples, bar)
             else:
                 # What is summed counts 1 / (n - 1/2) each in the mean.
-                totals = tuple(sums[examples].to(dtype) * (first_steps - 0.5) for sums in begun[1])
+                totals = tuple(sums[examples].to(dtype) * (first_steps - 0.5) for sums in begun.sums)
             steps = torch.full((last - first, n_baselines), first_steps)
             refine = torch.full_like(steps, begun is None, dtype=torch.bool)
             allowed = tolerance * scale[examples] + rounding[examples]
@@ -124,8 +193,7 @@ def refined_integrals(
                     nodes = [_new_nodes(int(n), fresh) for n in steps[refine]]
                     if not fresh:
                         bar.total += sum(map(len, nodes))
-                        bar.refresh()
-                    accumulate_paths(problem, references, totals, refine.nonzero(), nodes, first, bar)
+                    add_gradients(problem, references, totals, refine.nonzero(), nodes, first, bar)
                 deltas = _products(problem, references, totals, examples, steps) - rises[examples]
                 refine = _paths_to_refine(deltas, steps, allowed, rounding[examples], max_steps, each)
                 if not refine.any():
@@ -133,7 +201,7 @@ def refined_integrals(
                 steps = torch.where(refine, 3 * steps - 1, steps)
                 fresh = False
             for total in totals:
-                total /= _beside((steps - 0.5).to(dtype).to(device), total)
+                total /= beside((steps - 0.5).to(dtype).to(device), total)
             off = _distance(deltas, each)
             outside = ~(off <= allowed)
             missed[examples] = outside
@@ -145,19 +213,11 @@ def refined_integrals(
         while 3 * level - 1 <= max_steps:
             level = 3 * level - 1
         warn(
-            f"for examples {name_rows(missed)} the convergence delta is not known to be within delta_tolerance = "
+            f"for examples {name_rows(missed)} the convergence delta is not known to be within tolerance = "
             f"{tolerance:g} with {level} points per baseline (at worst it may be {worst[0]:.2g} where {worst[1]:.2g} "
-            f"is allowed). Raise max_steps to {3 * level - 1}, the next level, or delta_tolerance; or look for jumps "
-            "of the model along the paths"
+            f"is allowed). Raise max_steps to {3 * level - 1}, the next level, or the tolerance, of "
+            "n_steps=Automatic(tolerance, max_steps); or look for jumps of the model along the paths"
         )
-
-
-def outputs_at_baselines(problem: Problem, references: BaselineSet) -> Tensor:
-    """F at all baselines, (B, K), in K forwards where examples share them."""
-    if references.shared:
-        return problem.outputs_at_shared(references.values)
-    which = torch.arange(references.count, device=problem.inputs[0].device)
-    return problem.outputs(lambda e, chosen: references.at(e, which[chosen]), references.count, "at baselines")
 
 
 def _new_nodes(n: int, fresh: bool) -> Tensor:
@@ -177,59 +237,6 @@ def _add_half_of_the_ends(problem: Problem, totals: tuple[Tensor, ...], examples
     for rows, gradients in problem.row_gradients(points, numbers, bar):
         for total, gradient in zip(totals, gradients, strict=True):
             total[rows] += gradient.to(total.dtype).unsqueeze(1) / 2
-
-
-def accumulate_paths(
-    problem: Problem,
-    references: BaselineSet,
-    totals: tuple[Tensor, ...],
-    paths: Tensor,
-    nodes: list[Tensor],
-    first: int,
-    bar: object,
-    weights: list[Tensor] | None = None,
-    first_baseline: int = 0,
-) -> None:
-    """Add the gradients at the nodes of some paths, times their weights, to totals (b, k, *feature).
-
-    paths (n, 2) are places in totals; place [0, 0] is of example `first` and of baseline `first_baseline`.
-    """
-    dtype, device = totals[0].dtype, totals[0].device
-    counts = [len(n) for n in nodes]
-    bounds = [0, *accumulate(counts)]
-    example, baseline = paths.to(device).unbind(1)
-    of_row = torch.arange(len(paths)).repeat_interleave(torch.tensor(counts)).to(device)
-    at = torch.cat(nodes).to(dtype).to(device)
-    numbers, which = example[of_row] + first, baseline[of_row] + first_baseline
-    share = None if weights is None else torch.cat(weights).to(dtype).to(device)
-
-    def points(rows: slice) -> tuple[Tensor, ...]:
-        here = numbers[rows]
-        found = []
-        for x, start in zip(problem.inputs, references.of_rows(here, which[rows]), strict=True):
-            origin = start.to(dtype)
-            found.append((origin + _beside(at[rows], origin) * (x[here].to(dtype) - origin)).to(x.dtype))
-        return tuple(found)
-
-    path = 0
-    for rows, gradients in problem.row_gradients(points, numbers, bar):
-        # A run of paths with as many nodes each is summed at once; index_add_ would leave the order of summation to
-        # chance on a GPU.
-        while path < len(counts) and bounds[path] < rows.stop:
-            begin, stop = max(bounds[path], rows.start), min(bounds[path + 1], rows.stop)
-            end = path + 1
-            if stop - begin == counts[path]:
-                while end < len(counts) and counts[end] == counts[path] and bounds[end + 1] <= rows.stop:
-                    end += 1
-                stop = bounds[end]
-            for total, gradient in zip(totals, gradients, strict=True):
-                own = gradient[begin - rows.start : stop - rows.start].to(dtype)
-                if share is not None:
-                    own = own * _beside(share[begin:stop], own)
-                total[example[path:end], baseline[path:end]] += own.view(end - path, -1, *own.shape[1:]).sum(1)
-            if bounds[end] > rows.stop:
-                break
-            path = end
 
 
 def _products(
@@ -267,8 +274,3 @@ def _paths_to_refine(
     order = deltas.abs().masked_fill(~candidates, -math.inf).argsort(dim=1, descending=True, stable=True)
     place = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
     return candidates & (place < -(-order.shape[1] // 2))
-
-
-def _beside(values: Tensor, like: Tensor) -> Tensor:
-    """values shaped to multiply like, whose first dimensions they have."""
-    return values.view(*values.shape, *(1,) * (like.ndim - values.ndim))

@@ -15,10 +15,10 @@ METHODS = (
     "riemann_shared_end",
 )
 
-Rule = tuple[np.ndarray, np.ndarray]
+Quadrature = tuple[np.ndarray, np.ndarray]
 
 
-def nodes_and_weights(method: str, n_steps: int, name: str = "n_steps") -> Rule:
+def nodes_and_weights(method: str, n_steps: int, name: str = "n_steps") -> Quadrature:
     """Nodes in [0, 1], ascending, and weights that sum to 1, both (n_steps,) in float64.
 
     The names are Captum's, but for "riemann_shared_end": n - 1 midpoints of cells of width h = 1 / (n - 1/2), each
@@ -52,7 +52,7 @@ def nodes_and_weights(method: str, n_steps: int, name: str = "n_steps") -> Rule:
     return (np.arange(n) + offset) / n, np.full(n, 1 / n)
 
 
-def continuation(coarse: Rule, fine: Rule) -> tuple[Rule, float] | None:
+def continuation(coarse: Quadrature, fine: Quadrature) -> tuple[Quadrature, float] | None:
     """What is missing to go from one rule to a finer one: its other nodes and weights, and the factor c for
 
         sum_fine = c * sum_coarse + sum_missing;

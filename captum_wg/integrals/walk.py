@@ -1,18 +1,28 @@
-"""Points on the straight paths from baselines to an input, at quadrature nodes or at random."""
+"""The walk along straight paths, x'_k + a (x - x'_k): the only place where their points are made.
+
+Two ways of walking: points with the same k and a for all examples, in tiles (`Paths`); and any list of points, each on
+a path of its own (`row_points`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
-from captum_wg.engine.checks import accumulation_dtype, check_generator, check_positive_int
-from captum_wg.integrals.nodes import Rule
-from captum_wg.samplers import reference_order
+from captum_wg.engine.problem import Points, Problem
+from captum_wg.engine.tensors import accumulation_dtype, along, beside
+from captum_wg.integrals.rule import Part
 
 Noise = Callable[[slice], tuple[Tensor, ...]]
+
+
+def point(start: Tensor, difference: Tensor, share: Tensor) -> Tensor:
+    """x'_k + a (x - x'_k)."""
+    return start + share * difference
 
 
 class Paths:
@@ -21,7 +31,7 @@ class Paths:
     Args:
         inputs: (B, *feature) for each element.
         references: the K baselines.
-        which, nodes, weights: k, a and the weight of each point, (s,).
+        which, nodes, weights: k, a and the weight of each point in the mean over all paths, (s,).
         noise: what is added to the inputs at some of the points, (1, s, *feature) for each element; None: nothing.
         end_weights: (K,), what the gradient at x itself counts on each path. It is the same on all of them, so that
             one point more, the last, serves them all: its weight is their sum and its reference their weighted mean.
@@ -44,143 +54,112 @@ class Paths:
         self.shared_end = end_weights is not None
         self.inner = len(which)
         if end_weights is not None:
+            which = torch.cat([which, which.new_full((1,), -1)])
             nodes = torch.cat([nodes, nodes.new_ones(1)])
             weights = torch.cat([weights, end_weights.sum().view(1)])
             share = (end_weights / end_weights.sum()).to(self._dtype).to(device)
             self._mean = references.mean(share)
         self.count = len(nodes)
-        self.which = which.to(device)
+        self.which = which.cpu()
         self.nodes = nodes.to(self._dtype).to(device)
         self.weights = weights.to(self._dtype).to(device)
+        self._of_inner = self.which[: self.inner].to(device)
         self._noise = noise
-        self._latest: tuple[slice, slice, tuple[Tensor, ...]] | None = None
 
-    def __call__(self, examples: slice, chosen: slice) -> tuple[Tensor, ...]:
-        """The points, (b, s, *feature) in the inputs' dtype."""
-        nodes = self.nodes[chosen]
-        starts, differences = self._starts(examples, chosen), self.differences(examples, chosen)
-        points = tuple(
-            (r + along(nodes, d) * d).to(x.dtype) for x, r, d in zip(self._inputs, starts, differences, strict=True)
-        )
-        if self.shared_end and chosen.stop > self.inner:
-            for x, point in zip(self._inputs, points, strict=True):
-                point[:, -1] = x[examples]  # without the rounding of the sum
-        return points
-
-    def differences(self, examples: slice, chosen: slice) -> tuple[Tensor, ...]:
-        """x + noise - x'_k at these points, (b, s, *feature)."""
-        if self._latest is not None and self._latest[:2] == (examples, chosen):
-            # Of the tile whose gradients have just been taken.
-            return self._latest[2]
+    def at(self, examples: slice, chosen: slice) -> Points:
+        """The points, (b, s, *feature) in the inputs' dtype, and x + noise - x'_k there."""
+        starts = self._starts(examples, chosen)
         ends = tuple(x[examples].unsqueeze(1).to(self._dtype) for x in self._inputs)
         if self._noise is not None:
             ends = tuple(x + n for x, n in zip(ends, self._noise(chosen), strict=True))
-        found = tuple(x - r for x, r in zip(ends, self._starts(examples, chosen), strict=True))
-        self._latest = (examples, chosen, found)
-        return found
+        differences = tuple(x - r for x, r in zip(ends, starts, strict=True))
+        nodes = self.nodes[chosen]
+        points = tuple(
+            point(r, d, along(nodes, d)).to(x.dtype) for x, r, d in zip(self._inputs, starts, differences, strict=True)
+        )
+        if self.shared_end and chosen.stop > self.inner:
+            for x, p in zip(self._inputs, points, strict=True):
+                p[:, -1] = x[examples]  # without the rounding of the sum
+        return Points(points, differences)
+
+    def walk(self, problem: Problem, what: str = "") -> Iterator[Part]:
+        """The gradients at all points, tile by tile."""
+        for tile in problem.gradients(self.at, self.count, what=what) if self.count else ():
+            yield Part(
+                tile.examples,
+                self.which[tile.points],
+                self.weights[tile.points],
+                tile.gradients,
+                tile.differences or (),
+                self.shared_end and tile.points.stop > self.inner,
+            )
 
     def _starts(self, examples: slice, chosen: slice) -> tuple[Tensor, ...]:
-        starts = tuple(r.to(self._dtype) for r in self.references.at(examples, self.which[chosen]))
+        starts = tuple(r.to(self._dtype) for r in self.references.at(examples, self._of_inner[chosen]))
         if not self.shared_end or chosen.stop <= self.inner:
             return starts
         means = tuple(m if self.references.shared else m[examples] for m in self._mean)
         return tuple(torch.cat([s, m], dim=1) for s, m in zip(starts, means, strict=True))
 
 
-def quadrature_paths(inputs: tuple[Tensor, ...], references: BaselineSet, rule: Rule) -> Paths:
-    """The points of a quadrature rule on each path, baseline by baseline; weights are 1/K of the rule's.
+def row_points(
+    inputs: tuple[Tensor, ...], references: BaselineSet, examples: Tensor, which: Tensor, nodes: Tensor
+) -> Callable[[slice], tuple[Tensor, ...]]:
+    """rows -> (r, *feature): point i lies at nodes[i] on the path from baseline which[i] to example examples[i]."""
+    dtype = nodes.dtype
 
-    A node at 1 is the input itself on every path: it is taken once, as the last point.
-    """
-    nodes, weights = (torch.from_numpy(v) for v in rule)
-    count = references.count
-    end_weights = None
-    if len(nodes) and nodes[-1] == 1:
-        end_weights = weights[-1].expand(count) / count
-        nodes, weights = nodes[:-1], weights[:-1]
-    which = torch.arange(count).repeat_interleave(len(nodes))
-    return Paths(inputs, references, which, nodes.repeat(count), weights.repeat(count) / count, end_weights=end_weights)
+    def points(rows: slice) -> tuple[Tensor, ...]:
+        here = examples[rows]
+        found = []
+        for x, start in zip(inputs, references.of_rows(here, which[rows]), strict=True):
+            origin = start.to(dtype)
+            found.append(point(origin, x[here].to(dtype) - origin, beside(nodes[rows], origin)).to(x.dtype))
+        return tuple(found)
+
+    return points
 
 
-def staggered_paths(
-    inputs: tuple[Tensor, ...],
+def add_gradients(
+    problem: Problem,
     references: BaselineSet,
-    n_samples: int,
-    generator: torch.Generator | int | None = None,
-) -> Paths:
-    """n_samples points for baselines that get few each: evenly spaced on each path, shifted from path to path, and x.
+    totals: tuple[Tensor, ...],
+    paths: Tensor,
+    nodes: list[Tensor],
+    first: int,
+    bar: object,
+    weights: list[Tensor] | None = None,
+    first_baseline: int = 0,
+) -> None:
+    """Add the gradients at the nodes of some paths, times their weights, to totals (b, k, *feature).
 
-    With K baselines and S points, n_k = floor or ceil of (S - 1) / K nodes fall to path k, at (j + (p(k) + 1/2) / K)
-    h_k for j < n_k, p a random order of the baselines; h_k = c / n_k, c = m / (m + 3/8), m the largest n_k. Each counts
-    h_k, and x itself, once for all paths, the rest.
+    paths (n, 2) are places in totals; place [0, 0] is of example `first` and of baseline `first_baseline`.
     """
-    n_samples = check_positive_int(n_samples, "n_samples")
-    count = references.count
-    if n_samples <= count:
-        raise ValueError(
-            f"n_samples must be larger than the number of baselines ({count}) for sampling='staggered', got "
-            f"{n_samples}; give more, fewer baselines, or use sampling='random'"
-        )
-    draws = check_generator(generator, inputs[0].device)
-    offsets = (torch.randperm(count, generator=draws, device=draws.device).cpu().double() + 0.5) / count
-    order = torch.randperm(count, generator=draws, device=draws.device).cpu()
-    least, more = divmod(n_samples - 1, count)
-    counts = least + (order < more).long()
-    most = least + (more > 0)
-    covered = most / (most + 0.375)
-    widths = covered / counts.double()
-    which = torch.arange(count).repeat_interleave(counts)
-    place = torch.cat([torch.arange(int(n)) for n in counts])
-    nodes = (place + offsets[which]) * widths[which]
-    end_weights = torch.full((count,), (1 - covered) / count, dtype=torch.float64)
-    return Paths(inputs, references, which, nodes, widths[which] / count, end_weights=end_weights)
+    dtype, device = totals[0].dtype, totals[0].device
+    counts = [len(n) for n in nodes]
+    bounds = [0, *accumulate(counts)]
+    example, baseline = paths.to(device).unbind(1)
+    of_row = torch.arange(len(paths)).repeat_interleave(torch.tensor(counts)).to(device)
+    at = torch.cat(nodes).to(dtype).to(device)
+    numbers, which = example[of_row] + first, baseline[of_row] + first_baseline
+    share = None if weights is None else torch.cat(weights).to(dtype).to(device)
 
-
-def random_paths(
-    inputs: tuple[Tensor, ...],
-    references: BaselineSet,
-    n_samples: int,
-    stdevs: float | tuple[float, ...] = 0.0,
-    generator: torch.Generator | int | None = None,
-) -> Paths:
-    """n_samples random points: every baseline before any is used twice, a uniform on [0, 1], Gaussian noise on request.
-
-    The expectation is that of GradientShap, which draws all three anew for each example.
-    """
-    n_samples = check_positive_int(n_samples, "n_samples")
-    each = stdevs if isinstance(stdevs, tuple) else (stdevs,) * len(inputs)
-    if len(each) != len(inputs) or not all(isinstance(s, int | float) and 0 <= s < float("inf") for s in each):
-        raise ValueError(
-            f"stdevs must be a number of at least 0, or one for each of the {len(inputs)} inputs, got {stdevs!r}"
-        )
-    draws = check_generator(generator, inputs[0].device)
-    which = reference_order(references.count, n_samples, draws)
-    nodes = torch.rand(n_samples, generator=draws, device=draws.device, dtype=torch.float64)
-    noise = _noise(inputs, n_samples, each, draws) if any(each) else None
-    weights = torch.full((n_samples,), 1 / n_samples, dtype=torch.float64)
-    return Paths(inputs, references, which, nodes, weights, noise)
-
-
-def along(values: Tensor, like: Tensor) -> Tensor:
-    """values of points, (s,), shaped to multiply (b, s, *feature)."""
-    return values.view(1, -1, *(1,) * (like.ndim - 2))
-
-
-def _noise(inputs: tuple[Tensor, ...], n_samples: int, stdevs: tuple[float, ...], generator: torch.Generator) -> Noise:
-    # One seed a point: its noise is drawn when its turn comes, so that memory does not grow with n_samples.
-    seeds = torch.randint(2**62, (n_samples,), generator=generator, device=generator.device).tolist()
-    dtype = accumulation_dtype(*(x.dtype for x in inputs))
-
-    def noise(chosen: slice) -> tuple[Tensor, ...]:
-        drawn = []
-        for seed in seeds[chosen]:
-            own = torch.Generator(generator.device).manual_seed(seed)
-            drawn.append(
-                [torch.randn((1, 1, *x.shape[1:]), generator=own, device=own.device, dtype=dtype) for x in inputs]
-            )
-        return tuple(
-            stdev * torch.cat(parts, dim=1).to(x.device)
-            for stdev, parts, x in zip(stdevs, zip(*drawn, strict=True), inputs, strict=True)
-        )
-
-    return noise
+    path = 0
+    points = row_points(problem.inputs, references, numbers, which, at)
+    for rows, gradients in problem.row_gradients(points, numbers, bar):
+        # A run of paths with as many nodes each is summed at once; index_add_ would leave the order of summation to
+        # chance on a GPU.
+        while path < len(counts) and bounds[path] < rows.stop:
+            begin, stop = max(bounds[path], rows.start), min(bounds[path + 1], rows.stop)
+            end = path + 1
+            if stop - begin == counts[path]:
+                while end < len(counts) and counts[end] == counts[path] and bounds[end + 1] <= rows.stop:
+                    end += 1
+                stop = bounds[end]
+            for total, gradient in zip(totals, gradients, strict=True):
+                own = gradient[begin - rows.start : stop - rows.start].to(dtype)
+                if share is not None:
+                    own = own * beside(share[begin:stop], own)
+                total[example[path:end], baseline[path:end]] += own.view(end - path, -1, *own.shape[1:]).sum(1)
+            if bounds[end] > rows.stop:
+                break
+            path = end

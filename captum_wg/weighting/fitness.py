@@ -1,4 +1,4 @@
-"""How well a baseline explains an input: D_alpha, the weights that follow from it, and the choice of baselines.
+"""How well a baseline explains an input: D_alpha, and the weightings that follow from it.
 
 D_alpha (Duc et al. 2025, Eq. 7) is the least number of features, taken in the order of the baseline's own map, whose
 removal brings the output down to a share alpha of what it was. A small D_alpha is a good baseline. Its insertion twin
@@ -9,144 +9,186 @@ to that share. Shapes: B examples, K baselines, P features, R = B K rows.
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from captum_wg.engine.checks import check_choice, check_number, check_positive_int, name_rows, warn
+from captum_wg.engine.checks import check_bool, check_choice, check_number, check_positive_int, name_rows, warn
 from captum_wg.engine.problem import Problem
-from captum_wg.weighting.masking import RANKINGS, Features, ranks
+from captum_wg.weighting.bisection import bisect
+from captum_wg.weighting.maps import Maps
+from captum_wg.weighting.masking import RANKINGS, Features, Neutral, neutral_values, ranks
+from captum_wg.weighting.output import Output, OutputTransform, check_output
+from captum_wg.weighting.weights import equal_weights, inverse_power, of_normalised_maps, only, smallest
 
-FitnessOutput = str | Callable[[Tensor], Tensor]
+Neutrals = Sequence[tuple[Tensor, ...]]
 
-FITNESS_OUTPUTS = ("auto", "softmax", "identity")
-# What "both" stands for; each is searched with each neutral.
-FITNESSES: dict[str, tuple[str, ...]] = {
-    "deletion": ("deletion",),
-    "insertion": ("insertion",),
-    "both": ("deletion", "insertion"),
+# What is said, and what D_alpha is, where the baselines can't be told apart.
+_UNREACHABLE = {
+    ("deletion",): ("not even removing every feature brings the output down to", "P"),
+    ("insertion",): ("removing every feature leaves the output above", "1"),
+    ("deletion", "insertion"): ("removing every feature leaves the output above", "P by deletion and 1 by insertion"),
 }
 
 
-@runtime_checkable
-class Maps(Protocol):
-    """The maps of K baselines for each of B examples, made when they are needed."""
+@dataclass(frozen=True)
+class FitnessWeighting:
+    """Weights by how few features of a baseline's own map it takes: w_k = D_alpha,k^-power / sum_j D_alpha,j^-power.
 
-    count: int
-
-    def rows(self, numbers: Tensor) -> tuple[Tensor, ...]:
-        """Those of baseline k of example b, b K + k = numbers (r,): (r, *feature) for each element."""
-
-
-class _Given:
-    def __init__(self, maps: tuple[Tensor, ...]):
-        self.count = maps[0].shape[1]
-        self._flat = tuple(m.flatten(0, 1) for m in maps)
-
-    def rows(self, numbers: Tensor) -> tuple[Tensor, ...]:
-        return tuple(m[numbers] for m in self._flat)
-
-
-def bisect(
-    score: Callable[[Tensor, Tensor], Tensor],
-    reference: Tensor,
-    n_features: int | Tensor,
-    alpha: float = 0.5,
-    tolerance: float = 0.01,
-    max_iterations: int = 100,
-    n_rivals: int = 1,
-    n_best: int | None = None,
-    which_only: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """The least number of removed features at which a falling score reaches alpha times its start, for R rows at once.
-
-    Every iteration asks for the score of all rows that are still open, each at the middle of its own interval:
-    score <= alpha reference means fewer may do, else more are needed (Algorithm 1 of the paper, its branches the right
-    way round). A row stops as soon as |score - alpha reference| <= tolerance * reference, and that number is its
-    answer; otherwise the answer is the smallest number visited with score <= alpha reference, or n_features if there
-    was none.
-
-    With n_best the rows are groups of n_rivals, of each of which only the n_best smallest answers are wanted: a row's
-    search ends as soon as n_best others of its group are sure to have smaller answers (each lies between what its
-    search has ruled out and what it has found). Which rows those are, and their answers, are the same as without; the
-    answers of the others are upper bounds, none of them among the n_best smallest. which_only: a row that is sure to be
-    among them ends too, its answer being an upper bound.
+    Called as weighting(problem, maps), as any weighting rule is (`captum_wg.weighting.binding`).
 
     Args:
-        score: score(rows, removed) -> the scores (r,) of rows (r,) with removed (r,) features gone.
-        reference: the scores (R,) with nothing removed, positive.
-        n_features: P, or the P of each row (R,); the answer lies between 1 and P.
-        alpha, tolerance, max_iterations: as above; tolerance 0 gives the exact minimum where the curve is monotone.
-        n_rivals, n_best, which_only: as above.
+        alpha: the share of f(x) to come down to, in (0, 1).
+        tolerance: how near to alpha f(x), relative to f(x), ends a search; 0: the exact minimum of a monotone curve.
+        max_iterations: of the search; it needs ceil(log2(P + 1)).
+        neutral: what a removed feature is replaced by: "auto" (the image's corners for (B, C, H, W), else 0),
+            "corners", "mean", "blur", "black", a number, a Tensor that broadcasts to the input, or a callable of the
+            input; for a tuple of inputs possibly a tuple of these. A list of these: one search with each, and D_alpha
+            is the geometric mean.
+        ranking: the order of removal: "signed" (sum over channels) or "absolute" (sum of absolute values).
+        output: f out of the model's output: "auto" (the output itself if it is one column or, for this example, a
+            distribution; its softmax otherwise), "softmax", "sigmoid", "identity", or a callable. What is attributed is
+            forward_func as given in any case.
+        power: the exponent of the weights, >= 0 (the paper's appendix allows 1 to 2); 0: equal weights.
+        normalise_maps: divide each baseline's map by its L1 norm before it is weighted, so that no baseline counts for
+            more because its map is larger. One factor per example then restores completeness, so that w_k is
+            proportional to D_alpha^-power / ||IG_k||_1. A map of zeros gets no weight.
 
-    Returns:
-        The answers (R,), int64, and whether each row can reach alpha times its start, (R,), bool: False if not even
-        n_features did.
+    Raises:
+        TypeError, ValueError: a setting that can't be, by its name.
     """
-    device = reference.device
-    target, slack = alpha * reference, tolerance * reference
-    low = torch.ones(len(reference), dtype=torch.long, device=device)
-    high = torch.as_tensor(n_features, device=device).expand_as(low).clone()
-    answer = high.clone()
-    hopeless = torch.zeros_like(low, dtype=torch.bool)
-    last = high.clone()
-    finite = torch.ones((), dtype=torch.bool, device=device)
-    for _ in range(max_iterations):
-        rows = (low <= high).nonzero().flatten()
-        if not len(rows):
-            break
-        middle = (low[rows] + high[rows]) // 2
-        value = score(rows, middle).to(reference.dtype)
-        finite &= torch.isfinite(value).all()
-        # A curve may stay at its target for a while: without a tolerance only the first step of it is the answer.
-        near = ((value - target[rows]).abs() <= slack[rows]) & (slack[rows] > 0)
-        enough = value <= target[rows]
-        found = near | enough
-        answer[rows] = torch.where(found, middle, answer[rows])
-        hopeless[rows] = ~found & (middle == last[rows])
-        low[rows] = torch.where(enough, low[rows], middle + 1)
-        # An empty interval closes a row.
-        high[rows] = torch.where(near, low[rows] - 1, torch.where(enough, middle - 1, high[rows]))
-        if n_best is not None:
-            settled = _settled(torch.where(low <= high, low, answer), answer, n_rivals, n_best, which_only)
-            high = torch.where(settled, low - 1, high)
-    if not finite:
-        # Read here alone: asking in every iteration would wait for the device.
-        raise ValueError("the output is NaN or infinite for a masked input; check the model, or set neutral")
-    return answer, ~hopeless
+
+    alpha: float = 0.5
+    tolerance: float = 0.01
+    max_iterations: int = 100
+    neutral: Neutral | list[Neutral] = "auto"
+    ranking: str = "signed"
+    output: Output = "auto"
+    power: float = 1.0
+    normalise_maps: bool = False
+
+    # Which searches D_alpha is the geometric mean of, each with each neutral.
+    ways: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        check_number(self.alpha, "alpha", 0.0, 1.0, open_interval=True)
+        check_number(self.tolerance, "tolerance", 0.0)
+        check_positive_int(self.max_iterations, "max_iterations")
+        if check_number(self.power, "power", 0.0) == math.inf:
+            raise ValueError("power must be finite, got inf; keep=1 takes the best baseline alone")
+        check_choice(self.ranking, "ranking", RANKINGS)
+        check_output(self.output)
+        check_bool(self.normalise_maps, "normalise_maps")
+        if isinstance(self.neutral, list) and not self.neutral:
+            raise ValueError("neutral is an empty list; give at least one of them, such as neutral='auto'")
+
+    def __call__(self, problem: Problem, maps: Maps) -> Tensor:
+        return self.bind(problem, maps.features)(maps)
+
+    def bind(self, problem: Problem, features: Features) -> BoundFitness:
+        """The weighting for the examples of one call."""
+        return BoundFitness(self, problem, features)
+
+    def distances(self, problem: Problem, maps: Maps) -> Tensor:
+        """D_alpha of each baseline, (B, K): int64, float64 where it is the geometric mean of several searches."""
+        return self.bind(problem, maps.features).distances(maps)
+
+    def weights(self, distances: Tensor, norms: Tensor | None = None, n_kept: int | None = None) -> Tensor:
+        """The weights (B, K), float64, that follow from D_alpha (B, K), the maps' norms and how many are kept."""
+        distances = distances.cpu()  # few, and in float64, which not every device has
+        weights = inverse_power(distances, self.power)
+        if n_kept is not None:
+            weights = only(weights, smallest(distances, n_kept))
+        return of_normalised_maps(weights, norms.cpu()) if self.normalise_maps and norms is not None else weights
 
 
-def _settled(least: Tensor, most: Tensor, n_rivals: int, n_best: int, which_only: bool) -> Tensor:
-    """Rows (R,) whose answers, between least and most, are sure to be none of the n_best smallest of their group.
+class BoundFitness:
+    """A `FitnessWeighting` for the examples of one call; f(x) is taken once, and only if a search is asked for."""
 
-    which_only: or sure to be one of them.
-    """
-    least, most = least.view(-1, n_rivals), most.view(-1, n_rivals)
-    # kthvalue has no deterministic form on a GPU.
-    settled = least > most.sort(dim=1).values[:, n_best - 1 : n_best]
-    if which_only:
-        # Itself counted.
-        may_precede = (least.unsqueeze(1) <= most.unsqueeze(2)).sum(2)
-        settled |= may_precede <= n_best
-    return settled.flatten()
+    def __init__(self, rule: FitnessWeighting, problem: Problem, features: Features):
+        self._rule = rule
+        self._problem = problem
+        self._features = features
+        neutral = rule.neutral
+        each = neutral if isinstance(neutral, list) else [neutral]
+        channels = problem.inputs[0].shape[1] if problem.inputs[0].ndim == 4 else 0
+        if len(each) == channels > 1 and all(isinstance(one, int | float) for one in each):
+            raise ValueError(
+                f"neutral={each!r} would be {channels} searches with one number each. For one value per channel give a "
+                f"Tensor of shape ({channels}, 1, 1); for several searches say so with Tensors or names"
+            )
+        self._neutrals = [neutral_values(problem.inputs, one) for one in each]
+        self._reference: tuple[Tensor, OutputTransform | None] | None = None
+
+    def needs_maps(self, n_baselines: int, fewer: bool) -> bool:
+        """Whether the weights of K baselines, of which fewer are kept or not, depend on their maps."""
+        return n_baselines > 1 and (self._rule.normalise_maps or self._searches(fewer))
+
+    def check(self, fewer: bool) -> None:
+        """Raise now, before gradients are spent, if f(x) shows that there can be no search."""
+        if self._searches(fewer):
+            self._problem.refuse_together("weights are searched one row at a time; use weighting='equal'")
+            self.take_reference()
+
+    def take_reference(self) -> tuple[Tensor, OutputTransform | None]:
+        """f(x) and what makes scores of the model's output."""
+        if self._reference is None:
+            self._reference = reference_scores(self._problem, self._rule.output)
+        return self._reference
+
+    def __call__(self, maps: Maps, n_kept: int | None = None) -> Tensor:
+        """Weights (B, K), float64, 0 for all but the n_kept fittest."""
+        norms = maps.norms() if self._rule.normalise_maps else None
+        if self._searches(n_kept is not None):
+            alike = self._rule.power == 0 or n_kept == 1
+            return self._rule.weights(self.distances(maps, n_kept, alike), norms, n_kept)
+        equal = equal_weights(self._problem.n_examples, maps.count)
+        return equal if norms is None else of_normalised_maps(equal, norms)
+
+    def choose(self, maps: Maps, n_kept: int) -> Tensor:
+        """The numbers (B, n_kept) of the fittest baselines, ascending."""
+        return smallest(self.distances(maps, n_kept, which_only=True), n_kept)
+
+    def distances(self, maps: Maps, n_best: int | None = None, which_only: bool = False) -> Tensor:
+        """D_alpha (B, K); with n_best of the fittest alone, which_only: so far as to tell which these are."""
+        reference, transform = self.take_reference()
+        return d_alpha(
+            self._problem,
+            maps,
+            reference,
+            transform,
+            self._features,
+            self._neutrals,
+            alpha=self._rule.alpha,
+            tolerance=self._rule.tolerance,
+            max_iterations=self._rule.max_iterations,
+            ranking=self._rule.ranking,
+            ways=self._rule.ways,
+            n_best=n_best,
+            which_only=which_only,
+        )
+
+    def _searches(self, fewer: bool) -> bool:
+        return self._rule.power > 0 or fewer
 
 
 def d_alpha(
     problem: Problem,
-    maps: tuple[Tensor, ...] | Maps,
+    maps: Maps,
     reference: Tensor,
-    fitness_output: Callable[[Tensor], Tensor],
+    transform: OutputTransform | None,
     features: Features,
-    neutrals: Sequence[tuple[Tensor, ...]],
+    neutrals: Neutrals,
     *,
     alpha: float = 0.5,
     tolerance: float = 0.01,
     max_iterations: int = 100,
     ranking: str = "signed",
-    fitness: str = "deletion",
+    ways: tuple[str, ...] = ("deletion",),
     n_best: int | None = None,
     which_only: bool = False,
 ) -> Tensor:
@@ -156,14 +198,14 @@ def d_alpha(
 
     Args:
         problem: the explained function and inputs.
-        maps: the baselines' own attributions, (B, K, *feature) for each element of the inputs; or an object with
-            `count` (K) and `rows(numbers)`, which gives those of b K + k = numbers (r,), (r, *feature).
-        reference, fitness_output: f(x) and what makes scores of the model's output, from `reference_scores`.
-        features, neutrals: what is ranked and removed, and what takes its place (`captum_wg.weighting.masking`). Of several
-            neutrals, each with a search of its own, the result is the geometric mean over them.
-        alpha, tolerance, max_iterations: see `bisect`.
+        maps: the baselines' own attributions.
+        reference, transform: f(x) and what makes scores of the model's output, from `reference_scores`. Where f(x) is
+            0 nothing is searched, and D_alpha is P.
+        features, neutrals: what is ranked and removed, and what takes its place (`captum_wg.weighting.masking`). Of
+            several neutrals, each with a search of its own, the result is the geometric mean over them.
+        alpha, tolerance, max_iterations: see `captum_wg.weighting.bisection.bisect`.
         ranking: "signed" or "absolute".
-        fitness: "deletion", "insertion", or "both": the geometric mean of the two.
+        ways: "deletion", "insertion", or both, of which the result is the geometric mean.
         n_best, which_only: the search only for the n_best baselines of each example, see `bisect`; a mean of several
             searches needs all of them.
 
@@ -173,21 +215,23 @@ def d_alpha(
         UserWarning: for some example no baseline's removal ever reaches alpha f(x), so that its D_alpha are all P, or
             an insertion starts above it, so that they are all 1: the baselines can't be told apart.
     """
-    given = maps if isinstance(maps, Maps) else _Given(maps)
-    n_baselines = given.count
+    n_baselines = maps.count
     n_rows = problem.rows()
     device = problem.inputs[0].device
     examples = torch.arange(problem.n_examples, device=device).repeat_interleave(n_baselines)
     references = reference.repeat_interleave(n_baselines)
+    searched = reference > 0
+    # Rows without any feature to remove are closed from the start.
+    counts = torch.where(searched, features.counts, 0)[examples]
 
     places = torch.empty(len(examples), features.count, dtype=torch.int32, device=device)
-    for part in torch.arange(len(examples), device=device).split(n_rows):
-        scores = features.scores(given.rows(part), ranking, examples[part])
+    for part in torch.split(torch.arange(len(examples), device=device), n_rows):
+        scores = features.scores(maps.rows(part), ranking, examples[part])
         places[part] = ranks(scores)
 
     def score(rows: Tensor, count: Tensor, neutral: tuple[Tensor, ...], way: str) -> Tensor:
         parts = []
-        for part, of_part in zip(rows.split(n_rows), count.split(n_rows), strict=True):
+        for part, of_part in zip(torch.split(rows, n_rows), torch.split(count, n_rows), strict=True):
             of = examples[part]
             first = places[part] < of_part.unsqueeze(1)
             masked = features.remove(
@@ -196,7 +240,7 @@ def d_alpha(
                 first if way == "deletion" else ~first,
                 of,
             )
-            parts.append(_scores(problem, masked, of, fitness_output))
+            parts.append(scores_of(problem, masked, of, transform))
             bar.update(len(part))
         found = torch.cat(parts)
         # The search is for a falling score: a rising one is mirrored at its target.
@@ -205,26 +249,26 @@ def d_alpha(
     def emptied(neutral: tuple[Tensor, ...]) -> Tensor:
         """f with every feature removed, (B,)."""
         everyone, parts = torch.arange(problem.n_examples, device=device), []
-        for part in everyone.split(n_rows):
+        for part in torch.split(everyone, n_rows):
             masked = features.remove(
                 tuple(x[part] for x in problem.inputs),
                 tuple(v[part] if v.shape[0] > 1 else v for v in neutral),
                 torch.ones(len(part), features.count, dtype=torch.bool, device=device),
                 part,
             )
-            parts.append(_scores(problem, masked, part, fitness_output))
+            parts.append(scores_of(problem, masked, part, transform))
         return torch.cat(parts)
 
     steps = min(max_iterations, math.ceil(math.log2(features.count + 1)))
-    searches = [(neutral, way) for neutral in neutrals for way in FITNESSES[fitness]]
+    searches = [(neutral, way) for neutral in neutrals for way in ways]
     answers: list[Tensor] = []
-    reachable = torch.zeros(problem.n_examples, dtype=torch.bool, device=device)
+    reachable = ~searched
     with problem.progress(len(examples) * steps * len(searches), "fitness") as bar:
         for neutral, way in searches:
             answer, possible = bisect(
-                lambda rows, count, neutral=neutral, way=way: score(rows, count, neutral, way),  # type: ignore[misc]
+                partial(score, neutral=neutral, way=way),
                 references,
-                features.counts[examples],
+                counts,
                 alpha,
                 tolerance,
                 max_iterations,
@@ -232,23 +276,18 @@ def d_alpha(
                 n_best if len(searches) == 1 else None,
                 which_only and len(searches) == 1,
             )
-            answers.append(answer)
+            answers.append(torch.where(searched[examples], answer, features.counts[examples]))
             if way == "deletion":
                 reachable |= possible.view(-1, n_baselines).any(1)
-            else:
+            elif searched.any():
                 # An insertion always ends at x; it tells nothing if it starts above the target.
                 reachable |= emptied(neutral) < alpha * reference
     if not reachable.all():
-        texts = {
-            "deletion": ("not even removing every feature brings the output down to", "P"),
-            "insertion": ("removing every feature leaves the output above", "1"),
-            "both": ("removing every feature leaves the output above", "P by deletion and 1 by insertion"),
-        }
-        what, value = texts[fitness]
+        what, value = _UNREACHABLE[ways]
         warn(
             f"for examples {name_rows(~reachable)} {what} alpha = {alpha} of f(x): D_alpha is {value} for all their "
             "baselines, which therefore weigh the same there (as in ExpectedGradients), and keep takes the first. "
-            "Choose another neutral, alpha or fitness_output"
+            "Choose another neutral, alpha or output"
         )
     if len(answers) == 1:
         return answers[0].view(-1, n_baselines)
@@ -265,105 +304,50 @@ def geometric_mean(values: Tensor) -> Tensor:
     return torch.tensor([math.exp(math.log(product) / len(values)) for product in products], dtype=torch.float64)
 
 
-def reference_scores(
-    problem: Problem, fitness_output: FitnessOutput = "auto"
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """f(x), (B,), and what makes scores of the model's output, decided once on f(x).
+def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor, OutputTransform | None]:
+    """f(x), (B,), and what makes scores of the model's output (`captum_wg.weighting.output`).
 
-    fitness_output: "softmax" (over dimension 1), "identity", a callable of the model's output (R, ...) that returns
-    scores of the same form (target is then looked up in them) or one number per row, or "auto": identity if the output
-    is one column or all its values lie in [0, 1], softmax otherwise.
+    A callable's scores are one number per row, or of the model's form, and target is then looked up in them. f(x) is 0
+    where it can't be said how much of it a removal takes: it is not positive, or "auto" does not know what it is.
 
     Raises:
-        ValueError: "auto" for outputs of more than two dimensions; "softmax" of one column; f(x)
-            not positive or not finite, with the examples and the ways out.
+        ValueError: as `OutputTransform`; f(x) is NaN or infinite.
+
+    Warns:
+        UserWarning: examples of which f(x) is 0 in this sense, and the ways out.
     """
     everyone = torch.arange(problem.n_examples, device=problem.inputs[0].device)
-    output = problem.raw_outputs_at_inputs()
-    transform = fitness_output if callable(fitness_output) else _named_transform(fitness_output, output)
-    scores = _select_scores(problem, transform(_wide(output)), everyone)
-    bad = ~(torch.isfinite(scores) & (scores > 0))
+    raw = problem.raw_outputs_at_inputs()
+    if output == "auto" and raw.ndim > 2:
+        warn(
+            f"outputs of shape {tuple(raw.shape)} do not tell how much of f(x) a removal takes: all baselines weigh "
+            "the same, as in ExpectedGradients. Say what f is by the weighting's output: Deletion(output='softmax') "
+            "(over dimension 1), 'sigmoid', 'identity' or a callable"
+        )
+        return torch.zeros(problem.n_examples, device=everyone.device), None
+    transform = OutputTransform(output, raw)
+    scores = _select_scores(problem, transform(raw, everyone), everyone)
+    bad = ~torch.isfinite(scores)
     if bad.any():
-        raise ValueError(
-            "the output f(x) must be positive and finite to say how much of it a removal takes, but is not for "
-            f"examples {name_rows(bad)} ({', '.join(f'{v:.3g}' for v in scores[bad][:5].tolist())}). Set "
-            "fitness_output to something positive ('softmax', or a callable such as torch.exp), or power=0 without "
-            "keep for equal weights"
+        raise ValueError(f"the output f(x) is NaN or infinite for examples {name_rows(bad)}; check the model there")
+    low = scores <= 0
+    if low.any():
+        warn(
+            f"the output f(x) of examples {name_rows(low)} is not positive "
+            f"({', '.join(f'{v:.3g}' for v in scores[low][:5].tolist())}; exactly 0 is often a head that was never "
+            "trained), so it can't be said how much of it a removal takes: their baselines all weigh the same, as in "
+            "ExpectedGradients. Say what f is by the weighting's output: Deletion(output='softmax'), 'sigmoid' or a "
+            "callable such as torch.exp"
         )
-    return scores, transform
+    return scores.clamp(min=0), transform
 
 
-def weights(fitness: Tensor, power: float = 1.0) -> Tensor:
-    """Weights (B, K), float64, proportional to D**-power and summing to 1 (Duc et al. 2025, section 4.1, App. B.4)."""
-    # By the best baseline first: a large power would underflow.
-    ratio = fitness.double().amin(1, keepdim=True) / fitness.double()
-    raised = ratio**power
-    return raised / raised.sum(1, keepdim=True)
-
-
-def of_normalised_maps(weights: Tensor, norms: Tensor) -> Tensor:
-    """The weights (B, K) of maps that are proportional to w_k / ||map_k||_1, and sum to 1.
-
-    The average by them is that of the maps divided by their norms (B, K) up to one factor per example, which makes it
-    complete. A map that is 0 everywhere gets none; if all are, the weights stay as they are.
-    """
-    norms = norms.to(weights)
-    shares = torch.where(norms > 0, weights / norms.where(norms > 0, torch.ones_like(norms)), 0.0)
-    total = shares.sum(1, keepdim=True)
-    return torch.where(total > 0, shares / total.where(total > 0, torch.ones_like(total)), weights)
-
-
-def kept_baselines(fitness: Tensor, n_kept: int) -> Tensor:
-    """The numbers (B, n_kept) of the baselines with the smallest D_alpha, in ascending order; ties go by position."""
-    best = fitness.argsort(dim=1, stable=True)[:, :n_kept]
-    return best.sort(dim=1).values
-
-
-def check_keep(keep: object, n_baselines: int) -> int | None:
-    """How many baselines `keep` says: an int counts them, a float in (0, 1] is a share, at least one."""
-    if keep is None:
-        return None
-    if isinstance(keep, numbers.Real) and not isinstance(keep, numbers.Integral) and 0 < float(keep) <= 1:
-        return max(1, round(float(keep) * n_baselines))
-    if isinstance(keep, numbers.Integral) and not isinstance(keep, bool) and 1 <= int(keep) <= n_baselines:
-        return int(keep)
-    raise ValueError(
-        f"keep must be a whole number from 1 to the number of baselines ({n_baselines}), or a share, a float in (0, "
-        f"1]; got {keep!r}"
-    )
-
-
-def check_settings(
-    alpha: object,
-    tolerance: object,
-    max_iterations: object,
-    power: object,
-    ranking: object,
-    fitness: object,
-) -> None:
-    """The arguments of D_alpha that can be judged without the data."""
-    check_number(alpha, "alpha", 0.0, 1.0, open_interval=True)
-    check_number(tolerance, "tolerance", 0.0)
-    check_positive_int(max_iterations, "max_iterations")
-    if check_number(power, "power", 0.0) == math.inf:
-        raise ValueError("power must be finite, got inf; keep=1 takes the best baseline alone")
-    if ranking not in RANKINGS:
-        raise ValueError(f"ranking must be one of {RANKINGS}, got {ranking!r}")
-    check_choice(fitness, "fitness", FITNESSES)
-
-
-def check_fitness_output(fitness_output: object) -> None:
-    """fitness_output is a known name or a callable."""
-    if not callable(fitness_output) and fitness_output not in FITNESS_OUTPUTS:
-        raise ValueError(
-            f"fitness_output must be one of {FITNESS_OUTPUTS} or a callable of the output, got {fitness_output!r}"
-        )
-
-
-def _scores(
-    problem: Problem, rows: tuple[Tensor, ...], examples: Tensor, transform: Callable[[Tensor], Tensor]
+def scores_of(
+    problem: Problem, rows: tuple[Tensor, ...], examples: Tensor, transform: OutputTransform | None
 ) -> Tensor:
-    return _select_scores(problem, transform(_wide(problem.raw_outputs(rows, examples))), examples)
+    """f at one micro-batch of rows (R, *feature) of `examples` (R,): (R,)."""
+    output = problem.raw_outputs(rows, examples)
+    return _select_scores(problem, output if transform is None else transform(output, examples), examples)
 
 
 def _select_scores(problem: Problem, scores: Tensor, examples: Tensor) -> Tensor:
@@ -371,33 +355,3 @@ def _select_scores(problem: Problem, scores: Tensor, examples: Tensor) -> Tensor
         scores = problem.targets.select(scores, examples)
     # A model may answer on another device than it is asked on.
     return scores.to(examples.device)
-
-
-def _named_transform(name: str, output: Tensor) -> Callable[[Tensor], Tensor]:
-    one_column = output.ndim < 2 or (output.ndim == 2 and output.shape[1] == 1)
-    if name == "auto":
-        if output.ndim > 2:
-            raise ValueError(
-                f"fitness_output can't be found automatically for outputs of shape {tuple(output.shape)}; say "
-                "'softmax' (over dimension 1), 'identity', or give a callable"
-            )
-        name = "identity" if one_column or bool(((output >= 0) & (output <= 1)).all()) else "softmax"
-    if name == "identity":
-        return _identity
-    if one_column:
-        raise ValueError(
-            "fitness_output='softmax' of an output of one column is always 1; use 'identity' or torch.sigmoid"
-        )
-    return _softmax
-
-
-def _identity(output: Tensor) -> Tensor:
-    return output
-
-
-def _softmax(output: Tensor) -> Tensor:
-    return output.softmax(dim=1)
-
-
-def _wide(output: Tensor) -> Tensor:
-    return output.to(torch.promote_types(output.dtype, torch.float32))

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 RANKINGS = ("signed", "absolute")
 NEUTRALS = ("auto", "corners", "black", "mean", "blur")
 
-Neutral = str | int | float | Tensor | Callable[..., object] | tuple
+Neutral = str | int | float | Tensor | Callable[..., object] | tuple[Any, ...]
 
 
 class Features:
@@ -169,8 +171,8 @@ def _neutral_value(x: Tensor, neutral: object, name: str) -> Tensor:
             "(C, 1, 1)"
         )
     try:
-        fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
-    except RuntimeError:
+        fits = np.broadcast_shapes(tuple(value.shape), tuple(x.shape)) == tuple(x.shape)
+    except ValueError:
         fits = False
     if not fits:
         raise ValueError(
@@ -204,7 +206,8 @@ def _blur(x: Tensor) -> Tensor:
     sigma = max(height, width) / 8
     # Reflection at the border allows at most 2 * side - 1.
     sides: Sequence[int] = [min(2 * math.ceil(2 * sigma) + 1, 2 * side - 1) for side in (width, height)]
-    return gaussian_blur(x, list(sides), [sigma, sigma])
+    blurred: Tensor = gaussian_blur(x, list(sides), [sigma, sigma])
+    return blurred
 
 
 _NAMED: dict[str, Callable[[Tensor], Tensor]] = {

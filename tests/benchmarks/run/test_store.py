@@ -149,7 +149,7 @@ def test_a_damaged_or_missing_file_is_named(tmp_path):
     store.write(KEY, TABLE)
     path = tmp_path / "scores/DeletionAUC/000000.parquet"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(BenchmarkError, match=r"can't be read .*; delete it"):
+    with pytest.raises(BenchmarkError, match="is damaged; run the command again"):
         store.read(KEY)
 
 
@@ -185,3 +185,45 @@ def test_a_result_can_be_deleted(tmp_path):
     (tmp_path / "a" / "b.parquet").mkdir()
     with pytest.raises(BenchmarkError, match="can't be deleted"):
         store.delete(("a", "b"))
+
+
+def _written(tmp_path):
+    store = open_store(tmp_path, {"seed": 0})
+    table = pd.DataFrame(
+        {"image": ["a", "b"], "map": [b"\x00" * 200, b"\x01\x02" * 100], "score": [0.25, float("nan")]}
+    )
+    store.write(("maps", "one"), table)
+    return store, table, tmp_path / "maps" / "one.parquet"
+
+
+def test_any_flipped_bit_is_found(tmp_path, capsys):
+    store, table, path = _written(tmp_path)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        with pytest.raises(BenchmarkError, match="one.parquet is damaged; run the command again"):
+            store.read(("maps", "one"))
+    path.write_bytes(content)
+    pd.testing.assert_frame_equal(store.read(("maps", "one")), table)
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-40], lambda c: c[:10], lambda c: b"", lambda c: c + b"x"])
+def test_a_damaged_result_is_set_aside_by_name_and_made_anew(tmp_path, capsys, damage):
+    store, table, path = _written(tmp_path)
+    assert store.has(("maps", "one"))
+    content = path.read_bytes()
+    path.write_bytes(damage(content))
+    os.utime(path, ns=(1, 1))
+    assert not store.has(("maps", "one"))
+    assert "one.parquet is damaged: it is set aside as one.parquet.damaged" in capsys.readouterr().err
+    assert (tmp_path / "maps" / "one.parquet.damaged").read_bytes() == damage(content)
+    assert store.keys("maps") == []
+    store.write(("maps", "one"), table)
+    assert path.read_bytes() == content
+
+
+def test_a_result_is_an_ordinary_parquet_file(tmp_path):
+    _, table, path = _written(tmp_path)
+    pd.testing.assert_frame_equal(pd.read_parquet(path), table)

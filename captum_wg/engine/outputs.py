@@ -1,0 +1,32 @@
+"""The Tensor among the forms that a model's output comes in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from torch import Tensor
+
+
+def output_tensor(output: object) -> Tensor:
+    """The output itself, or its logits where it has any (as transformers' ModelOutput).
+
+    Raises:
+        TypeError: neither; the message has the wrapper that picks a part.
+    """
+    if isinstance(output, Tensor):
+        return output
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    part = ""
+    if isinstance(output, Mapping):
+        part = f"[{next(iter(output), 'name')!r}]"
+    elif isinstance(output, tuple | list):
+        part = f".{output._fields[0]}" if hasattr(output, "_fields") else "[0]"
+    elif dataclasses.is_dataclass(output):
+        part = f".{dataclasses.fields(output)[0].name}"
+    raise TypeError(
+        f"forward_func must return a Tensor, got {type(output).__name__}"
+        + (f"; wrap it so that it returns one, such as lambda *x: model(*x){part}" if part else "")
+    )

@@ -1,0 +1,15 @@
+"""Baselines weighted by deletion: the paper's form."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from captum_wg.weighting.fitness import FitnessWeighting
+
+
+@dataclass(frozen=True)
+class Deletion(FitnessWeighting):
+    """D_alpha: the least number of features whose removal, in the order of the baseline's map, brings f(x) down to
+    alpha f(x) (Duc et al. 2025, Eq. 7). The default of WeightedGradients; settings as in `FitnessWeighting`.
+    """
+
+    ways: ClassVar[tuple[str, ...]] = ("deletion",)
