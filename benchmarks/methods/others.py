@@ -45,9 +45,11 @@ DEEP_LIFT_TOLERANCE = 1e-2, 1e-5
 
 HOOKED = (
     "{} is computed on a copy of the network in which each ReLU and ReLU6 is a module of its own and batch norm is "
-    "merged into the convolution before it; the outputs are the same"
+    "merged into the convolution before it; its outputs are the same."
 )
-PUBLISHED = "{} explains the class' probability, as published, where other rows explain the network's output"
+PUBLISHED = "{} explains the class' probability, as published, where other rows explain the network's output."
+
+FROM_ZERO = "{} compares with 0, the mean colour, in the place of pixels."
 
 # (1, C, H, W), class -> map (1, C, H, W), or (1, 1, H, W) of a method that tells no channels apart.
 Attribute = Callable[[Tensor, int], Tensor]
@@ -251,15 +253,15 @@ def _guided_ig(batch: Batch, *, n_steps: int = 200, fraction: float = 0.25, radi
 
 
 ROWS = {
-    "DeepLift": Row(_deep_lift, (HOOKED,)),
+    "DeepLift": Row(_deep_lift, (HOOKED, FROM_ZERO)),
     "DeepLiftShap": Row(_deep_lift_shap, (HOOKED,)),
     "GuidedBackprop": Row(_guided_backprop, (HOOKED,)),
-    "LayerGradCam": Row(_layer_grad_cam, ("{} is of the last layer whose output has a height and a width",)),
-    "Occlusion": Row(_occlusion),
-    "KernelShap": Row(_kernel_shap, draws=SAME_DRAWS, slow=True),
+    "LayerGradCam": Row(_layer_grad_cam, ("{} is of the last layer whose output has a height and a width.",)),
+    "Occlusion": Row(_occlusion, (FROM_ZERO,)),
+    "KernelShap": Row(_kernel_shap, (FROM_ZERO,), draws=SAME_DRAWS, slow=True),
     "EpsilonPlus": Row(partial(_relevance, "EpsilonPlus"), (HOOKED,), package="zennit"),
     "EpsilonAlpha2Beta1": Row(partial(_relevance, "EpsilonAlpha2Beta1"), (HOOKED,), package="zennit"),
-    "RISE": Row(_rise, (PUBLISHED,), draws=SAME_DRAWS, slow=True),
-    "IDGI": Row(_idgi, (PUBLISHED,)),
-    "GuidedIG": Row(_guided_ig, (PUBLISHED,)),
+    "RISE": Row(_rise, (PUBLISHED, FROM_ZERO), draws=SAME_DRAWS, slow=True),
+    "IDGI": Row(_idgi, (PUBLISHED, FROM_ZERO)),
+    "GuidedIG": Row(_guided_ig, (PUBLISHED, FROM_ZERO)),
 }

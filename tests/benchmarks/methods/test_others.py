@@ -138,23 +138,23 @@ def test_captum_alone_would_be_wrong_there(relu6):
     assert abs(float(delta)) > 0.1
 
 
-def test_deep_lift_shap_is_the_mean_over_the_baselines(resnet, tiny_batch):
+def test_deep_lift_shap_is_the_mean_over_the_baselines(tiny_model, tiny_batch):
     x = torch.from_numpy(tiny_batch[0][:1])
     baselines = torch.randn(19, 3, 32, 32, generator=torch.Generator().manual_seed(8))  # more than go together
-    found = maps("DeepLiftShap", resnet, x, [4], baselines)
+    found = maps("DeepLiftShap", tiny_model, x, [4], baselines)
 
     # DeepLift's baseline is 0; shifted by it, the first convolution sees the same.
     class Shifted(nn.Module):
         def __init__(self, shift):
             super().__init__()
-            self.model, self.shift = resnet, nn.Parameter(shift)
+            self.model, self.shift = tiny_model, nn.Parameter(shift)
 
         def forward(self, x):
             return self.model(x + self.shift)
 
     each = [maps("DeepLift", Shifted(b), x - b, [4]) for b in baselines]
     assert found == pytest.approx(np.mean(each, 0), abs=1e-6)
-    assert maps("DeepLiftShap", resnet, x, [4], lambda _: baselines) == pytest.approx(found)
+    assert maps("DeepLiftShap", tiny_model, x, [4], lambda _: baselines) == pytest.approx(found)
 
 
 def test_deep_lift_shap_asks_for_two_baselines(resnet, tiny_batch):
@@ -286,6 +286,11 @@ def test_without_zennit_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "zennit" else find(name))
     with pytest.raises(BenchmarkError, match=r"EpsilonPlus needs zennit: .*captum-wg\[peers\]"):
         ROWS["EpsilonPlus"]("EpsilonPlus", MethodSettings())
+
+
+def test_a_note_names_its_row():
+    (note,) = ROWS["Occlusion"]("Occlusion(patch=4)", MethodSettings(), patch=4).notes
+    assert note.startswith("Occlusion(patch=4) compares with 0")
 
 
 def test_the_settings_are_those_of_the_method():
