@@ -126,12 +126,12 @@ def ingredient(
     kind, name, count = which
     own = next(one for one in experiment.method(row).every if (one.kind, one.name) == (kind, name))
     own = replace(own, count=count)
-    made_of = [values(store, one, chunk) for one in needed]
+    made_of = [stored(store, one, chunk) for one in needed]
     rows: list[dict[str, Any]] = []
     for group in chunk.groups(experiment.together):
         images = chunk.images[group]
         made = _Made(np.empty((len(images), 0), np.float32))
-        given = [one[group] for one in made_of]
+        given = [one.values[group] for one in made_of]
         problem = _problem(value for one in given for value in one)
         if not problem:
             try:
@@ -192,19 +192,47 @@ def explain(
     return _Made(found, seconds, gradients, forwards, tuple(dict.fromkeys(messages)))
 
 
-def values(store: Store, key: Key, chunk: Chunk) -> list[Value]:
-    """The values of an ingredient for each image of a chunk, or why there is none.
+# What an ingredient takes for an image.
+COSTS = ("seconds", "gradients", "forwards")
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """An ingredient's results for the images of a chunk.
+
+    Attributes:
+        values: for each image, or why there is none.
+        costs: a row for each image, the columns COSTS.
+        warnings: messages that were given of each.
+    """
+
+    values: list[Value]
+    costs: pd.DataFrame
+    warnings: list[list[str]]
+
+
+def stored(store: Store, key: Key, chunk: Chunk) -> Stored:
+    """An ingredient's results.
 
     Raises:
         BenchmarkError: the results are of other images.
     """
-    table = store.read((*key, chunk.name), ["name", "value", "dtype", "shape", "problem"])
+    table = store.read((*key, chunk.name))
     if table["name"].tolist() != [image.name for image in chunk.images]:
         raise BenchmarkError(
             f"the results {'/'.join(key)} in {store.folder} are of other images than are chosen now; give another "
             "--out, or delete this folder"
         )
-    return [row.problem or np.frombuffer(row.value, row.dtype).reshape(row.shape) for row in table.itertuples()]
+    return Stored(
+        [row.problem or np.frombuffer(row.value, row.dtype).reshape(row.shape) for row in table.itertuples()],
+        table[list(COSTS)],
+        table["warnings"].map(list).tolist(),
+    )
+
+
+def values(store: Store, key: Key, chunk: Chunk) -> list[Value]:
+    """The values of `stored`."""
+    return stored(store, key, chunk).values
 
 
 def method_map(
@@ -225,21 +253,24 @@ def scores(
     """The scores of rows by judges, for the images of a chunk or its first ones.
 
     Args:
-        rows: where the ingredients of each are.
+        rows: where the ingredients of each are, and after them what these are made of.
         limit: how many images; what is explained together stays so.
 
-    Columns: method; judge; name; score; problem, why there is none (NaN), or ""; warnings that the methods gave while
-    a judge had them explain again; curve, where the experiment holds them, empty of a judge that has none.
+    Columns: method; judge; name; score; problem, why there is none (NaN), or ""; the columns COSTS and warnings of the
+    map; warnings again, that the method gave while a judge had it explain again; curve, where the experiment holds
+    them, empty of a judge that has none.
     """
     ready = bench(experiment)
     tables = []
-    made_of = {row: [values(store, key, chunk) for key in keys] for row, keys in rows.items()}
+    read = {key: stored(store, key, chunk) for keys in rows.values() for key in keys}
+    methods = {row: experiment.method(row) for row in rows}
+    made_of = {row: [read[key].values for key in keys[: len(methods[row].ingredients)]] for row, keys in rows.items()}
     for group in chunk.groups(experiment.together):
         images = chunk.images[slice(group.start, min(group.stop, len(chunk.images) if limit is None else limit))]
         if not images:
             continue
         of_group = {row: [one[group][: len(images)] for one in parts] for row, parts in made_of.items()}
-        judging = _Judging(ready, images, {row: experiment.method(row) for row in rows}, of_group)
+        judging = _Judging(ready, images, methods, of_group)
         for row in rows:
             for judge in judges:
                 found, curves, problem = judging.scores(row, JUDGES[judge])
@@ -249,10 +280,21 @@ def scores(
                     "name": [image.name for image in images],
                     "score": found,
                     "problem": [problem or ("" if np.isfinite(s) else f"the judge gave {s}") for s in found],
-                    "warnings": [list(judging.warnings)] * len(images),
+                    "again": [list(judging.warnings)] * len(images),
                 }
                 tables.append(pd.DataFrame({**table, "curve": curves} if experiment.curves else table))
-    return pd.concat(tables, ignore_index=True)
+    maps = {row: _together([read[key] for key in keys], chunk) for row, keys in rows.items()}
+    return pd.concat(tables, ignore_index=True).join(pd.concat(maps), on=["method", "name"])
+
+
+def _together(parts: Sequence[Stored], chunk: Chunk) -> pd.DataFrame:
+    """What a map took that is made of these, and the warnings, by the images' names."""
+    table = pd.DataFrame(0.0, index=[image.name for image in chunk.images], columns=list(COSTS))
+    for part in parts:
+        table += part.costs.to_numpy()
+    return table.assign(
+        warnings=[[text for part in parts for text in part.warnings[i]] for i in range(len(chunk.images))]
+    )
 
 
 class _Judging:

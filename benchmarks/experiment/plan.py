@@ -33,8 +33,6 @@ from benchmarks.run.store import Key, Store, open_store
 PREDICTIONS = 64
 # Images that are taken from their maps to their scores before the next ones are begun, where maps are discarded.
 ROUND = 1024
-# What a map costs, as the cells of ingredients count it for an image.
-COSTS = ("seconds", "gradients", "forwards")
 # Skipped photographs that are named one by one.
 NAMED = 10
 
@@ -313,7 +311,7 @@ class Plan:
         """The cells that judge a chunk, and the keys of what they need."""
         for name, judge in self.judged:
             if key := self._key_of_scores(name, judge, chunk):
-                made_of = {one.name: self.sources(one) for one in self._together(name, judge)}
+                made_of = {one.name: list(map(self.key, one.every)) for one in self._together(name, judge)}
                 by = [other for other in JUDGES if JUDGES[other].stream == JUDGES[judge].stream]
                 by = by if JUDGES[judge].explains else [judge]
                 limit = self._limit(chunk) if JUDGES[judge].explains else None
@@ -353,43 +351,49 @@ class Plan:
     def results(self, drawn: Collection[str]) -> ModelResults:
         """All that a table may see."""
         ready = bench(self.experiment)
-        image = self.images[0]
-        local = any(method.source.startswith("LocalMeasures") for method in self.methods.values())
-        costs, warned = self._of_ingredients()
+        costs: dict[str, pd.Series] = {}
+        curves: list[pd.DataFrame] = []
+        warned: list[pd.DataFrame] = []
+
+        def read() -> Iterator[pd.DataFrame]:
+            # One after the other: the texts of tens of millions of rows are not all in memory at once.
+            for method, judge in self.judged:
+                table = self._read(method, judge)
+                costs.setdefault(method, table[list(cells.COSTS)].mean())
+                for perturbed, column in ((False, "warnings"), (True, "again")):
+                    given = table[["image", "chunk", column]].explode(column).dropna()
+                    warned.append(given.set_axis(["image", "chunk", "message"], axis=1).assign(perturbed=perturbed))
+                    warned[-1]["method"] = method
+                if self.experiment.curves and table["curve"].map(len).any():
+                    mean = np.mean([curve for curve in table["curve"] if len(curve)], axis=0)
+                    fractions = np.arange(1, len(mean) + 1) / len(mean)
+                    curves.append(pd.DataFrame(dict(judge=judge, method=method, fraction=fractions, value=mean)))
+                yield table
+
+        scores = joined(read())
         return ModelResults(
             experiment=self.experiment,
             data=ready.pictures.name,
             selection=self.selection,
             images=self.images,
-            shape=tuple(ready.input(image).shape),  # type: ignore[arg-type]
-            scores=joined(self._read(method, judge) for method, judge in self.judged),
+            shape=tuple(ready.input(self.images[0]).shape),  # type: ignore[arg-type]
+            scores=scores,
             left_out=self.left_out,
-            costs=costs,
-            warnings=warned,
+            costs=pd.DataFrame.from_dict(costs, orient="index", columns=list(cells.COSTS)),
+            warnings=_told_apart(pd.concat(warned)) if warned else (),
             chunks=len(self.chunks),
-            radius=ready.radius if local else math.nan,
+            radius=ready.radius if any(one.local for one in self.methods.values()) else math.nan,
             unreadable_references=ready.references.unreadable if ready.references else (),
             equal_fitness=self._equal_fitness(),
             drawn=self._drawn(drawn),
-            curves=self._curves() if self.experiment.curves else pd.DataFrame(),
+            curves=pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
         )
 
-    def _curves(self) -> pd.DataFrame:
-        found = []
-        for method, judge in self.judged:
-            keys = [key for chunk in self.chunks if (key := self._key_of_scores(method, judge, chunk))]
-            table = self.store.read_all(keys)
-            own = table[(table["method"] == method) & (table["judge"] == judge)]["curve"]
-            if own.map(len).any():
-                mean = np.mean([curve for curve in own if len(curve)], axis=0)
-                fractions = np.arange(1, len(mean) + 1) / len(mean)
-                found.append(pd.DataFrame(dict(judge=judge, method=method, fraction=fractions, value=mean)))
-        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-
     def _read(self, method: str, judge: str) -> pd.DataFrame:
-        found = [self._key_of_scores(method, judge, chunk) for chunk in self.chunks]
-        table = self.store.read_all([key for key in found if key]).rename(columns={"name": "image"})
-        own = table[(table["method"] == method) & (table["judge"] == judge)]
+        """The scores of a method by a judge, with all that stands beside them."""
+        keys = [(chunk.name, key) for chunk in self.chunks if (key := self._key_of_scores(method, judge, chunk))]
+        table = pd.concat([self.store.read(key).assign(chunk=name) for name, key in keys], ignore_index=True)
+        own = table[(table["method"] == method) & (table["judge"] == judge)].rename(columns={"name": "image"})
         return with_constants(own, model=self.experiment.model, method=method, judge=judge)
 
     def _equal_fitness(self) -> int:
@@ -421,45 +425,25 @@ class Plan:
         whole = {name: np.stack(own) for name, own in maps.items() if all(one is not None for one in own)}  # type: ignore[arg-type]
         return Drawn(tuple(found), np.stack(pixels), whole)
 
-    def _of_ingredients(self) -> tuple[pd.DataFrame, tuple[Warned, ...]]:
-        """What a map of each method costs, and the warnings, told apart by what gave them and their words."""
-        costs: dict[tuple[str, str], pd.Series] = {}
-        alike: dict[tuple[str, str, str], list[tuple[str, bool, str, str]]] = {}
 
-        def note(own: Ingredient, chunk: Chunk, table: pd.DataFrame, perturbed: bool) -> None:
-            for name, messages in zip(table["name"], table["warnings"], strict=True):
-                for message in messages:
-                    words = (own.kind, own.name, _NUMBERS.sub("#", message))
-                    alike.setdefault(words, []).append((chunk.name, perturbed, message, name))
+def _told_apart(given: pd.DataFrame) -> tuple[Warned, ...]:
+    """Warnings, told apart by their words but for the numbers in them.
 
-        columns = ["name", *COSTS, "warnings"]
-        for which, own in self.ingredients.items():
-            tables = {}
-            for chunk in self.chunks:
-                if self.store.has(key := (*own.key, chunk.name)):
-                    tables[chunk.name] = self.store.read(key, columns)
-                    note(own, chunk, tables[chunk.name], False)
-            if tables:
-                costs[which] = pd.concat(tables.values())[list(COSTS)].mean()
-        for name, judge in self.judged:
-            own = self.methods[name].ingredients[:1]
-            for chunk in self.chunks if JUDGES[judge].explains and own else ():
-                if key := self._key_of_scores(name, judge, chunk):
-                    table = self.store.read(key)
-                    note(own[0], chunk, table[(table["method"] == name) & (table["judge"] == judge)], True)
-        missing = pd.Series(math.nan, index=COSTS)
-        by_method = {
-            name: sum((costs.get((own.kind, own.name), missing) for own in method.every), pd.Series(0.0, index=COSTS))
-            for name, method in self.methods.items()
-        }
-        warned = []
-        for (kind, own_name, _), places in alike.items():
-            chunk, perturbed, message, _ = places[0]
-            images = tuple(dict.fromkeys(name for at, again, _, name in places if (at, again) == (chunk, perturbed)))
-            by = tuple(n for n, m in self.methods.items() if (kind, own_name) in [(o.kind, o.name) for o in m.every])
-            warned.append(Warned(by, message, images, perturbed, len({at for at, *_ in places})))
-        order = list(self.methods)
-        return (
-            pd.DataFrame.from_dict(by_method, orient="index", columns=list(COSTS)),
-            tuple(sorted(warned, key=lambda one: order.index(one.methods[0]))),
+    Args:
+        given: the columns message, method, image, chunk, perturbed.
+    """
+    found = []
+    words = given["message"].str.replace(_NUMBERS, "#", regex=True)
+    for _, alike in given.groupby(words, sort=False):
+        first = alike.iloc[0]
+        same = alike[(alike["chunk"] == first["chunk"]) & (alike["perturbed"] == first["perturbed"])]
+        found.append(
+            Warned(
+                tuple(alike["method"].unique()),
+                first["message"],
+                tuple(same["image"].unique()),
+                bool(first["perturbed"]),
+                alike["chunk"].nunique(),
+            )
         )
+    return tuple(found)

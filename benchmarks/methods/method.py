@@ -146,6 +146,7 @@ class Method:
         draws: NO_DRAWS, SAME_DRAWS or NEW_DRAWS.
         slow: many forwards for one map, too slow to explain again and again.
         source: rows of one source are explained again together, where a judge does so; by default its own name.
+        local: whether it looks within the local radius.
         weighting: the settings of a weighting of baselines; None of all else.
     """
 
@@ -158,6 +159,7 @@ class Method:
     draws: str = NO_DRAWS
     slow: bool = False
     source: str = ""
+    local: bool = False
     weighting: Weighting | None = None
 
     def __post_init__(self) -> None:
@@ -165,8 +167,9 @@ class Method:
 
     @property
     def every(self) -> tuple[Ingredient, ...]:
-        """The ingredients and all that these are made of, each once."""
-        found = {one.key: one for own in self.ingredients for one in (own, *own.needs)}
+        """The ingredients and, after them, all that these are made of, each once."""
+        needed = (one for own in self.ingredients for one in own.needs)
+        found = {one.key: one for one in (*self.ingredients, *needed)}
         return tuple(found.values())
 
 

@@ -96,6 +96,7 @@ def local_measure(
         notes=(_RAYS if published else _SEGMENTS, _ONE_PASS),
         channels=3 if published else 1,
         draws=NEW_DRAWS if settings.fresh_draws else SAME_DRAWS,
+        local=radius is None,
     )
 
 

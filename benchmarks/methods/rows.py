@@ -72,11 +72,8 @@ def keywords(base: str) -> list[str]:
     """What a row's name may say."""
     row = ROWS[base]
     fixed = getattr(row, "keywords", {})  # of a functools.partial
-    return [
-        word
-        for word, parameter in ({} if isinstance(row, Method) else inspect.signature(row).parameters).items()
-        if parameter.kind is parameter.KEYWORD_ONLY and word not in fixed
-    ]
+    given = {} if isinstance(row, Method) else inspect.signature(row).parameters
+    return [word for word, one in given.items() if one.kind is one.KEYWORD_ONLY and word not in fixed]
 
 
 def parse(name: str) -> tuple[str, dict[str, Any]]:

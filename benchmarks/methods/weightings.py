@@ -10,29 +10,32 @@ They share the maps, which cost the gradients, and the D_alpha of these. With K 
 
 from __future__ import annotations
 
-import functools
+import inspect
 import math
 import warnings
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.methods.method import NEW_DRAWS, Batch, Ingredient, Method, MethodSettings
+from benchmarks.methods.method import NEW_DRAWS, NO_DRAWS, Batch, Ingredient, Method, MethodSettings
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.randomness import generator_of
-from captum_wg import ExpectedGradients
+from captum_wg import Both, Deletion, ExpectedGradients, Insertion
+from captum_wg.engine.checks import check_choice, check_positive_int
 from captum_wg.engine.problem import Problem, input_gradients
-from captum_wg.weighting import fitness as fit
-from captum_wg.weighting.masking import Features, neutral_values
+from captum_wg.weighting.maps import StoredMaps
+from captum_wg.weighting.masking import Features
+from captum_wg.weighting.weights import check_keep, of_normalised_maps, only, smallest
 
 EG, WG = "ExpectedGradients", "WeightedGradients"
 NEUTRALS = ("corners", "mean", "blur", "black", "zero")
 RANKINGS = ("signed", "absolute")
-# How D_alpha is taken, and the ways of which it is the geometric mean.
-WAYS = fit.FITNESSES
+# How D_alpha is taken.
+RULES = {"deletion": Deletion, "insertion": Insertion, "both": Both}
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Fitness:
     @property
     def works_by(self) -> list[tuple[str, str]]:
         """The ways and removals that it is fitted to, as `Judge.works_by` names them."""
-        return [(way, removal) for way in WAYS[self.kind] for removal in self.neutrals]
+        return [(way, removal) for way in RULES[self.kind].ways for removal in self.neutrals]
 
     def relation(self, works_by: tuple[str, str] | None) -> str:
         """What a judge is to it: "fitted"; of the "same removal", where it removes as the judge inserts or the reverse;
@@ -65,25 +68,23 @@ class Fitness:
             return "fitted"
         return "same removal" if works_by in replace(self, kind="both").works_by else "unseen"
 
+    def rule(self, power: float = 1.0, normalise_maps: bool = False) -> Deletion | Insertion | Both:
+        """As `WeightedGradients` takes it."""
+        neutral: list[Any] = [0.0 if name == "zero" else name for name in self.neutrals]
+        return RULES[self.kind](
+            alpha=self.alpha, neutral=neutral, ranking=self.ranking, power=power, normalise_maps=normalise_maps
+        )
+
     def distances(self, batch: Batch, position: int, maps: np.ndarray) -> np.ndarray:
         """The D_alpha (K,) of the maps (K, C, H, W) of one image of a batch."""
         if len(maps) == 1:
             return np.ones(1)
         x, label = batch.inputs[position : position + 1], int(batch.targets[position])
         problem = Problem(batch.model, input_gradients, x, label, None, batch.internal_batch_size, False, "fitness")
+        stored = StoredMaps((torch.from_numpy(maps.copy()).to(x)[None],), Features(problem.inputs))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an image whose D_alpha are all P is counted in the notes
-            found = fit.d_alpha(
-                problem,
-                (torch.from_numpy(maps.copy()).to(x)[None],),
-                *fit.reference_scores(problem),
-                Features(problem.inputs),
-                [neutral_values(problem.inputs, 0.0 if name == "zero" else name) for name in self.neutrals],
-                alpha=self.alpha,
-                ranking=self.ranking,
-                fitness=self.kind,
-            )
-        return found[0].cpu().numpy()
+            return self.rule().distances(problem, stored)[0].cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,8 @@ class BaselineMaps(Ingredient):
         name: "stepsS" for a quadrature of S points, "randomS" for S points drawn uniformly on each path.
     """
 
-    @classmethod
-    def of(cls, n_points: int, random: bool, count: int) -> BaselineMaps:
-        return cls(f"{'random' if random else 'steps'}{n_points}", count)
-
     def make(self, batch: Batch, *needed: np.ndarray) -> np.ndarray:
-        one = range(len(batch.inputs))
-        return np.stack([self._of_image(batch, i) for i in one])
+        return np.stack([self._of_image(batch, i) for i in range(len(batch.inputs))])
 
     def _of_image(self, batch: Batch, i: int) -> np.ndarray:
         x = batch.inputs[i : i + 1]
@@ -140,44 +136,73 @@ class Distances(Ingredient):
 
 @dataclass(frozen=True)
 class Weighting:
-    """How the baselines' maps are weighted.
+    """How the baselines' maps are weighted, as a row's name may say it.
 
     Attributes:
         n_steps: points on each path.
-        random: whether these are drawn uniformly (the published code's), in place of a quadrature.
+        n_random: so many points drawn uniformly instead (the published code's), no quadrature.
         pool: how many baselines there are to choose from, the first ones.
-        fitness: what the weights follow from.
-        power, keep: the exponent of 1/D, and how many baselines are kept (None: all).
+        keep: how many of these are kept, the fittest; a float is a share; None: all.
         screening_steps: points of the maps by which the kept are chosen; None: the full maps.
+        weighting: D_alpha by "deletion", "insertion" or the geometric mean of "both"; or "equal" weights.
+        power: weights are proportional to D**-power.
+        alpha, neutral, ranking: of D_alpha; of several removals it is the geometric mean.
         normalise_maps: whether the maps are divided by their L1 norms.
         shuffled: whether the weights change places at random.
+
+    Raises:
+        TypeError, ValueError: a value that can't be.
     """
 
     n_steps: int
+    n_random: int | None
     pool: int
-    fitness: Fitness
-    random: bool = False
-    power: float = 1.0
-    keep: int | None = None
-    screening_steps: int | None = None
+    keep: float | None
+    screening_steps: int | None
+    weighting: str
+    power: float
+    alpha: float
+    neutral: str | tuple[str, ...]
+    ranking: str
     normalise_maps: bool = False
     shuffled: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "n_random", "pool", "screening_steps"):
+            if getattr(self, name) is not None:
+                check_positive_int(getattr(self, name), name)
+        check_choice(self.weighting, "weighting", (*RULES, "equal"))
+        neutrals = self.neutral if isinstance(self.neutral, tuple) else (self.neutral,)
+        for name in neutrals or (None,):
+            check_choice(name, "neutral", NEUTRALS)
+        object.__setattr__(self, "neutral", neutrals)
+        if self.weighting == "equal" and self.keep is not None:
+            raise ValueError("equal weights have no fittest baselines to keep; leave keep out")
+        self.fitness.rule(self.power, self.normalise_maps)
+        if self.keep is not None:
+            object.__setattr__(self, "keep", check_keep(self.keep, self.pool))
+        elif self.screening_steps is not None:
+            raise ValueError("screening_steps chooses which baselines to keep; give keep as well")
+
+    @property
+    def fitness(self) -> Fitness:
+        """What the weights follow from."""
+        kind = "deletion" if self.weighting == "equal" else self.weighting
+        return Fitness(self.alpha, tuple(self.neutral), self.ranking, kind)
 
     @property
     def fitted(self) -> bool:
         """Whether the weights follow from D_alpha."""
-        return self.power > 0 or self.keep is not None
+        return self.weighting != "equal" and (self.power > 0 or self.keep is not None)
 
     @property
     def ingredients(self) -> tuple[Ingredient, ...]:
         """The maps; their D_alpha if the weights follow from it; and that of the maps by which the kept are chosen."""
-        maps = BaselineMaps.of(self.n_steps, self.random, self.pool)
+        maps = BaselineMaps(f"random{self.n_random}" if self.n_random else f"steps{self.n_steps}", self.pool)
         if not self.fitted:
             return (maps,)
-        found = (maps, Distances.of(maps, self.fitness))
-        if self.screening_steps is None:
-            return found
-        return (*found, Distances.of(BaselineMaps.of(self.screening_steps, False, self.pool), self.fitness))
+        by = [maps] if self.screening_steps is None else [maps, BaselineMaps(f"steps{self.screening_steps}", self.pool)]
+        return (maps, *(Distances.of(one, self.fitness) for one in by))
 
     def combine(self, x: Tensor, values: tuple[np.ndarray, ...], generator: np.random.Generator) -> np.ndarray:
         """The map (C, H, W), float32, of one image, from the values of `ingredients`."""
@@ -188,32 +213,34 @@ class Weighting:
             weights = generator.permutation(weights)
         if self.normalise_maps:
             norms = torch.from_numpy(np.abs(maps).sum((1, 2, 3), dtype=np.float64))
-            weights = fit.of_normalised_maps(torch.from_numpy(weights)[None], norms[None])[0].numpy()
+            weights = of_normalised_maps(torch.from_numpy(weights)[None], norms[None])[0].numpy()
         total = np.zeros(maps.shape[1:])
         for weight, own in zip(weights, maps, strict=True):
             total += weight * own
         return total.astype(np.float32)
 
     def weights(self, distances: np.ndarray, screening: np.ndarray | None = None) -> np.ndarray:
-        """The weights of the pool, float64, before any shuffling and norms; they sum to 1."""
-        d = torch.from_numpy(np.array(distances[: self.pool]))[None]
-        weights = fit.weights(d, self.power)
+        """The weights of the pool, float64, before any shuffling and norms; they sum to 1.
+
+        Args:
+            distances: D_alpha (K,).
+            screening: that of the maps by which the kept are chosen.
+        """
+        d, by = (torch.from_numpy(np.array(one[: self.pool]))[None] for one in (distances, _or(screening, distances)))
+        weights = self.fitness.rule(self.power).weights(d)
         if self.keep is not None and self.keep < d.shape[1]:
-            by = d if screening is None else torch.from_numpy(np.array(screening[: self.pool]))[None]
-            kept = fit.kept_baselines(by, self.keep)
-            weights = torch.zeros_like(weights).scatter_(1, kept, weights.gather(1, kept))
-            weights = weights / weights.sum(1, keepdim=True)
+            weights = only(weights, smallest(by, int(self.keep)))
         return weights[0].numpy()
 
     def evaluations(self, n_features: int) -> tuple[int, int]:
         """The gradients, and the most forwards of the fitness, that `WeightedGradients` takes for one image."""
-        pool, points = self.pool, self.n_steps
-        kept = min(self.keep or pool, pool)
+        pool, points = self.pool, self.n_random or self.n_steps
+        kept = int(self.keep or pool)
         screened = self.screening_steps is not None and kept < pool
         gradients = pool * (self.screening_steps or 0) + kept * points if screened else pool * points
         if pool == 1 or not self.fitted:
             return gradients, 0
-        searches = len(self.fitness.neutrals) * len(WAYS[self.fitness.kind])
+        searches = len(self.fitness.neutrals) * len(RULES[self.fitness.kind].ways)
         # Of an insertion also f with every feature removed.
         more = len(self.fitness.neutrals) if self.fitness.kind != "deletion" else 0
         searched = [pool] if not screened else [pool, *([kept] if kept > 1 and self.power > 0 else [])]
@@ -221,129 +248,65 @@ class Weighting:
         return gradients, 1 + sum(count * per_map + more for count in searched)
 
 
-def weighted_gradients(
-    name: str,
-    settings: MethodSettings,
-    *,
-    n_steps: int | None = None,
-    n_random: int | None = None,
-    pool: int | None = None,
-    keep: int | float | None = None,
-    screening_steps: int | None = None,
-    weighting: str = "deletion",
-    power: float = 1.0,
-    alpha: float | None = None,
-    neutral: str | tuple[str, ...] | None = None,
-    ranking: str | None = None,
-    normalise_maps: bool = False,
-) -> Method:
-    """A row that weights the baselines' maps, with the experiment's settings where nothing else is said.
+def _or(one: np.ndarray | None, other: np.ndarray) -> np.ndarray:
+    return other if one is None else one
 
-    Args:
-        n_steps, n_random: quadrature points, or random points (the published code's), of each path.
-        pool: of the first so many baselines alone.
-        keep: the fittest so many of these, or such a share, the others 0.
-        screening_steps: the kept are chosen by maps of so many points.
-        weighting: D by "deletion", "insertion", or the geometric mean of "both"; or "equal" weights.
-        power: weights proportional to D**-power.
-        alpha, neutral, ranking: of D; of several removals the geometric mean.
-        normalise_maps: each map divided by its L1 norm before it is weighted.
 
-    Raises:
-        BenchmarkError: a value that is none of these; more baselines than there are.
+@dataclass(frozen=True)
+class Row:
+    """A row of the registry: `row(name, settings, **keywords)` gives its `Method`.
+
+    Attributes:
+        fixed: settings of `Weighting` that are its own; all others are the experiment's where its name says nothing.
+        says: what its name may say; None: all that is not fixed.
+        note: "{}" stands for the row's name.
     """
 
-    def check(good: bool, argument: str, expected: str, value: Any) -> None:
-        if not good:
-            raise BenchmarkError(f"{name}: {argument} must be {expected}, got {value!r}")
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    says: tuple[str, ...] | None = None
+    note: str = ""
+    group: str = "ours"
 
-    for argument, value in (("n_steps", n_steps), ("n_random", n_random), ("screening_steps", screening_steps)):
-        check(value is None or _whole(value), argument, "a whole number of at least 1", value)
-    check(n_steps is None or n_random is None, "n_random", "left out beside n_steps", n_random)
-    check(weighting in (*WAYS, "equal"), "weighting", f"one of {', '.join((*WAYS, 'equal'))}", weighting)
-    check(isinstance(power, int | float) and 0 <= power < math.inf, "power", "a number of at least 0", power)
-    check(isinstance(normalise_maps, bool), "normalise_maps", "True or False", normalise_maps)
-    alpha, ranking = settings.alpha if alpha is None else alpha, ranking or settings.ranking
-    check(isinstance(alpha, int | float) and 0 < alpha < 1, "alpha", "a number between 0 and 1", alpha)
-    check(ranking in RANKINGS, "ranking", f"one of {', '.join(RANKINGS)}", ranking)
-    neutrals = settings.neutral if neutral is None else neutral
-    neutrals = (neutrals,) if isinstance(neutrals, str) else neutrals
-    check(set(neutrals) <= set(NEUTRALS) and len(neutrals) > 0, "neutral", f"of {', '.join(NEUTRALS)}", neutral)
-    k = settings.n_baselines
-    pool = k if pool is None else pool
-    check(_whole(pool) and pool <= k, "pool", f"from 1 to {k}, the number of baselines", pool)
-    if isinstance(keep, float):
-        check(0 < keep <= 1, "keep", "a whole number, or a share in (0, 1]", keep)
-        keep = max(1, round(keep * pool))
-    check(keep is None or (_whole(keep) and keep <= pool), "keep", f"from 1 to {pool}, the number of baselines", keep)
-    check(screening_steps is None or keep is not None, "keep", "given, of which screening_steps chooses", keep)
-    equal = weighting == "equal"
-    fitness = Fitness(alpha, tuple(neutrals), ranking, "deletion" if equal else weighting)
-    return _row(
-        name,
-        Weighting(
-            n_random or n_steps or settings.n_steps,
-            pool,
-            fitness,
-            random=n_random is not None,
-            power=0.0 if equal else float(power),
-            keep=keep,
-            screening_steps=screening_steps,
-            normalise_maps=normalise_maps,
-        ),
-    )
+    @property
+    def __signature__(self) -> inspect.Signature:
+        own = [one.name for one in fields(Weighting) if one.name not in self.fixed and one.name != "shuffled"]
+        says = own if self.says is None else self.says
+        return inspect.Signature([inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in says])
 
+    def __call__(self, name: str, settings: MethodSettings, **keywords: Any) -> Method:
+        """The method, called `name` in the table.
 
-def expected_gradients(
-    name: str,
-    settings: MethodSettings,
-    *,
-    n_steps: int | None = None,
-    n_random: int | None = None,
-    pool: int | None = None,
-    normalise_maps: bool = False,
-) -> Method:
-    """Equal weights; see `weighted_gradients`."""
-    points = dict(n_steps=n_steps, n_random=n_random, pool=pool)
-    return weighted_gradients(name, settings, weighting="equal", normalise_maps=normalise_maps, **points)
-
-
-@functools.wraps(weighted_gradients)
-def best_single(name: str, settings: MethodSettings, **keywords: Any) -> Method:
-    """The fittest baseline alone."""
-    if "keep" in keywords:
-        raise BenchmarkError(f"{name}: keep must be left out, BestSingle keeps one; got {keywords['keep']!r}")
-    found = weighted_gradients(name, settings, keep=1, **keywords)
-    return replace(found, group="control", notes=("BestSingle: the fittest baseline alone.",))
-
-
-@functools.wraps(weighted_gradients)
-def shuffled_weights(name: str, settings: MethodSettings, **keywords: Any) -> Method:
-    """WeightedGradients' weights in a random order."""
-    found = weighted_gradients(name, settings, **keywords).weighting
-    shuffled = _row(name, replace(found, shuffled=True))
-    note = "ShuffledWeights: WG's weights in a random order."
-    return replace(shuffled, group="control", draws=NEW_DRAWS, notes=(note,))
-
-
-def half(name: str, settings: MethodSettings) -> Method:
-    """WeightedGradients(keep=0.5)."""
-    found = weighted_gradients(name, settings, keep=0.5)
-    return replace(found, notes=(f"{name} keeps half of the references (keep=0.5).",))
-
-
-def _row(name: str, weighting: Weighting) -> Method:
-    return Method(name, weighting.ingredients, combine=weighting.combine, weighting=weighting)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        Raises:
+            BenchmarkError: a value that can't be.
+        """
+        values = {name: None for name in ("n_random", "keep", "screening_steps")}
+        values |= dict(n_steps=settings.n_steps, pool=settings.n_baselines, weighting="deletion", power=1.0)
+        values |= dict(alpha=settings.alpha, neutral=settings.neutral, ranking=settings.ranking)
+        try:
+            if {"n_steps", "n_random"} <= set(keywords):
+                raise ValueError("n_random is instead of n_steps; leave one of them out")
+            own = Weighting(**{**values, **self.fixed, **keywords})
+            if own.pool > settings.n_baselines:
+                raise ValueError(
+                    f"pool must be at most {settings.n_baselines}, the number of baselines, got {own.pool}"
+                )
+        except (TypeError, ValueError) as error:
+            raise BenchmarkError(f"{name}: {error}") from error
+        return Method(
+            name,
+            own.ingredients,
+            combine=own.combine,
+            group=self.group,
+            notes=(self.note.format(name),) if self.note else (),
+            draws=NEW_DRAWS if own.shuffled else NO_DRAWS,
+            weighting=own,
+        )
 
 
 ROWS = {
-    EG: expected_gradients,
-    WG: weighted_gradients,
-    f"{WG}-half": half,
-    "ShuffledWeights": shuffled_weights,
-    "BestSingle": best_single,
+    EG: Row({"weighting": "equal"}, ("n_steps", "n_random", "pool", "normalise_maps")),
+    WG: Row(),
+    f"{WG}-half": Row({"keep": 0.5}, (), "{} keeps half of the baselines (keep=0.5)."),
+    "ShuffledWeights": Row({"shuffled": True}, None, "{}: WG's weights in a random order.", "control"),
+    "BestSingle": Row({"keep": 1}, None, "{}: the fittest baseline alone.", "control"),
 }

@@ -21,9 +21,15 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from scipy.ndimage import gaussian_filter
+from torchvision.models import ResNet50_Weights
+
+from benchmarks.data.datasets import CIFAR10_CLASSES
+from benchmarks.experiment.results import ModelResults, Results
+from benchmarks.models.networks import CIFAR10_RESNET18, DIGITS_RESNET18
 
 SMOOTHING, LARGEST, NEAR = 1 / 60, 0.995, 0.1
 CONTROL = "Random"
+MOST = 8  # methods side by side
 _INCH = 1.55  # of a photograph
 _CURVES = 2.5  # of a panel of curves, in inches
 
@@ -61,6 +67,24 @@ def picture(
     )
     figure.supxlabel(textwrap.fill(caption, int(14 * figure.get_figwidth())), fontsize=8, color="0.3")
     return figure
+
+
+def of_results(results: Results) -> Figure:
+    """The picture of the first model's results: its drawn images, and the first `MOST` rows that have a map of each."""
+    model = results.models[0]
+    shown = [row.name for row in results.methods if row.name in model.drawn.maps][:MOST]
+    titles = [f"{class_name(model, image.label)}, {100 * image.probability:.0f} %" for image in model.drawn.images]
+    maps = {name: model.drawn.maps[name] for name in shown}
+    return picture(model.drawn.pixels, titles, maps, model.curves, results.directions)
+
+
+def class_name(model: ModelResults, label: int) -> str:
+    """A class in words where they are known: of weights that a user gave only their numbers are."""
+    if model.model == CIFAR10_RESNET18:
+        return CIFAR10_CLASSES[label]
+    if model.model == DIGITS_RESNET18 or model.experiment.weights is not None:
+        return f"class {label}"
+    return ResNet50_Weights.DEFAULT.meta["categories"][label]
 
 
 def smoothed(maps: np.ndarray, sigma: float) -> np.ndarray:

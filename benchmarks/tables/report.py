@@ -45,7 +45,7 @@ def attribution(
     paired = compare(results.scores, pairs, judges, results.models[0].experiment.seed)
     against = [f"## Against {EG}, paired by image", markdown.comparison(paired, judges)] if len(paired) else []
     table = means.table(results)
-    drawn, undrawn = draw({"maps": lambda: _maps(results), **(more or {})})
+    drawn, undrawn = draw({"maps": lambda: _maps(results, [row.name for row in results.methods]), **(more or {})})
     explained = [means.MEANING, *([notes.COMPARED] if len(paired) else []), *notes.notes(results, asked), *undrawn]
     text = markdown.document(
         [
@@ -102,7 +102,12 @@ def weighted_gradients(
     if settings:
         tables["table3"] = ablations.table(scores, settings, directions, experiment.seed)
         blocks += ["## Table 3: one setting at a time", ablations.MEANING, ablations.text(tables["table3"])]
-    drawn, undrawn = draw({"figure2": lambda: removal.draw(curves), "figure1": lambda: _maps(results)})
+    drawn, undrawn = draw(
+        {
+            "figure2": lambda: removal.draw(curves),
+            "figure1": lambda: _maps(results, (EG, WG, removal.kept(keep), *controls)),
+        }
+    )
     rows = [row for row in results.methods if row.name in (EG, WG, *controls)]
     blocks.append(markdown.bullets([notes.COMPARED, *notes.notes(results, asked, rows), *undrawn]))
     text = markdown.document(blocks)
@@ -161,12 +166,12 @@ def stamped(results: Results, **tables: pd.DataFrame) -> dict[str, pd.DataFrame]
     return {name: with_constants(table, data=results.data, seed=seed) for name, table in tables.items()}
 
 
-def _maps(results: Results) -> Figure:
-    """The images of all models, and the maps of the methods that have one of each."""
+def _maps(results: Results, methods: Sequence[str]) -> Figure:
+    """The images of all models, and the maps of those of the methods that have one of each."""
     models = [model for model in results.models if model.drawn.names]
-    shown = [row.name for row in results.methods if all(row.name in model.drawn.maps for model in models)]
+    shown = [name for name in methods if all(name in model.drawn.maps for model in models)]
     return figures.maps(
         [image for model in models for image in model.drawn.pixels],
-        {name: [a for model in models for a in model.drawn.maps[name]] for name in shown} if models else {},
-        labels=[model.model for model in models for _ in model.drawn.names] if len(results.models) > 1 else None,
+        {name: [a for model in models for a in model.drawn.maps[name]] for name in shown},
+        labels=[model.model for model in models for _ in model.drawn.names],
     )

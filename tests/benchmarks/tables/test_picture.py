@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.tables.picture import CONTROL, overlay, picture, smoothed
+from benchmarks.experiment.results import Chosen, Drawn
+from benchmarks.models.networks import CIFAR10_RESNET18, DIGITS_RESNET18
+from benchmarks.tables.picture import CONTROL, class_name, of_results, overlay, picture, smoothed
 
 
 @pytest.fixture
@@ -100,3 +104,26 @@ def test_the_curves_are_those_given_and_the_control_is_grey(shown):
 def test_without_curves_there_are_no_panels(shown):
     shown["curves"] = shown["curves"][:0]
     assert not [axis for axis in axes_of(picture(**shown)) if axis.lines]
+
+
+def test_the_picture_of_results_shows_what_they_hold_in_the_order_of_the_rows(make, shown):
+    maps = {"Random": shown["maps"][CONTROL], "ExpectedGradients": shown["maps"]["One"]}
+    images = (Chosen(0, "a.png", 1, 967, 0.843), Chosen(1, "b.png", 2, 872, 0.93))
+    drawn = Drawn(images, shown["pixels"], maps)
+    figure = of_results(make(model="efficientnet_lite0", images=2, drawn=drawn, curves=shown["curves"][:0]))
+    titles = [axis.get_title() for axis in axes_of(figure) if axis.images and axis.get_title()]
+    assert titles == ["espresso, 84 %", "ExpectedGradients", "Random", "tripod, 93 %"]
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "name"),
+    [
+        ("resnet50", None, "hen"),
+        ("resnet50", "own.pt", "class 8"),
+        (CIFAR10_RESNET18, "own.pt", "ship"),
+        (DIGITS_RESNET18, None, "class 8"),
+    ],
+)
+def test_a_class_is_named_where_its_name_is_known(make, model, weights, name):
+    (results,) = make(model=model).models
+    assert class_name(replace(results, experiment=replace(results.experiment, weights=weights)), 8) == name
