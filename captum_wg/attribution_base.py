@@ -10,7 +10,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import Baselines, BaselineSet, format_baselines
-from captum_wg.engine.checks import check_finite
+from captum_wg.engine.checks import check_bool, check_finite
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.gradient import input_gradients
 from captum_wg.engine.problem import Problem
@@ -130,7 +130,7 @@ class CompleteAttribution(BaselineAttribution):
 
     def __init__(self, forward_func: Callable[..., Any], multiply_by_inputs: bool = True, baselines: Baselines = None):
         super().__init__(forward_func, baselines)
-        self._multiply_by_inputs = multiply_by_inputs
+        self._multiply_by_inputs = check_bool(multiply_by_inputs, "multiply_by_inputs")
 
     # Whether baselines count differently, so that a delta can't be told without their weights.
     _has_weights = False

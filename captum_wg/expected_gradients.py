@@ -8,6 +8,7 @@ import torch
 
 from captum_wg.attribution_base import AttributionResult, CompleteAttribution, logged
 from captum_wg.engine.baseline_set import Baselines
+from captum_wg.engine.checks import check_bool
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import In
@@ -139,6 +140,7 @@ class ExpectedGradients(CompleteAttribution):
         Raises:
             TypeError, ValueError: an argument does not fit; the message names it. A NaN or infinite gradient.
         """
+        check_bool(return_convergence_delta, "return_convergence_delta")
         rule = rule_of(n_steps, method, return_steps, n_samples, sampling, stdevs, generator)
         problem, references = self._problem(
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_wg.attribution_base import BaselineAttribution, logged
-from captum_wg.engine.baseline_set import Baselines
+from captum_wg.engine.baseline_set import Baselines, BaselineSet
 from captum_wg.engine.checks import check_finite
 from captum_wg.engine.problem import Points, PointSource, Problem
 from captum_wg.engine.targets import Target
@@ -41,52 +41,19 @@ class LocalAttribution(BaselineAttribution):
     def __init__(self, forward_func: Callable[..., Any], *, baselines: Baselines = None):
         super().__init__(forward_func, baselines)
 
-    def _measure(
+    def _around(
         self,
-        measures: dict[str, Measure],
         inputs: Inputs | None,
         baselines: Baselines,
-        target: Target,
-        additional_forward_args: object,
-        radius: float,
         sampler: Sampler,
-        n_samples: int,
-        generator: torch.Generator | int | None,
-        internal_batch_size: int | None,
-        weights: Tensor | None,
-        pairing: str | None,
-        show_progress: bool | None,
-    ) -> dict[str, Any]:
-        """The results of measures by name; the other arguments are those of `attribute`."""
+        *others: Any,
+    ) -> tuple[Problem, BaselineSet | None]:
+        """The problem, and the reference points where the sampler needs any and they are given."""
         needless = callable(sampler) or sampler == "ball"
         missing = baselines is None and self.baselines is None
         # What needs no references must not stumble over any.
-        problem, references = self._problem(
-            inputs,
-            0.0 if needless else baselines,
-            target,
-            additional_forward_args,
-            pairing,
-            internal_batch_size,
-            show_progress,
-        )
-        is_tuple, like = problem.is_tuple, problem.inputs
-        if callable(sampler):
-            points, n_points, like = from_callable(sampler, problem.inputs, problem.is_tuple)
-            is_tuple = problem.is_tuple if inputs is not None else len(like) > 1
-        elif inputs is None:
-            raise ValueError(
-                f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler "
-                "that returns the set's points, (1, S, *feature)"
-            )
-        else:
-            points, n_points = make_points(
-                sampler, problem.inputs, None if missing else references, radius, n_samples, generator
-            )
-        shares = _check_weights(weights, problem.n_examples, n_points, like)
-        results = _stream(problem, is_tuple, measures, points, n_points, like, shares)
-        problem.check_dependence()
-        return results
+        problem, references = self._problem(inputs, 0.0 if needless else baselines, *others)
+        return problem, None if missing else references
 
 
 class GeneralizedAttribution(LocalAttribution):
@@ -154,21 +121,9 @@ class GeneralizedAttribution(LocalAttribution):
         Raises:
             ValueError, TypeError: an argument does not fit; the message names it. A NaN or infinite gradient.
         """
-        return self._measure(
-            _make_measures(measures),
-            inputs,
-            baselines,
-            target,
-            additional_forward_args,
-            radius,
-            sampler,
-            n_samples,
-            generator,
-            internal_batch_size,
-            weights,
-            pairing,
-            show_progress,
-        )
+        others = target, additional_forward_args, pairing, internal_batch_size, show_progress
+        around = self._around(inputs, baselines, sampler, *others)
+        return _measured(_make_measures(measures), around, sampler, radius, n_samples, generator, weights)
 
 
 class SingleMeasure(LocalAttribution):
@@ -195,23 +150,10 @@ class SingleMeasure(LocalAttribution):
     ) -> In:
         """The measure of inputs, in their structure, shape, dtype and device; see the class for what it is and
         `GeneralizedAttribution.attribute` for the arguments."""
-        measure = type(self).measure()
-        found = self._measure(
-            {"": measure},
-            inputs,
-            baselines,
-            target,
-            additional_forward_args,
-            radius,
-            sampler,
-            n_samples,
-            generator,
-            internal_batch_size,
-            weights,
-            pairing,
-            show_progress,
-        )
-        return cast(In, found[""])
+        others = target, additional_forward_args, pairing, internal_batch_size, show_progress
+        around = self._around(inputs, baselines, sampler, *others)
+        measures = {"": type(self).measure()}
+        return cast(In, _measured(measures, around, sampler, radius, n_samples, generator, weights)[""])
 
 
 class AngleMeasure(LocalAttribution):
@@ -239,23 +181,10 @@ class AngleMeasure(LocalAttribution):
     ) -> In:
         """The measure of inputs, in their structure, shape, dtype and device; see the class for what it is and for
         `angle`, and `GeneralizedAttribution.attribute` for the other arguments."""
-        measure = type(self).measure(angle)
-        found = self._measure(
-            {"": measure},
-            inputs,
-            baselines,
-            target,
-            additional_forward_args,
-            radius,
-            sampler,
-            n_samples,
-            generator,
-            internal_batch_size,
-            weights,
-            pairing,
-            show_progress,
-        )
-        return cast(In, found[""])
+        others = target, additional_forward_args, pairing, internal_batch_size, show_progress
+        around = self._around(inputs, baselines, sampler, *others)
+        measures = {"": type(self).measure(angle)}
+        return cast(In, _measured(measures, around, sampler, radius, n_samples, generator, weights)[""])
 
 
 class LocalIntegratedGradients(SingleMeasure):
@@ -300,6 +229,34 @@ class Consistency(AngleMeasure):
     """
 
     measure = ConsistencyCosine
+
+
+def _measured(
+    measures: dict[str, Measure],
+    around: tuple[Problem, BaselineSet | None],
+    sampler: Sampler,
+    radius: float,
+    n_samples: int,
+    generator: torch.Generator | int | None,
+    weights: Tensor | None,
+) -> dict[str, Any]:
+    """The results of measures by name, over the sampler's points."""
+    problem, references = around
+    is_tuple, like = problem.is_tuple, problem.inputs
+    if callable(sampler):
+        points, n_points, like = from_callable(sampler, problem.inputs, problem.is_tuple)
+        is_tuple = problem.is_tuple if problem.inputs else len(like) > 1
+    elif not problem.inputs:
+        raise ValueError(
+            f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
+            "returns the set's points, (1, S, *feature)"
+        )
+    else:
+        points, n_points = make_points(sampler, problem.inputs, references, radius, n_samples, generator)
+    shares = _check_weights(weights, problem.n_examples, n_points, like)
+    results = _stream(problem, is_tuple, measures, points, n_points, like, shares)
+    problem.check_dependence()
+    return results
 
 
 def _stream(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_wg.attribution_base import AttributionResult, CompleteAttribution, logged
 from captum_wg.engine.baseline_set import Baselines, BaselineSet
+from captum_wg.engine.checks import check_bools
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
@@ -148,6 +149,7 @@ class WeightedGradients(CompleteAttribution):
             UserWarning: no removal reaches alpha f(x) for some example, or an insertion starts above it, so that its
                 weights are equal.
         """
+        check_bools(return_convergence_delta=return_convergence_delta, return_weights=return_weights)
         refinable = steps_rule(n_steps, method, return_steps)
         problem, references = self._problem(
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress

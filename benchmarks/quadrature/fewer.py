@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from benchmarks.cost.peers import gradient_shap
 from benchmarks.quadrature.problems import Problem
 from benchmarks.quadrature.settings import Settings
 from benchmarks.run.randomness import seeded
-from benchmarks.statistics import paired_comparison
+from benchmarks.tables.comparison import paired
 from captum_wg import Automatic, ExpectedGradients, WeightedGradients
 from quantus_ext import DeletionAUC
 
@@ -200,8 +200,10 @@ def screening(problem: Problem, settings: Settings) -> Table:
         line = {"row": title, "gradients": counted.counter.gradients / images}
         line |= {"forwards": counted.counter.forwards / images}
         line |= {"kept_as_by_full_maps": np.nan if title == "all" else alike}
-        rows.append(line | asdict(paired_comparison(scores["all"], scores[title], settings.seed)))
-    table = pd.DataFrame(rows).drop(columns="reference_mean")
+        found = paired(scores["all"], scores[title], seed=settings.seed)
+        line |= {"n": found["n"], "mean": found["mean"], "relative_change": found["improvement"]}
+        rows.append(line | {"low": found["low"], "high": found["high"], "p": found["t_p"]})
+    table = pd.DataFrame(rows)
     text = (
         f"WeightedGradients, {settings.n_steps} steps of riemann_shared_end. gradients, forwards: per image. "
         "kept_as_by_full_maps: how many of the baselines kept are those that full maps keep. mean: DeletionAUC "

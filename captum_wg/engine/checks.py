@@ -9,6 +9,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Iterable
+from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
 def check_positive_int(value: object, name: str) -> int:
     """value as an int >= 1."""
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(cast(SupportsIndex, value))
     except TypeError:
         number = 0
     if isinstance(value, bool) or number < 1:
@@ -125,6 +126,12 @@ def check_bool(value: object, name: str) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return value
+
+
+def check_bools(**switches: object) -> None:
+    """Every argument named is True or False."""
+    for name, value in switches.items():
+        check_bool(value, name)
 
 
 def check_finite(values: tuple[Tensor, ...], name: str) -> None:

@@ -115,15 +115,20 @@ class Problem:
     def _probe(self) -> None:
         size = self._rows
         among = max(2, size or min(self.n_examples, automatic_rows(self.inputs)))
+        alone = 1
+        if size is not None and not self._takes_one_row():
+            alone, self._fill = size, True
+        self.args.per_example, self.together, self._at_inputs = probe(
+            self._forward, self.inputs, self.args, alone, among
+        )
+
+    def _takes_one_row(self) -> bool:
+        first = torch.zeros(1, dtype=torch.long, device=self.inputs[0].device)
         try:
-            answer = probe(self._forward, self.inputs, self.args, size if size and self._fill else 1, among)
-        except Exception:
-            if size is None or self._fill:
-                raise
-            # A model that takes no other number of rows.
-            self._fill = True
-            answer = probe(self._forward, self.inputs, self.args, size, among)
-        self.args.per_example, self.together, self._at_inputs = answer
+            self._forward(tuple(x[:1] for x in self.inputs), self.args.of(first))
+        except Exception:  # such as of a model that was compiled for another number of rows
+            return False
+        return True
 
     def progress(self, total: int, what: str = "") -> Any:
         """A progress bar over `total` rows."""

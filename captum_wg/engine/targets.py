@@ -7,7 +7,7 @@ ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D T
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, SupportsIndex, cast
 
 import torch
 from torch import Tensor
@@ -136,7 +136,7 @@ def _as_int(value: object) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]
+        return operator.index(cast(SupportsIndex, value))
     except TypeError:
         raise TypeError(
             "target must be an int, a tuple of ints, a list with one of these for each example, an integer Tensor or "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from captum_wg.engine.checks import check_choice, warn
+from captum_wg.engine.checks import check_bool, check_choice, warn
 from captum_wg.integrals.adaptive import Adaptive
 from captum_wg.integrals.automatic import Automatic
 from captum_wg.integrals.fixed import Fixed
@@ -26,6 +26,7 @@ def steps_rule(n_steps: Steps, method: str, return_steps: bool = False) -> Refin
             automatic rule can't refine; return_steps of a rule that takes as many as it was told.
     """
     check_choice(method, "method", (*METHODS, ADAPTIVE))
+    check_bool(return_steps, "return_steps")
     if isinstance(n_steps, str):
         if n_steps != "auto":
             raise ValueError(f"n_steps must be a whole number of at least 1, 'auto' or an Automatic, got {n_steps!r}")

@@ -17,12 +17,13 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 from torchvision import transforms
 
-from benchmarks import attribution_experiment, attribution_table, judges, methods, report
+from benchmarks import attribution_experiment, attribution_table, report
+from benchmarks import old_judges as judges
+from benchmarks import old_methods as methods
 from benchmarks.attribution_experiment import Bench, Experiment
-from benchmarks.data import selection as selected
-from benchmarks.data.cifar10 import CIFAR10
-from benchmarks.methods import Method
-from benchmarks.models import checkpoints, training
+from benchmarks.data import datasets as data
+from benchmarks.old_methods import Method
+from benchmarks.models import checkpoints as models
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner
 from benchmarks.run.store import Store, open_store
@@ -37,7 +38,7 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "random.pt"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save(checkpoints.resnet18_32().state_dict(), path)
+        torch.save(models.resnet18_32().state_dict(), path)
     return str(path)
 
 
@@ -98,7 +99,7 @@ def bench(monkeypatch, tiny_model, tiny_batch, references):
 
 
 def selection_of(ready, positions=POSITIONS):
-    return selected.Selection(*selected.stack(ready.test, positions), tuple(positions), 4)
+    return data.Selection(*data.stack(ready.test, positions), tuple(positions), 4)
 
 
 def compute(ready, folder, rows=None, columns=None, positions=POSITIONS, **options):
@@ -541,15 +542,15 @@ def test_more_images_are_the_same_experiment(serial, tmp_path):
 
 
 def test_a_trained_network_that_workers_could_not_read(tmp_path, monkeypatch, tiny_model, capsys):
-    monkeypatch.setattr(training, "trained", lambda *args: tiny_model)
+    monkeypatch.setattr(models, "trained", lambda *args: tiny_model)
     assert attribution_table.main(["--out", str(tmp_path), "--cache", str(tmp_path / "gone")]) == 2
     assert f"error: --cache {tmp_path / 'gone'} can't be written to, but the workers" in capsys.readouterr().err
 
 
 def test_a_cached_network_that_neither_workers_nor_this_command_can_use(tmp_path, monkeypatch, capsys, tiny_model):
     """It was trained anew, but the damaged file could not be replaced."""
-    training.digits_file(tmp_path).write_bytes(b"half a file")
-    monkeypatch.setattr(training, "trained", lambda *args: tiny_model)
+    models.digits_file(tmp_path).write_bytes(b"half a file")
+    monkeypatch.setattr(models, "trained", lambda *args: tiny_model)
     assert attribution_table.main(["--out", str(tmp_path / "out"), "--cache", str(tmp_path)]) == 2
     assert f"error: --cache {tmp_path} can't be written to, but the workers" in capsys.readouterr().err
 
@@ -618,14 +619,16 @@ def photographs(tmp_path_factory, weights):
     """A CIFAR-10 of noise, with the classes that the network gives it, a truncated image in each part."""
     root = tmp_path_factory.mktemp("cifar10")
     generator = np.random.default_rng(0)
-    model = checkpoints.load_checkpoint(weights)
+    model = models.load_checkpoint(weights)
     for part, count in (("train", 4), ("test", 5)):
         for label in range(10):
             (root / part / f"class{label}").mkdir(parents=True)
             Image.new("RGB", (32, 32)).save(root / part / f"class{label}" / "black.png")
         for i in range(count):
             pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            x = transforms.functional.normalize(transforms.functional.to_tensor(pixels), CIFAR10.mean, CIFAR10.std)
+            x = transforms.functional.normalize(
+                transforms.functional.to_tensor(pixels), data.CIFAR10_MEAN, data.CIFAR10_STD
+            )
             with torch.no_grad():
                 label = int(model(x[None]).argmax())
             Image.fromarray(pixels).save(root / part / f"class{label}" / f"{i}.png")
