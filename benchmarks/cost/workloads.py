@@ -173,32 +173,24 @@ def _forwards(task: Task) -> None:
     peers.bare_forwards(task.model, task.x[:1], s.metric_images * s.levels, s.forward_rows)
 
 
-def _averaged(peer: Callable[..., Any]) -> Callable[[Task], Any]:
-    """A peer that averages over n_steps points on each path."""
-    return lambda t: peer(t.model, t.x, t.y, t.baselines, t.settings.n_steps)
+def _averaged(
+    peer: Callable[..., Any], points: Callable[[Settings], int] = lambda s: s.n_steps
+) -> Callable[[Task], Any]:
+    """A peer that averages over this many points, of each path or of all."""
+    return lambda t: peer(t.model, t.x, t.y, t.baselines, points(t.settings))
 
 
-def _published_weighted(n_points: int | None) -> Callable[[Task], Any]:
-    return lambda t: peers.published_weighted_gradients(
-        t.model, t.x, t.y, t.baselines, n_points or t.settings.n_steps, seed=t.settings.seed
-    )
+def _all_points(settings: Settings) -> int:
+    return settings.baselines * settings.n_steps
+
+
+def _shap(task: Task) -> Any:
+    return peers.shap_gradients(task.model, task.x, task.baselines, _all_points(task.settings), task.settings.seed)
 
 
 def _published_measures(task: Task) -> Any:
     s = task.settings
-    return peers.published_measures(
-        task.model, task.x, task.y, task.baselines, s.n_samples, s.gradient_rows, seed=s.seed
-    )
-
-
-def _gradient_shap(task: Task) -> Any:
-    s = task.settings
-    return peers.gradient_shap(task.model, task.x, task.y, task.baselines, s.baselines * s.n_steps)
-
-
-def _shap(task: Task) -> Any:
-    s = task.settings
-    return peers.shap_gradients(task.model, task.x, task.baselines, s.baselines * s.n_steps, s.seed)
+    return peers.published_measures(task.model, task.x, task.y, task.baselines, s.n_samples, s.gradient_rows)
 
 
 def _deletion(task: Task) -> Any:
@@ -236,12 +228,12 @@ ROWS: tuple[Row, ...] = (
         _averaged(peers.captum_one_batch),
         "eg",
     ),
-    Row("gradient-shap", "Captum GradientShap", _gradient_shap, "eg"),
+    Row("gradient-shap", "Captum GradientShap", _averaged(peers.gradient_shap, _all_points), "eg"),
     Row("shap", "shap GradientExplainer", _shap, "eg", EXTRA),
     Row(
         "wg-published",
         "weighted gradients as published, n_steps points on each path",
-        _published_weighted(None),
+        _averaged(peers.published_weighted_gradients),
         "wg",
         OTHER_STOP,
     ),
@@ -249,7 +241,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "wg-published-1",
         "weighted gradients as published, 1 point on each path",
-        _published_weighted(1),
+        _averaged(peers.published_weighted_gradients, lambda s: 1),
         "wg-1",
         OTHER_STOP,
     ),
@@ -336,34 +328,23 @@ def run_once(row: Row, task: Task) -> tuple[float, tuple[int, int], int]:
 
 def best_rows(task: Task, repeats: int = 3) -> tuple[int, int]:
     """The micro-batches at which a bare gradient and a bare forward are cheapest, of a few sizes, interleaved."""
-    s, x, y = task.settings, task.x[:1], int(task.y[0])
-    usual = automatic_rows((task.x,))
-    found = (
-        _cheapest(
-            {min(s.n_gradients, max(1, round(usual * share))) for share in (0.25, 0.5, 1, 2)},
-            lambda count, rows: peers.bare_gradients(task.model, x, y, count, rows),
-            repeats,
-            s.device,
-        ),
-        _cheapest(
-            {min(s.metric_images * s.levels, max(1, round(usual * share))) for share in (0.25, 1, 4, 8)},
-            lambda count, rows: peers.bare_forwards(task.model, x, count, rows),
-            repeats,
-            s.device,
-        ),
-    )
+    s, x, usual = task.settings, task.x[:1], automatic_rows((task.x,))
+    gradients = partial(peers.bare_gradients, task.model, x, int(task.y[0]))
+    forwards = partial(peers.bare_forwards, task.model, x)
+    found = []
+    for loop, most, shares in (
+        (gradients, s.n_gradients, (0.25, 0.5, 1, 2)),
+        (forwards, s.metric_images * s.levels, (0.25, 1, 4, 8)),
+    ):
+        # Seconds per row: the best of the repeats, as the first ones of a size are slow.
+        best = dict.fromkeys(sorted({min(most, max(1, round(usual * share))) for share in shares}), math.inf)
+        for _ in range(repeats):
+            for size in best:
+                count = max(best) // size * size
+                best[size] = min(best[size], timed(partial(loop, count, size), s.device)[0] / count)
+        found.append(min(best, key=best.__getitem__))
     task.model.counter.reset()
-    return found
-
-
-def _cheapest(sizes: set[int], loop: Callable[[int, int], None], repeats: int, device: str) -> int:
-    """The size with the least seconds per row: the best of the repeats, as the first ones of a size are slow."""
-    best = dict.fromkeys(sorted(sizes), math.inf)
-    for _ in range(repeats):
-        for size in best:
-            count = max(best) // size * size
-            best[size] = min(best[size], timed(partial(loop, count, size), device)[0] / count)
-    return min(best, key=best.__getitem__)
+    return found[0], found[1]
 
 
 def small(task: Task) -> Task:

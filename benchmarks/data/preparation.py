@@ -139,7 +139,3 @@ class Images:
     test: Dataset
     preparation: Preparation
     classes: int
-
-    def pixels(self, images: Tensor) -> Tensor:
-        """Normalised images back in [0, 1], for pictures."""
-        return self.preparation.pixels(images)

@@ -24,17 +24,15 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class Selection:
-    """Some images of a data set: x (N, C, H, W), y (N,), and their places.
+    """Some images of a data set: x (N, C, H, W), y (N,), and their places; of none x is empty.
 
     Attributes:
-        tried: how many images were looked at to find them.
-        unreadable: of these, by their places, why some could not be read. If none could, x is empty.
+        unreadable: of the images that were looked at to find them, by their places, why some could not be read.
     """
 
     x: Tensor
     y: Tensor
     positions: tuple[int, ...]
-    tried: int
     unreadable: dict[int, str] = field(default_factory=dict)
 
 
@@ -52,27 +50,23 @@ def select_correct(
         BenchmarkError: there are fewer.
     """
     places = order(test, seed)
-    chosen: list[tuple[Tensor, int, int]] = []
+    right: list[int] = []
     unreadable: dict[int, str] = {}
-    tried = 0
-    for start in range(0, len(places), batch_size):
-        batch = readable(test, places[start : start + batch_size])
-        correct = torch.empty(0)
+    for part in np.array_split(places, np.arange(batch_size, len(places), batch_size)):
+        batch = readable(test, part)
+        unreadable |= batch.unreadable
         if batch.positions:
             with torch.no_grad():
                 correct = model(batch.x.to(device)).argmax(1).cpu() == batch.y
-        row_of = {position: row for row, position in enumerate(batch.positions)}
-        for position in places[start : start + batch_size].tolist():
-            tried += 1
-            if position in batch.unreadable:
-                unreadable[position] = batch.unreadable[position]
-            elif correct[row := row_of[position]]:
-                chosen.append((batch.x[row], int(batch.y[row]), position))
-            if len(chosen) == count:
-                images, labels, positions = zip(*chosen, strict=True)
-                return Selection(torch.stack(images), torch.tensor(labels), tuple(positions), tried, unreadable)
+            right += [place for place, hit in zip(batch.positions, correct.tolist(), strict=True) if hit]
+        if len(right) >= count:
+            right = right[:count]
+            looked_at = places[: list(places).index(right[-1])]
+            return Selection(
+                *stack(test, right), tuple(right), {p: why for p, why in unreadable.items() if p in looked_at}
+            )
     raise BenchmarkError(
-        f"{count} correctly classified test images asked for, but the model gets only {len(chosen)} of "
+        f"{count} correctly classified test images asked for, but the model gets only {len(right)} of "
         f"{len(places)} right{f' ({len(unreadable)} of them are unreadable)' * bool(unreadable)}; ask for fewer "
         f"(--images), or check that the weights belong to this data"
     )
@@ -85,13 +79,6 @@ def sample_references(train: Dataset, count: int, seed: int) -> Tensor:
     Raises:
         BenchmarkError: there are fewer.
     """
-    found = readable_references(train, count, seed)
-    tell_unreadable(found.unreadable.values())
-    return found.x
-
-
-def readable_references(train: Dataset, count: int, seed: int) -> Selection:
-    """The images of `sample_references`, and those that were passed over."""
     available = len(train)  # type: ignore[arg-type]
     if not 1 <= count <= available:
         raise BenchmarkError(
@@ -104,7 +91,8 @@ def readable_references(train: Dataset, count: int, seed: int) -> Selection:
             f"--baselines {count}: only {len(found.positions)} of the {available} training images can be read; the "
             f"first that can't: {next(iter(found.unreadable.values()))}"
         )
-    return found
+    tell_unreadable(found.unreadable.values())
+    return found.x
 
 
 def tell_unreadable(messages: Collection[str]) -> None:
@@ -137,8 +125,7 @@ def readable(dataset: Dataset, positions: Iterable[int], count: int | None = Non
         x.append(image)
         y.append(int(label))
         places.append(place)
-    images = torch.stack(x) if x else torch.empty(0)
-    return Selection(images, torch.tensor(y), tuple(places), len(places) + len(unreadable), unreadable)
+    return Selection(torch.stack(x) if x else torch.empty(0), torch.tensor(y), tuple(places), unreadable)
 
 
 def stack(dataset: Dataset, positions: Iterable[int]) -> tuple[Tensor, Tensor]:

@@ -192,19 +192,11 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     panels = [(key, part) for key, part in panels if part["budget"].nunique() > 1] or panels
     figure, axes = plt.subplots(1, len(panels), figsize=(8.5 * len(panels), 6), squeeze=False)
     for axis, ((network, baselines), part) in zip(axes[0], panels, strict=True):
-        for name, line in part.sort_values("gradients").groupby("estimator", sort=False):
-            slope = line["slope"].iloc[0]
-            axis.loglog(
-                line["gradients"],
-                line["error"].clip(lower=1e-16),
-                "--" if name in PEERS else "-",
-                marker="o",
-                markersize=4,
-                linewidth=2.5 if name in OURS else 1.2,
-                label=name if np.isnan(slope) else f"{name} ({slope:.2f})",
-            )
-        axis.set_title(f"{network}, K = {baselines}", fontsize=10)
-        axis.set_xlabel("gradients per image")
+        for name, line in part.groupby("estimator", sort=False):
+            style, width = "--" if name in PEERS else "-", 2.5 if name in OURS else 1.2
+            label = f"{name} ({line['slope'].iloc[0]:.2f})"
+            axis.loglog(line["gradients"], line["error"].clip(lower=1e-16), style, marker="o", lw=width, label=label)
+        axis.set(title=f"{network}, K = {baselines}", xlabel="gradients per image")
         axis.set_ylabel("relative L2 error of the map (median over images)")
         axis.grid(True, which="both", alpha=0.25)
         axis.legend(fontsize=7, title="fitted slope in brackets", title_fontsize=7)

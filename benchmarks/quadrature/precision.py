@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,14 +27,14 @@ from benchmarks.quadrature.settings import Settings
 from captum_wg import ExpectedGradients
 from captum_wg.engine.problem import automatic_rows
 
+FLOOR = "floor (bare float32 loop)"
 
-@dataclass(frozen=True)
-class Form:
-    """A form of the model: how it is made of the float32 one, and the context that it runs in on a type of device."""
+# How a form of the model is made of the float32 one, and the context that it runs in on a type of device.
+Form = tuple[Callable[[nn.Module], Any], Callable[[str], AbstractContextManager]]
 
-    name: str
-    make: Callable[[nn.Module], Any] = lambda model: model
-    context: Callable[[str], AbstractContextManager] = lambda device: contextlib.nullcontext()
+
+def plain(device: str) -> AbstractContextManager:
+    return contextlib.nullcontext()
 
 
 def folded(model: nn.Module) -> nn.Module:
@@ -54,87 +53,77 @@ def folded_channels_last(model: nn.Module) -> nn.Module:
 
 
 bfloat16 = partial(torch.autocast, dtype=torch.bfloat16)
-FORMS: tuple[Form, ...] = (
-    Form("float32"),
-    Form("bfloat16 autocast", context=bfloat16),
-    Form("channels_last", channels_last),
-    Form("torch.compile", partial(torch.compile, dynamic=False)),
-    Form("BatchNorm folded", folded),
-    Form("BatchNorm folded, channels_last", folded_channels_last),
-    Form("bfloat16 autocast, BatchNorm folded, channels_last", folded_channels_last, bfloat16),
-)
+FORMS: dict[str, Form] = {
+    "float32": (lambda model: model, plain),
+    "bfloat16 autocast": (lambda model: model, bfloat16),
+    "channels_last": (channels_last, plain),
+    "torch.compile": (partial(torch.compile, dynamic=False), plain),
+    "BatchNorm folded": (folded, plain),
+    "BatchNorm folded, channels_last": (folded_channels_last, plain),
+    "bfloat16 autocast, BatchNorm folded, channels_last": (folded_channels_last, bfloat16),
+}
 
 
-def compare(problem: Problem, n_steps: int, repeats: int, forms: Sequence[Form], progress: bool = True) -> pd.DataFrame:
+def compare(
+    problem: Problem, n_steps: int, repeats: int, forms: Mapping[str, Form], progress: bool = True
+) -> pd.DataFrame:
     """One line per form: seconds of the first image's map, beside a bare float32 loop of as many gradients, and how
     the maps of all images differ from those in float32."""
     x, y, device = problem.x, problem.y, problem.x.device
-    count = len(problem.references) * n_steps
-    usual = automatic_rows((x,))
+    count, usual = len(problem.references) * n_steps, automatic_rows((x,))
     sizes = sorted({min(count, max(1, round(usual * share))) for share in (0.5, 1, 2)})
+    loops = [partial(bare_gradients, problem.model, x[:1], int(y[0]), count, size) for size in sizes]
     failed: dict[str, str] = {}
-    floor: list[float] = []
-    seconds: dict[str, list[float]] = {form.name: [] for form in forms}
     work: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
     maps: dict[str, Tensor] = {}
+    seconds: dict[str, list[float]] = {FLOOR: []}
     with tqdm(total=len(forms) + repeats * (len(forms) + 1), unit="run", disable=not progress) as bar:
-        for form in forms:
-            bar.set_description(f"{form.name}: maps")
+        for name, form in forms.items():
+            bar.set_description(f"{name}: maps")
             try:
                 explain = _explainer(form, problem, n_steps)
                 # All images, one by one: also the warm-up, and what compiles.
-                maps[form.name] = torch.cat([explain(x[i : i + 1], y[i : i + 1]).float() for i in range(len(x))])
-                work[form.name] = explain
+                maps[name] = torch.cat([explain(x[i : i + 1], y[i : i + 1]).float() for i in range(len(x))])
+                work[name], seconds[name] = explain, []
             except Exception as error:  # noted in the row; the others go on
-                failed[form.name] = describe(error)
+                failed[name] = describe(error)
             bar.update()
         for repeat in range(repeats):
             bar.set_description(f"times {repeat + 1}/{repeats}")
             # The micro-batch that is the best in this repeat: the floor is the least there is.
-            loops = [partial(bare_gradients, problem.model, x[:1], int(y[0]), count, size) for size in sizes]
-            floor.append(min(timed(loop, device)[0] for loop in loops))
+            seconds[FLOOR].append(min(timed(loop, device)[0] for loop in loops))
             bar.update()
             for name in work if repeat % 2 == 0 else reversed(work):
                 seconds[name].append(timed(partial(work[name], x[:1], y[:1]), device)[0])
                 bar.update()
 
-    lines = [_line("floor (bare float32 loop)", floor, floor)]
     exact = maps.get("float32")
-    base = None if exact is None else deletion_auc(problem, exact).mean()
-    for form in forms:
-        line = _line(form.name, seconds[form.name], floor)
-        if form.name in maps and exact is not None:
-            own = maps[form.name]
-            elements = _rank_correlations(own, exact)
-            auc = deletion_auc(problem, own).mean()
-            line |= {
-                "rank correlation": np.mean(elements),
-                "smallest": np.min(elements),
-                "of pixels": np.mean(_rank_correlations(own.sum(1), exact.sum(1))),
-                "deletion AUC": auc,
-                "change": auc / base - 1,
-            }
-        lines.append(line | {"note": failed.get(form.name, "")})
+    auc = {name: deletion_auc(problem, own).mean() for name, own in maps.items()}
+    lines = []
+    for name in (FLOOR, *forms):
+        line: dict[str, Any] = {"form": name}
+        if name in seconds:
+            for key, values in (("seconds", seconds[name]), ("ratio", np.divide(seconds[name], seconds[FLOOR]))):
+                line |= {key: np.median(values), f"{key}_min": min(values), f"{key}_max": max(values)}
+        if name in maps and exact is not None:
+            elements = _rank_correlations(maps[name], exact)
+            line |= {"rank correlation": np.mean(elements), "smallest": np.min(elements)}
+            line |= {"of pixels": np.mean(_rank_correlations(maps[name].sum(1), exact.sum(1)))}
+            line |= {"deletion AUC": auc[name], "change": auc[name] / auc["float32"] - 1}
+        lines.append(line | {"note": failed.get(name, "")})
     return pd.DataFrame(lines)
 
 
 def _explainer(form: Form, problem: Problem, n_steps: int) -> Callable[[Tensor, Tensor], Tensor]:
-    method = ExpectedGradients(form.make(problem.model))
+    make, context = form
+    method = ExpectedGradients(make(problem.model))
 
     def explain(x: Tensor, y: Tensor) -> Tensor:
-        with warnings.catch_warnings(), form.context(x.device.type):
+        with warnings.catch_warnings(), context(x.device.type):
             warnings.simplefilter("ignore")
             return method.attribute(x, problem.references, y, n_steps=n_steps, pairing="shared")
 
     return explain
-
-
-def _line(name: str, seconds: Sequence[float], floor: Sequence[float]) -> dict[str, Any]:
-    line: dict[str, Any] = {"form": name}
-    if seconds:
-        for key, values in (("seconds", np.array(seconds)), ("ratio", np.divide(seconds, floor))):
-            line |= {key: np.median(values), f"{key}_min": values.min(), f"{key}_max": values.max()}
-    return line
 
 
 def _rank_correlations(found: Tensor, exact: Tensor) -> list[float]:

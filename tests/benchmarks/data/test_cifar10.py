@@ -22,7 +22,7 @@ def test_image_folder_says_what_it_is(image_folder, tmp_path, suffix, name):
     assert y == 1
     assert images.test.pictures.class_names == ("cat", "dog")
     saved = np.asarray(Image.open(tmp_path / "test" / "dog" / f"1.{suffix}"), dtype=np.float32) / 255
-    np.testing.assert_allclose(images.pixels(x).permute(1, 2, 0), saved, atol=1e-6)
+    np.testing.assert_allclose(images.preparation.pixels(x).permute(1, 2, 0), saved, atol=1e-6)
 
 
 def test_image_folders_of_different_classes(image_folder, tmp_path):
@@ -84,4 +84,4 @@ def test_torchvisions_form(tmp_path, monkeypatch):
     assert images.train.pictures.names == ("train/00000", "train/00001", "train/00002")
     x, y = images.train[2]
     assert y == 9
-    np.testing.assert_allclose(images.pixels(x).permute(1, 2, 0), pixels[2] / 255, atol=1e-6)
+    np.testing.assert_allclose(images.preparation.pixels(x).permute(1, 2, 0), pixels[2] / 255, atol=1e-6)

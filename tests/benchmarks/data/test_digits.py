@@ -23,7 +23,7 @@ def test_no_digit_is_in_both_parts():
 
 def test_pixels_undo_the_normalisation():
     images = digits()
-    pixels = images.pixels(images.test.tensors[0])
+    pixels = images.preparation.pixels(images.test.tensors[0])
     assert pixels.min() == 0
     assert pixels.max() == 1
 
