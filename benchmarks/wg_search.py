@@ -15,8 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -49,40 +48,28 @@ DIRECTIONS = {name: JUDGES[name].higher_is_better for name in JUDGING}
 SEVERAL: dict[str, Any] = {"neutral": ("corners", "mean", "blur")}
 BOTH: dict[str, Any] = {"weighting": "both", "neutral": ("corners", "blur")}
 POOLS, KEEPS, STEPS = (5, 10, 25, 50), (1, 3, 5, 10), (5, 10, 20, 50)
-SCREENED = (
-    "Each weighting of each pool takes the most steps that the budget allows; a screened one at most so many that the "
-    "maps of its whole pool would cost the budget."
-)
 EQUAL = "equal weights"
 # Of the expected gradients that the others are compared with.
 REFERENCE_POOL = 10
 
 
-@dataclass(frozen=True)
-class Search:
-    """One model's search.
-
-    Attributes:
-        reference: expected gradients with 10 baselines and as many steps as the budget allows.
-        candidates: each method's cost and its improvement by each choosing judge, on the first images.
-        chosen: the method for each goal.
-        judged: the chosen methods' comparison with the reference on the others.
-        parts: the results on the first images, and on the others.
-    """
+class Search(NamedTuple):
+    """One model's search: the candidates' cost and improvement on the first images, the method chosen for each goal,
+    and the comparison of these on the others."""
 
     reference: str
     candidates: pd.DataFrame
     chosen: dict[str, str]
     judged: pd.DataFrame
-    parts: tuple[ModelResults, ...]
+    first: ModelResults
+    others: ModelResults
 
     @property
     def line(self) -> str:
         """What was chosen and judged on."""
-        first, others = self.parts
         return (
-            f"{first.model} on {first.data}: chosen on the first {len(first.images)} images, judged on the other "
-            f"{len(others.images)}; {first.selection.line}"
+            f"{self.first.model} on {self.first.data}: chosen on the first {len(self.first.images)} images, judged on "
+            f"the other {len(self.others.images)}; {self.first.selection.line}"
         )
 
 
@@ -113,12 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def candidates(
     n_baselines: int, steps: Sequence[int], screening_steps: Sequence[int], budget: float, price: Callable[[str], float]
 ) -> dict[str, float]:
-    """The methods to try and their cost, within the budget; the reference first.
+    """The methods to try within the budget, and their cost; first the reference, whatever it costs.
 
     Each weighting of each pool takes the most steps that the budget allows. Expected and plain weighted gradients are
     tried with fewer, too, for the curve of quality over cost. Screened ones take no more steps than would cost the
-    budget if no baseline were left out (SCREENED says so to the reader): the runner does compute the maps of the whole
-    pool, for all methods at once.
+    budget if no baseline were left out: the maps of the whole pool are computed, for all methods at once.
     """
     reference = reference_of(n_baselines, budget)
     found = {reference: price(reference)}
@@ -126,12 +112,10 @@ def candidates(
         for base, settings in weightings(pool, screening_steps):
             screening = settings.get("screening_steps", 0)
             tried = [n for n in sorted(set(steps)) if not screening or screening < n <= budget / pool]
-            costs = {
-                name: price(name) for name in (written(base, {"n_steps": n, "pool": pool, **settings}) for n in tried)
-            }
-            within = {name: cost for name, cost in costs.items() if cost <= budget}
+            names = [written(base, {"n_steps": n, "pool": pool, **settings}) for n in tried]
+            within = {name: cost for name in names if (cost := price(name)) <= budget}
             found |= dict(list(within.items())[-1:]) if settings else within
-    return {name: cost for name, cost in found.items() if cost <= budget}
+    return found
 
 
 def reference_of(n_baselines: int, budget: float) -> str:
@@ -156,26 +140,26 @@ def weightings(pool: int, screening_steps: Sequence[int]) -> list[tuple[str, dic
 
 
 def search(settings: argparse.Namespace) -> None:
-    """Compute what is missing, choose on the first images, judge on the others, write and print.
-
-    Raises:
-        BenchmarkError: see `check_drawn` and `search_one`.
-    """
+    """Compute what is missing, choose on the first images, judge on the others, write and print."""
     check_drawn(settings.baselines, "the first few of them are no smaller set of the same kind")
     found = plan.for_each_model(settings, lambda *things: search_one(settings, *things))
     text = markdown.document(
         [
             "# The best weighting for a given cost",
             f"{'. '.join(one.line for one in found)}. At most {settings.budget} gradients an image, a forward counting "
-            f"as {settings.forward_cost:g} of one and of a search's forwards the most that there may be. {SCREENED} "
-            f"{settings.levels} levels, seed {settings.seed}.\n\n    {command(settings, 'wg_search')}",
+            f"as {settings.forward_cost:g} of one and of a search's forwards the most that there may be. Each "
+            "weighting of each pool takes the most steps that the budget allows; a screened one at most so many that "
+            f"the maps of its whole pool would cost the budget. {settings.levels} levels, seed {settings.seed}.",
+            f"    {command(settings, 'wg_search')}",
             *(block for one in found for block in _blocks(one)),
         ]
     )
     tables = {
         "search": pd.concat([one.candidates for one in found]),
         "recipes": pd.concat([one.judged for one in found]),
-        "scores": with_constants(joined(part.scores for one in found for part in one.parts), seed=settings.seed),
+        "scores": with_constants(
+            joined(part.scores for one in found for part in (one.first, one.others)), seed=settings.seed
+        ),
     }
     report.write(settings.out / "search.md", text, tables, {"search": draw(found)})
     print(text)
@@ -215,7 +199,7 @@ def search_one(settings: argparse.Namespace, experiment: Experiment, store: Stor
         lambda name: price(experiment, name, n_pixels, settings.forward_cost),
     )
     reference = reference_of(settings.n_baselines, budget)
-    if reference not in prices:
+    if prices[reference] > budget:
         raise BenchmarkError(
             f"--budget {budget} does not pay for one step of each of {min(REFERENCE_POOL, settings.n_baselines)} "
             "baselines, the reference; raise it"
@@ -246,10 +230,8 @@ def search_one(settings: argparse.Namespace, experiment: Experiment, store: Stor
     others = evaluate(slice(choosing, None), [reference, *rows], JUDGING)
     pairs = [(reference, name) for name in rows] + [(equal, name) for name in rows if equal and name != equal]
     judged = compare(others.scores, pairs, DIRECTIONS, settings.seed)
-    relations = [part_of(experiment, *cell) for cell in zip(judged["method"], judged["judge"], strict=True)]
-    judged.insert(3, "this judge", relations)
-    judged = judged.assign(data=first.data, seed=settings.seed)
-    return Search(reference, table, chosen, judged, (first, others))
+    judged.insert(3, "this judge", [part_of(experiment, row.method, row.judge) for row in judged.itertuples()])
+    return Search(reference, table, chosen, judged.assign(data=first.data, seed=settings.seed), first, others)
 
 
 def price(experiment: Experiment, name: str, n_pixels: int, forward_cost: float) -> float:
@@ -331,7 +313,7 @@ def _blocks(one: Search) -> list[str]:
         "Improvement: relative change of the mean, positive where better; paired by image; Holm's correction over this "
         "table.",
         markdown.comparison(one.judged, DIRECTIONS, extra=["reference", "this judge"]),
-        *(f"- {note}" for note in notes.missing([one.parts[1]])),
+        *(f"- {note}" for note in notes.missing([one.others])),
     ]
 
 

@@ -52,9 +52,12 @@ def choose(names: Sequence[str], settings: MethodSettings) -> list[Method]:
     Raises:
         BenchmarkError: see `method`.
     """
-    every = [one for name in names for one in (ROWS if name in GROUPS else [name])]
-    wanted = (name for name in every if name in names or _group(name, settings) in names)
-    return list({one.name: one for one in (method(name, settings) for name in wanted)}.values())
+    found = (
+        method(one, settings)
+        for name in names
+        for one in ([row for row in ROWS if _group(row, settings) == name] if name in GROUPS else [name])
+    )
+    return list({one.name: one for one in found}.values())
 
 
 def _group(name: str, settings: MethodSettings) -> str:

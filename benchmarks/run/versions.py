@@ -37,7 +37,6 @@ def _sources(kind: str) -> dict[str, str]:
 _SOURCES, _TABLES = _sources("*.py"), _sources("*.csv")
 
 
-@functools.cache
 def versions(modules: tuple[str, ...]) -> dict[str, str]:
     """The versions of packages, and as "source" a checksum of the code that the functions of some modules depend on.
 
@@ -67,10 +66,11 @@ def closure(modules: Iterable[str]) -> list[str]:
         name = waiting.pop()
         if name in _SOURCES and name not in found:
             found.add(name)
-            waiting += [name.rpartition(".")[0], *_imports(name)]
+            waiting += [name.rpartition(".")[0], *_imports(_SOURCES[name])]
     return sorted(found)
 
 
+@functools.cache
 def meaning(source: str) -> str:
     """A module's code without its comments and docstrings, and without the places of its words."""
     tree = ast.parse(source)
@@ -82,10 +82,10 @@ def meaning(source: str) -> str:
 
 
 @functools.cache
-def _imports(name: str) -> tuple[str, ...]:
+def _imports(source: str) -> tuple[str, ...]:
     """What a module imports, and what may be a module of that."""
     found: list[str] = []
-    for node in ast.walk(ast.parse(_SOURCES[name])):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

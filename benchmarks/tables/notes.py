@@ -29,9 +29,12 @@ def notes(results: Results, asked: int = 0, rows: Sequence[Method] | None = None
         "; on COCO, those whose predicted class names a category that is in the photograph, and S is the mask of that "
         "category in the input"
     )
+    size = experiment.together
+    blocks = f"Images are explained and judged in blocks of {size} (the last holds what is left, {size + 1} at most)."
     settings = {judge.metric: judge.settings for judge in results.judges if judge.settings}
     return [
         f"Only images that the model classifies correctly are explained{on_coco * (experiment.data == 'coco')}.",
+        *([blocks] if size > 1 else []),
         *dict.fromkeys(note for row in rows for note in row.notes),
         *of_weights(results, rows),
         *dict.fromkeys(note for judge in results.judges for note in judge.notes_for(results.models[0].shape)),

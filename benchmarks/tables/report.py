@@ -43,7 +43,9 @@ def attribution(
     judges = {judge.name: judge.higher_is_better for judge in results.judges if judge.works_by}
     pairs = [(EG, row.name) for row in results.methods if row.weighting and row.name != EG]
     paired = compare(results.scores, pairs, judges, results.models[0].experiment.seed)
-    against = [f"## Against {EG}, paired by image", markdown.comparison(paired, judges)] if len(paired) else []
+    single = ["model"] * (len(results.models) == 1)
+    text_of_pairs = markdown.comparison(paired, judges, drop=single)
+    against = [f"## Against {EG}, paired by image", text_of_pairs] if len(paired) else []
     table = means.table(results)
     drawn, undrawn = draw({"maps": lambda: _maps(results, [row.name for row in results.methods]), **(more or {})})
     explained = [means.MEANING, *([notes.COMPARED] if len(paired) else []), *notes.notes(results, asked), *undrawn]

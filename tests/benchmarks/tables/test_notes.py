@@ -23,6 +23,14 @@ def test_notes_are_of_what_the_report_holds_and_of_nothing_else(make):
     assert "on COCO" in fewer and "ln 1024 = 6.93" in fewer and "D_alpha" not in fewer and "Random:" not in fewer
 
 
+def test_blocks_are_said_where_images_are_explained_together(make):
+    results = make()
+    (model,) = results.models
+    together = replace(model, experiment=replace(model.experiment, together=8))
+    assert "blocks of 8 (the last holds what is left, 9 at most)" in text_of(replace(results, models=(together,)))
+    assert "blocks" not in text_of(results)
+
+
 def test_rows_that_are_not_described_have_no_note(make):
     results = make([EG, WG, f"{WG}(neutral=blur)", "Random"])
     text = text_of(results, rows=results.methods[:2])

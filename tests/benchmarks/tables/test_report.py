@@ -86,6 +86,7 @@ def test_the_attribution_table(make, tmp_path):
     means = results.scores.groupby(["judge", "method"], observed=True)["score"].mean()
     change = 1 - means["DeletionAUC", WG] / means["DeletionAUC", EG]
     assert paired["improvement"][0] == pytest.approx(change) and f"{change:+.1%}" in text
+    assert "| net" not in text  # the only model needs no column
     scores = pd.read_csv(tmp_path / "scores.csv", keep_default_na=False)
     assert scores["score"].tolist() == pytest.approx(results.scores["score"].tolist())
     assert set(scores["data"]) == {"noise"} and set(scores["seed"]) == {3}
