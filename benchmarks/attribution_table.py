@@ -22,7 +22,7 @@ from pathlib import Path
 import joblib
 import pandas as pd
 
-from benchmarks.data.digits import digits
+from benchmarks.data.datasets import load
 from benchmarks.experiment import plan
 from benchmarks.experiment.bench import bench
 from benchmarks.experiment.results import ModelResults, Results
@@ -146,16 +146,15 @@ def table(settings: argparse.Namespace) -> int:
 
 def _digits(settings: argparse.Namespace) -> Path:
     """The file that workers read the digits' network from; a training happens here, once."""
-    images = digits()
     weights = settings.weights[0].partition("=")[2] or settings.weights[0] if settings.weights else None
-    model = training.trained("digits", images, weights, settings.cache)
+    model = training.trained("digits", weights=weights, cache=settings.cache)
     if weights is not None:
         return Path(weights)
-    accuracy = training.accuracy(model.eval(), images.test)
-    print(f"digits network: accuracy {accuracy:.1%} on {len(images.test)} test images")  # type: ignore[arg-type]
+    _, test = load("digits")
+    print(f"digits network: accuracy {training.accuracy(model.eval(), test):.1%} on {len(test)} test images")
     file = training.digits_file(settings.cache)
     try:
-        kept = checkpoints.checksum(checkpoints.load_checkpoint(file, images.classes)) == checkpoints.checksum(model)
+        kept = checkpoints.checksum(checkpoints.load_checkpoint(file)) == checkpoints.checksum(model)
     except BenchmarkError:
         kept = False
     if not kept:

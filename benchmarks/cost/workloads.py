@@ -304,9 +304,9 @@ def make_task(settings: Settings, model: nn.Module | None = None) -> Task:
         x = torch.randn(settings.images, *shape, generator=draws)
         baselines = torch.randn(settings.baselines, *shape, generator=draws)
     else:
-        images = load(settings.data, settings.root)
-        x = stack(images.test, order(images.test, settings.seed)[: settings.images])[0]
-        baselines = sample_references(images.train, settings.baselines, settings.seed)
+        train, test = load(settings.data, settings.root)
+        x = stack(test, order(test, settings.seed)[: settings.images])[0]
+        baselines = sample_references(train, settings.baselines, settings.seed)
     x, baselines = x.to(settings.device), baselines.to(settings.device)
     with torch.no_grad():
         y = torch.cat([counted(one).argmax(1) for one in x.split(8)])

@@ -5,29 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-from torch import Tensor
 from torchvision import datasets
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from benchmarks.data.folders import class_folders
 from benchmarks.data.pictures import Pictures
-from benchmarks.data.preparation import Images, Inputs, Preparation
+from benchmarks.data.preparation import Preparation
 from benchmarks.run.errors import BenchmarkError
 
 SIDE = 32
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10 = Preparation(None, None, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
-
-
-def cifar10(root: str | Path | None) -> Images:
-    """CIFAR-10 below a folder, as its networks take it; see `cifar10_pictures`."""
-    train, test = cifar10_pictures(root, size=(SIDE, SIDE))
-    return Images(test.name, Inputs(train, _input), Inputs(test, _input), CIFAR10, len(test.class_names))
-
-
-def _input(picture: Image.Image) -> Tensor:
-    return CIFAR10.from_pixels(pil_to_tensor(picture) / 255)
 
 
 def cifar10_pictures(

@@ -121,21 +121,3 @@ class Inputs(Dataset):
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
         picture, _ = self.pictures.read(position)
         return self.transform(picture), self.pictures.labels[position]  # type: ignore[index]
-
-
-@dataclass(frozen=True)
-class Images:
-    """A data set with its training and its test part.
-
-    Attributes:
-        name: what it really is, as it stands in the table.
-        train, test: sequences of (image, class) with normalised float32 images (C, H, W).
-        preparation: what the images were normalised by.
-        classes: how many there are.
-    """
-
-    name: str
-    train: Dataset
-    test: Dataset
-    preparation: Preparation
-    classes: int

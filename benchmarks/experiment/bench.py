@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks.cost.counting import Counted
-from benchmarks.data import folders, named
+from benchmarks.data import datasets, folders
 from benchmarks.data.cifar10 import SIDE
 from benchmarks.data.pictures import Pictures
 from benchmarks.experiment.results import EMPTY_MASK, NO_MASK, UNREADABLE, Chosen
@@ -68,7 +68,7 @@ class Bench:
     device: torch.device
     references: References | None
     baselines: Baselines
-    mask_of: named.Masks | None = None
+    mask_of: datasets.Masks | None = None
     without: frozenset[str] = frozenset()
 
     @faults_of_the_run()
@@ -198,7 +198,7 @@ def forget() -> None:
 def _bench(experiment: Experiment) -> Bench:
     device = own_device(experiment.device)
     network = load_network(experiment.model, experiment.weights, device, resize=experiment.resize, crop=experiment.crop)
-    source = named.source(experiment, network.classes)
+    source = datasets.source(experiment, network.classes)
     drawn = None
     baselines: Baselines
     if experiment.baselines == "references":
@@ -223,7 +223,7 @@ def prepared(network: Network, picture: Image.Image, name: str) -> Tensor:
 
 
 @faults_of_the_run()
-def _references(source: named.Source, network: Network, experiment: Experiment) -> References:
+def _references(source: datasets.Source, network: Network, experiment: Experiment) -> References:
     """The first K usable photographs of the pool in a random order.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.named import DATA
+from benchmarks.data.datasets import DATA
 from benchmarks.judges.judge import JudgeSettings
 from benchmarks.methods import rows
 from benchmarks.methods.method import Method, MethodSettings

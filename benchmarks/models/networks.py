@@ -11,7 +11,7 @@ import torchvision.models
 from torch import Tensor, nn
 
 from benchmarks.data.cifar10 import CIFAR10
-from benchmarks.data.digits import digits
+from benchmarks.data.digits import DIGITS
 from benchmarks.data.preparation import Preparation
 from benchmarks.models.checkpoints import checksum, efficientnet_lite0, load_checkpoint, load_weights, read_state, ready
 from benchmarks.models.training import trained
@@ -70,8 +70,7 @@ def load_network(
         known = ", ".join((CIFAR10_RESNET18, EFFICIENTNET_LITE0, "densenet121", "mobilenet_v2", "resnet50", "vgg16"))
         raise BenchmarkError(f"unknown model {name!r}; known are {known} ... and torchvision's other classifiers")
     if name == DIGITS_RESNET18:
-        images = digits()
-        model, preparation = trained("digits", images, weights, None), images.preparation
+        model, preparation = trained("digits", weights=weights), DIGITS
     elif name == CIFAR10_RESNET18:
         if weights is None:
             raise BenchmarkError(

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.data.preparation import Images
+from benchmarks.data.digits import DIGITS, digits_pictures
+from benchmarks.data.preparation import Inputs
 from benchmarks.data.selection import readable
 from benchmarks.models.checkpoints import load_checkpoint, resnet18_32, save_atomically
 from benchmarks.run.errors import BenchmarkError
@@ -22,23 +23,25 @@ from benchmarks.run.errors import BenchmarkError
 TRAINING_VERSION = 1
 
 
-def trained(name: str, images: Images, weights: str | Path | None, cache: str | Path | None) -> nn.Module:
+def trained(
+    name: str, classes: int = 10, weights: str | Path | None = None, cache: str | Path | None = None
+) -> nn.Module:
     """The ResNet-18 for the data of a name: from a checkpoint, or for "digits" without one trained on them and cached.
 
     Raises:
         BenchmarkError: no checkpoint for other data than the digits, or one that does not fit.
     """
     if weights is not None:
-        return load_checkpoint(weights, images.classes)
+        return load_checkpoint(weights, classes)
     if name != "digits":
         raise BenchmarkError(
             f"--data {name} needs --weights: the state_dict of a network trained on it; "
             "python -m benchmarks.train_cifar10 makes one"
         )
-    return digits_model(images.train, cache)
+    return digits_model(cache)
 
 
-def digits_model(train: Dataset, cache: str | Path | None = None, seed: int = 0) -> nn.Module:
+def digits_model(cache: str | Path | None = None, seed: int = 0) -> nn.Module:
     """The network trained on the digits: read from the cache, or trained (about a minute on 2 cores) and put there."""
     path = digits_file(cache, seed)
     if path.is_file():
@@ -46,7 +49,7 @@ def digits_model(train: Dataset, cache: str | Path | None = None, seed: int = 0)
             return load_checkpoint(path)
         except BenchmarkError as error:
             warnings.warn(f"the cached network is unusable and is trained anew: {error}", stacklevel=2)
-    model = train_network(resnet18_32(), train, seed=seed)
+    model = train_network(resnet18_32(), Inputs(digits_pictures()[0], DIGITS.image), seed=seed)
     try:
         save_atomically(model.state_dict(), path)
     except BenchmarkError as error:

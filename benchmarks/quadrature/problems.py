@@ -78,14 +78,15 @@ def smooth(settings: Settings) -> Problem:
 
 def resnet18(settings: Settings, baselines: int | None = None, steps: int | None = None) -> Problem:
     """The ResNet-18 for 32x32 images: trained on the digits here, or from a checkpoint."""
-    images = load(settings.data, settings.root)
-    references = sample_references(images.train, baselines or settings.baselines, settings.seed)
-    model = ready(trained(settings.data, images, settings.weights, settings.cache), settings.device)
-    chosen = select_correct(model, images.test, settings.images, settings.seed, settings.device)
+    train, test = load(settings.data, settings.root)
+    references = sample_references(train, baselines or settings.baselines, settings.seed)
+    classes = len(test.pictures.class_names)
+    model = ready(trained(settings.data, classes, settings.weights, settings.cache), settings.device)
+    chosen = select_correct(model, test, settings.images, settings.seed, settings.device)
     tell_unreadable(chosen.unreadable.values())
     x, references = chosen.x.to(settings.device), references.to(settings.device)
     steps = steps or settings.reference_steps or 150
-    return Problem(f"ResNet-18 at 32x32, {images.name}", model, x, chosen.y, references, steps)
+    return Problem(f"ResNet-18 at 32x32, {test.pictures.name}", model, x, chosen.y, references, steps)
 
 
 def lite0(settings: Settings) -> Problem:

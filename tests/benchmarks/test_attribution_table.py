@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmarks.attribution_experiment import Bench, Experiment
+from benchmarks.old_methods import Method
 from PIL import Image
 from torch.utils.data import TensorDataset
 from torchvision import transforms
@@ -20,9 +22,7 @@ from torchvision import transforms
 from benchmarks import attribution_experiment, attribution_table, report
 from benchmarks import old_judges as judges
 from benchmarks import old_methods as methods
-from benchmarks.attribution_experiment import Bench, Experiment
 from benchmarks.data import datasets as data
-from benchmarks.old_methods import Method
 from benchmarks.models import checkpoints as models
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner

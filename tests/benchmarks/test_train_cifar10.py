@@ -96,9 +96,9 @@ def test_it_learns_and_says_so(root, tmp_path, tiny, capsys):
     printed = float(re.search(r"written to .*CIFAR-10 \(PNG\), accuracy (\S+)% on 18 test images", out)[1]) / 100
     model = tiny(3)
     model.load_state_dict(torch.load(tmp_path / "m.pt", weights_only=True))
-    images = load("cifar10", root)
-    assert training.accuracy(model.eval(), images.train) > 0.9
-    assert training.accuracy(model, images.test) == pytest.approx(printed, abs=1e-4)
+    train, test = load("cifar10", root)
+    assert training.accuracy(model.eval(), train) > 0.9
+    assert training.accuracy(model, test) == pytest.approx(printed, abs=1e-4)
     assert printed > 0.9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["colours", "m.pt"]
 
@@ -227,7 +227,7 @@ def test_a_killed_training_of_the_real_network_goes_on_and_fits_the_tables(tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["colours", "parts.pt", "whole.pt"]
 
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    of_table = training.trained("cifar10", load("cifar10", root), parts, None)
+    of_table = training.trained("cifar10", weights=parts)
     of_paper = networks.load_network("resnet18_cifar10", parts)
     assert of_paper.classes == 10
     assert of_table(x).isfinite().all()
@@ -442,7 +442,7 @@ def test_images_and_classes_stay_together():
 def test_inputs_are_those_of_the_tables(root):
     train, _ = train_cifar10.cifar10_pictures(root)
     decoded = decode(train, "train", None, 0)
-    x, y = selection.stack(load("cifar10", root).train, np.arange(len(train)))
+    x, y = selection.stack(load("cifar10", root)[0], np.arange(len(train)))
     ours = network_input(decoded.pixels)
     torch.testing.assert_close(ours, x, check_stride=False)
     assert torch.equal(decoded.labels, y)

@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from benchmarks.data.cifar10 import CIFAR10_CLASSES, cifar10, cifar10_pictures
+from benchmarks.data.cifar10 import CIFAR10, CIFAR10_CLASSES, cifar10_pictures
+from benchmarks.data.datasets import load
 from benchmarks.run.errors import BenchmarkError
 
 
@@ -15,28 +16,28 @@ def save(path):
 @pytest.mark.parametrize(("suffix", "name"), [("jpg", "CIFAR-10 (JPEG)"), ("png", "CIFAR-10 (PNG)")])
 def test_image_folder_says_what_it_is(image_folder, tmp_path, suffix, name):
     image_folder(tmp_path, suffix)
-    images = cifar10(tmp_path)
-    x, y = images.test[3]
-    assert (images.name, images.classes, len(images.train)) == (name, 2, 4)
+    train, test = load("cifar10", tmp_path)
+    x, y = test[3]
+    assert (test.pictures.name, len(train)) == (name, 4)
     assert x.shape == (3, 32, 32)
     assert y == 1
-    assert images.test.pictures.class_names == ("cat", "dog")
+    assert test.pictures.class_names == ("cat", "dog")
     saved = np.asarray(Image.open(tmp_path / "test" / "dog" / f"1.{suffix}"), dtype=np.float32) / 255
-    np.testing.assert_allclose(images.preparation.pixels(x).permute(1, 2, 0), saved, atol=1e-6)
+    np.testing.assert_allclose(CIFAR10.pixels(x).permute(1, 2, 0), saved, atol=1e-6)
 
 
 def test_image_folders_of_different_classes(image_folder, tmp_path):
     image_folder(tmp_path)
     (tmp_path / "test" / "cat").rename(tmp_path / "test" / "bird")
     with pytest.raises(BenchmarkError, match="different classes"):
-        cifar10(tmp_path)
+        cifar10_pictures(tmp_path)
 
 
-def test_empty_image_folder(image_folder, tmp_path):
+def test_empty_image_folder(tmp_path):
     for part in ("train", "test"):
         (tmp_path / part).mkdir()
     with pytest.raises(BenchmarkError, match="has no class folders"):
-        cifar10(tmp_path)
+        cifar10_pictures(tmp_path)
 
 
 def test_cifar10_without_a_network(tmp_path, monkeypatch):
@@ -45,7 +46,7 @@ def test_cifar10_without_a_network(tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets.CIFAR10, "download", no_network)
     with pytest.raises(BenchmarkError, match=r"could not be downloaded: no route to host.*--data digits"):
-        cifar10(tmp_path)
+        cifar10_pictures(tmp_path)
 
 
 def test_cifar10_as_folders(tmp_path):
@@ -79,9 +80,9 @@ def test_torchvisions_form(tmp_path, monkeypatch):
             self.data, self.targets = (pixels, [3, 0, 9]) if train else (pixels[:1], [3])
 
     monkeypatch.setattr(datasets, "CIFAR10", Found)
-    images = cifar10(tmp_path)
-    assert (images.name, images.classes, len(images.train), len(images.test)) == ("CIFAR-10", 10, 3, 1)
-    assert images.train.pictures.names == ("train/00000", "train/00001", "train/00002")
-    x, y = images.train[2]
+    train, test = load("cifar10", tmp_path)
+    assert (test.pictures.name, test.pictures.class_names, len(train), len(test)) == ("CIFAR-10", CIFAR10_CLASSES, 3, 1)
+    assert train.pictures.names == ("train/00000", "train/00001", "train/00002")
+    x, y = train[2]
     assert y == 9
-    np.testing.assert_allclose(images.preparation.pixels(x).permute(1, 2, 0), pixels[2] / 255, atol=1e-6)
+    np.testing.assert_allclose(CIFAR10.pixels(x).permute(1, 2, 0), pixels[2] / 255, atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.data.coco import imagenet_to_coco, load_coco
-from benchmarks.data.named import source
+from benchmarks.data.datasets import source
 from benchmarks.experiment.settings import Experiment
 from benchmarks.run.errors import BenchmarkError
 

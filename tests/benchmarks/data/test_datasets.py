@@ -6,7 +6,7 @@ from benchmarks.run.errors import BenchmarkError
 
 def test_each_name_is_a_data_set(image_folder, tmp_path):
     root = image_folder(tmp_path)
-    assert [load(name, root).name for name in NAMES] == ["digits (scikit-learn)", "CIFAR-10 (PNG)"]
+    assert [load(name, root)[1].pictures.name for name in NAMES] == ["digits (scikit-learn)", "CIFAR-10 (PNG)"]
 
 
 @pytest.mark.parametrize(

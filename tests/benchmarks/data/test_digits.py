@@ -1,38 +1,29 @@
+import numpy as np
 import torch
 
-from benchmarks.data.digits import digits, digits_pictures
+from benchmarks.data.digits import DIGITS, digits_pictures
 
 
-def test_digits_are_normalised_colour_images_of_a_fixed_split():
-    images, again = digits(), digits()
-    assert len(images.train) + len(images.test) == 1797
-    x = images.train.tensors[0]
-    assert x.shape[1:] == (3, 32, 32)
-    assert x.dtype == torch.float32
-    assert abs(x.mean().item()) < 1e-3
-    assert abs(x.std().item() - 1) < 1e-3
-    assert torch.equal(images.test.tensors[0], again.test.tensors[0])
-    assert torch.equal(images.test.tensors[1].bincount(minlength=10) > 50, torch.ones(10, dtype=torch.bool))
+def pixels(pictures):
+    return torch.stack([DIGITS.image(pictures.read(i)[0]) for i in range(len(pictures))])
 
 
-def test_no_digit_is_in_both_parts():
-    images = digits()
-    train, test = ({x.numpy().tobytes() for x in part.tensors[0]} for part in (images.train, images.test))
-    assert not train & test
+def test_digits_are_grey_pictures_of_a_fixed_split():
+    (train, test), (_, again) = digits_pictures(), digits_pictures()
+    assert len(train) + len(test) == 1797 and len(set(train.names + test.names)) == 1797
+    assert test.read(7)[0].size == (8, 8)
+    assert np.array_equal(test.sources, again.sources) and test.labels == again.labels
+    assert (np.bincount(test.labels, minlength=10) > 50).all() and test.class_names == tuple("0123456789")
+    assert not {image.tobytes() for image in train.sources} & {image.tobytes() for image in test.sources}
 
 
-def test_pixels_undo_the_normalisation():
-    images = digits()
-    pixels = images.preparation.pixels(images.test.tensors[0])
-    assert pixels.min() == 0
-    assert pixels.max() == 1
+def test_inputs_are_normalised_enlarged_and_keep_all_shades():
+    from sklearn.datasets import load_digits
 
-
-def test_as_pictures_they_make_the_same_inputs():
-    images, pictures = digits(), digits_pictures()
-    for part, own in zip((images.train, images.test), pictures, strict=True):
-        assert own.labels == tuple(part.tensors[1].tolist())
-        for i in (0, len(own) - 1):
-            picture, _ = own.read(i)
-            assert picture.size == (8, 8)
-            torch.testing.assert_close(images.preparation.image(picture), part.tensors[0][i])
+    x = pixels(digits_pictures()[0])
+    assert x.shape[1:] == (3, 32, 32) and x.dtype == torch.float32
+    assert abs(x.mean().item()) < 1e-3 and abs(x.std().item() - 1) < 1e-3
+    shown = DIGITS.pixels(x)
+    assert shown.min() == 0 and shown.max() == 1
+    train = digits_pictures()[0]
+    assert set(np.unique(train.sources) // 15) == set(load_digits().data.ravel().astype(int))

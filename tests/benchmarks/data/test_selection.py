@@ -8,8 +8,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from benchmarks.data import selection
-from benchmarks.data.cifar10 import cifar10
-from benchmarks.data.digits import digits
+from benchmarks.data.datasets import load
 from benchmarks.models.training import accuracy
 from benchmarks.run.errors import BenchmarkError, Unreadable
 
@@ -41,19 +40,18 @@ def test_too_few_correct_images(tiny_model):
 
 
 def test_references_are_distinct_training_images():
-    images = digits()
-    references = selection.sample_references(images.train, 10, 0)
-    train = {x.numpy().tobytes() for x in images.train.tensors[0]}
-    assert references.shape == (10, 3, 32, 32)
-    assert all(r.numpy().tobytes() in train for r in references)
-    assert torch.equal(references, selection.sample_references(images.train, 10, 0))
-    assert not torch.equal(references, selection.sample_references(images.train, 10, 1))
+    train = TensorDataset(torch.arange(40.0).view(40, 1, 1, 1).expand(-1, 3, 2, 2), torch.zeros(40))
+    references = selection.sample_references(train, 10, 0)
+    assert references.shape == (10, 3, 2, 2)
+    assert len(references[:, 0, 0, 0].unique()) == 10
+    assert torch.equal(references, selection.sample_references(train, 10, 0))
+    assert not torch.equal(references, selection.sample_references(train, 10, 1))
 
 
 @pytest.mark.parametrize("count", [0, 1199])
 def test_impossible_number_of_references(count):
     with pytest.raises(BenchmarkError, match="--baselines must lie between 1 and 1198"):
-        selection.sample_references(digits().train, count, 0)
+        selection.sample_references(load("digits")[0], count, 0)
 
 
 def damage(path):
@@ -66,9 +64,9 @@ def test_unreadable_images_are_passed_over_and_named(image_folder, tmp_path):
     damage(tmp_path / "test/cat/0.png")
     (tmp_path / "test/dog/1.png").write_text("no image")
     Image.new("RGB", (16, 32)).save(tmp_path / "test/dog/0.png")
-    images = cifar10(tmp_path)
-    found = selection.readable(images.test, range(4))
-    assert found.positions == (1,) and torch.equal(found.x[0], images.test[1][0]) and found.y.tolist() == [0]
+    test = load("cifar10", tmp_path)[1]
+    found = selection.readable(test, range(4))
+    assert found.positions == (1,) and torch.equal(found.x[0], test[1][0]) and found.y.tolist() == [0]
     assert [message.partition(":")[0] for message in found.unreadable.values()] == [
         "test/cat/0.png",
         "test/dog/0.png",
@@ -76,24 +74,24 @@ def test_unreadable_images_are_passed_over_and_named(image_folder, tmp_path):
     ]
     assert found.unreadable[2].endswith(": 16 x 32 pixels instead of 32 x 32")
     with pytest.raises(Unreadable, match=r"test/cat/0\.png: .*truncated"):
-        selection.stack(images.test, [1, 0])
+        selection.stack(test, [1, 0])
 
     def always_cat(x):
         return torch.eye(2)[[0]].expand(len(x), 2)
 
-    seed = next(seed for seed in range(20) if selection.order(images.test, seed)[3] == 1)
-    found = selection.select_correct(always_cat, images.test, 1, seed, batch_size=2)
+    seed = next(seed for seed in range(20) if selection.order(test, seed)[3] == 1)
+    found = selection.select_correct(always_cat, test, 1, seed, batch_size=2)
     assert found.positions == (1,) and set(found.unreadable) == {0, 2, 3}
     with pytest.raises(BenchmarkError, match=r"only 1 of 4 right \(3 of them are unreadable\); ask for fewer"):
-        selection.select_correct(always_cat, images.test, 2, seed)
-    assert accuracy(always_cat, images.test) == 1
+        selection.select_correct(always_cat, test, 2, seed)
+    assert accuracy(always_cat, test) == 1
 
 
 def test_a_selection_names_what_it_looked_at_alone(image_folder, tmp_path):
     """However many images share a forward."""
     image_folder(tmp_path)
     damage(tmp_path / "test/dog/1.png")
-    test = cifar10(tmp_path).test
+    test = load("cifar10", tmp_path)[1]
     orders = [selection.order(test, seed).tolist() for seed in range(20)]
     seed = next(seed for seed, places in enumerate(orders) if places[3] == 3 and places[0] < 2)
     found = selection.select_correct(lambda x: torch.eye(2)[[0]].expand(len(x), 2), test, 1, seed)
@@ -102,7 +100,7 @@ def test_a_selection_names_what_it_looked_at_alone(image_folder, tmp_path):
 
 def test_unreadable_references_give_way_to_the_next(image_folder, tmp_path, capsys):
     image_folder(tmp_path)
-    train = cifar10(tmp_path).train
+    train = load("cifar10", tmp_path)[0]
     whole = selection.sample_references(train, 4, 0)
     first = int(np.random.default_rng([0, 1]).permutation(4)[0])
     damage(tmp_path / "train" / ("cat", "dog")[first // 2] / f"{first % 2}.png")
@@ -120,7 +118,7 @@ def test_of_many_unreadable_images_the_first_are_named(capsys):
 
 
 def test_a_disk_that_fails_is_no_unreadable_image(image_folder, tmp_path, monkeypatch):
-    test = cifar10(image_folder(tmp_path)).test
+    test = load("cifar10", image_folder(tmp_path))[1]
 
     def fail(path):
         raise OSError(errno.EIO, "Input/output error")

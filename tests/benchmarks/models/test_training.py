@@ -31,15 +31,15 @@ def test_a_network_is_trained_once_and_then_read(tmp_path, monkeypatch):
         return model.eval()
 
     monkeypatch.setattr(training, "train_network", train)
-    first = training.digits_model(None, tmp_path / "new" / "cache")
-    second = training.digits_model(None, tmp_path / "new" / "cache")
+    first = training.digits_model(tmp_path / "new" / "cache")
+    second = training.digits_model(tmp_path / "new" / "cache")
     assert trainings == [0]
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     (cached,) = (tmp_path / "new" / "cache").iterdir()
 
     cached.write_bytes(b"half a file")
     with pytest.warns(UserWarning, match="unusable and is trained anew"):
-        training.digits_model(None, tmp_path / "new" / "cache")
+        training.digits_model(tmp_path / "new" / "cache")
     assert trainings == [0, 0]
 
 
@@ -47,7 +47,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "train_network", lambda model, train, seed: model.eval())
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match="could not be cached"):
-        training.digits_model(None, tmp_path / "file")
+        training.digits_model(tmp_path / "file")
 
 
 def test_the_cache_folder_follows_the_platform(monkeypatch, tmp_path):
