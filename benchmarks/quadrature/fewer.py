@@ -148,7 +148,7 @@ def _steps(problem: Problem, settings: Settings, name: str) -> list[dict[str, An
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             maps, deltas = _in_parts(problem, title, attribute, return_convergence_delta=True, **options)
-        relative = (deltas.abs() / scale).double().numpy()
+        relative = (deltas.abs() / scale).double().cpu().numpy()
         quantile = float(np.quantile(relative, SHARE, method="higher"))
         tolerance = quantile if tolerance is None else tolerance
         return {

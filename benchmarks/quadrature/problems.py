@@ -84,9 +84,9 @@ def resnet18(settings: Settings, baselines: int | None = None, steps: int | None
     model = ready(trained(settings.data, classes, settings.weights, settings.cache), settings.device)
     chosen = select_correct(model, test, settings.images, settings.seed, settings.device)
     tell_unreadable(chosen.unreadable.values())
-    x, references = chosen.x.to(settings.device), references.to(settings.device)
+    x, y, references = (part.to(settings.device) for part in (chosen.x, chosen.y, references))
     steps = steps or settings.reference_steps or 150
-    return Problem(f"ResNet-18 at 32x32, {test.pictures.name}", model, x, chosen.y, references, steps)
+    return Problem(f"ResNet-18 at 32x32, {test.pictures.name}", model, x, y, references, steps)
 
 
 def lite0(settings: Settings) -> Problem:
@@ -112,11 +112,11 @@ def lite0(settings: Settings) -> Problem:
         pools = [getattr(photographs, name)() for name in BACKGROUNDS]
         references = [_crop(pools[i % len(pools)], generator) for i in range(k)]
         source = "scikit-image's photographs"
-    x, y = torch.stack(explained).to(settings.device), torch.stack(references).to(settings.device)
+    x, pool = (torch.stack(images).to(settings.device) for images in (explained, references))
     with torch.no_grad():
-        labels = model(x).argmax(1).cpu()
+        y = model(x).argmax(1)
     steps = settings.reference_steps or 150
-    return Problem(f"EfficientNet-Lite0 at 224x224, {source}", model, x, labels, y, steps, rows=8)
+    return Problem(f"EfficientNet-Lite0 at 224x224, {source}", model, x, y, pool, steps, rows=8)
 
 
 def _crop(pixels: np.ndarray, generator: np.random.Generator | None = None) -> Tensor:

@@ -196,6 +196,7 @@ def test_other_seeds_give_other_weights(root, tmp_path, tiny):
     assert not same(tmp_path / "0.pt", tmp_path / "1.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of POSIX")
 def test_a_killed_training_of_the_real_network_goes_on_and_fits_the_tables(tmp_path, capsys):
     root = write_colours(tmp_path / "colours", 10)
