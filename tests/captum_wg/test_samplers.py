@@ -262,9 +262,9 @@ def test_only_the_points_asked_for_are_made(sampler):
     references = None if sampler == "ball" else format_baselines(R, (X,))
     points, count = make_points(sampler, (X,), references, 1.0, 10_000, None)
     assert count == 10_000
-    (some,) = points(slice(1, 3), slice(70, 75))
+    (some,) = points(slice(1, 3), slice(70, 75)).at
     assert some.shape == (2, 5, 2, 4)
-    torch.testing.assert_close(some[:, 2:3], points(slice(1, 3), slice(72, 73))[0], rtol=0, atol=0)
+    torch.testing.assert_close(some[:, 2:3], points(slice(1, 3), slice(72, 73)).at[0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -424,7 +424,7 @@ def test_own_sampler_may_give_points_with_a_graph():
     points, count, like = from_callable(lambda x: (scale * x)[:, None], (X,), False)
     assert count == 1
     assert like == (X,)
-    assert not points(slice(0, 3), slice(0, 1))[0].requires_grad
+    assert not points(slice(0, 3), slice(0, 1)).at[0].requires_grad
 
 
 # Guards
@@ -555,4 +555,4 @@ def test_own_sampler_of_a_set_must_fit(points, error, match):
 
 def test_segments_alone_gives_what_attribute_uses():
     points = segments((X,), format_baselines(R, (X,)), 1.0, 6, torch.Generator().manual_seed(0))
-    assert torch.equal(points(slice(0, 3), slice(0, 6))[0], visited(X, baselines=R, radius=1.0, n_samples=6))
+    assert torch.equal(points(slice(0, 3), slice(0, 6)).at[0], visited(X, baselines=R, radius=1.0, n_samples=6))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from captum_wg import ExpectedGradients, WeightedGradients
-from captum_wg.engine import problem as gradients
-from captum_wg.engine.problem import Problem, automatic_rows, even_parts, input_gradients
+from captum_wg.engine import problem as engine
+from captum_wg.engine.problem import Points, Problem, automatic_rows, even_parts, input_gradients
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -24,7 +24,7 @@ def grid(x, n_points):
 
     def points(examples, chosen):
         steps = offsets[chosen].view(1, -1, *(1,) * (x.ndim - 1))
-        return (x[examples].unsqueeze(1) + steps,)
+        return Points((x[examples].unsqueeze(1) + steps,))
 
     return points
 
@@ -246,7 +246,7 @@ def test_gradients_that_are_not_finite_name_their_examples(rows):
     x = torch.tensor([[1.0], [0.0], [2.0]])
     walk = problem(lambda x: x.sqrt().sum(1), x, internal_batch_size=rows)
     with pytest.raises(ValueError, match=r"the gradient is NaN or infinite for examples 1; check the model"):
-        for _ in walk.gradients(lambda e, c: (x[e].unsqueeze(1).expand(-1, c.stop - c.start, -1),), 2):
+        for _ in walk.gradients(lambda e, c: Points((x[e].unsqueeze(1).expand(-1, c.stop - c.start, -1),)), 2):
             pass
 
 
@@ -280,14 +280,14 @@ def test_train_mode_is_warned_of_where_it_matters(draw, module):
 
 @pytest.mark.parametrize("rows", [1, 4, None])
 def test_progress_counts_every_row(draw, monkeypatch, rows):
-    counts, tqdm = [], gradients.tqdm
+    counts, tqdm = [], engine.tqdm
 
     class Counting(tqdm):
         def update(self, n=1):
             counts.append(n)
             return super().update(n)
 
-    monkeypatch.setattr(gradients, "tqdm", Counting)
+    monkeypatch.setattr(engine, "tqdm", Counting)
     x = draw(3, 4)
     walk = problem(lambda x: (x**2).sum(1), x, show_progress=True, internal_batch_size=rows)
     for _ in walk.gradients(grid(x, 5), 5):
@@ -305,3 +305,96 @@ def test_progress_is_shown_only_on_request(draw, capsys):
     for _ in problem(lambda x: (x**2).sum(1), x).gradients(grid(x, 5), 5):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_a_bar_that_nobody_asked_for_appears_only_where_the_work_takes_long(draw, capsys, monkeypatch):
+    x = draw(3, 4)
+
+    def shown(show_progress):
+        walk = problem(lambda x: (x**2).sum(1), x, show_progress=show_progress, name="Mine")
+        for _ in walk.gradients(grid(x, 5), 5):
+            pass
+        return "Mine" in capsys.readouterr().err
+
+    assert not shown(None)
+    monkeypatch.setattr(engine, "PATIENCE", 0.0)
+    assert shown(None) and not shown(False)
+    monkeypatch.setattr(engine, "PATIENCE", 1e9)
+    assert shown(True) and not shown(None)
+
+
+# --- outputs without gradients
+
+
+@pytest.mark.parametrize("rows", [1, 2, None])
+def test_the_models_whole_output_at_the_inputs_is_taken_once(make_net, draw, record, rows):
+    net, x = make_net(4), draw(3, 4)
+    f = record(net)
+    walk = problem(f, x, target=[2, 0, 1], internal_batch_size=rows)
+    for _ in range(2):
+        torch.testing.assert_close(walk.raw_outputs_at_inputs(), net(x).detach())
+    # What is explained is chosen from it, without another forward.
+    torch.testing.assert_close(walk.outputs_at_inputs(), net(x)[[0, 1, 2], [2, 0, 1]].detach())
+    assert sum(f.plain) == 3 and f.graded == []
+
+
+@pytest.mark.parametrize("rows", [1, 2, None])
+@pytest.mark.parametrize("per_example", ["target", "argument", "nothing"])
+def test_outputs_at_rows_that_all_examples_share(draw, record, per_example, rows):
+    f = record(lambda x, scale: torch.stack([x.sum(1), x.square().sum(1)], 1) * scale)
+    x, shared = draw(3, 4), draw(5, 4, seed=1)
+    target = [0, 1, 1] if per_example == "target" else 1
+    scale = draw(3, 1, seed=2) if per_example == "argument" else torch.ones(1, 1)
+    walk = problem(f, x, target=target, additional_forward_args=scale, internal_batch_size=rows)
+    found = walk.outputs_at_shared((shared,))
+    # A row counts once, but where an argument goes with each example.
+    assert sum(f.plain) == (15 if per_example == "argument" else 5)
+    assert found.shape == (3, 5) and max(f.plain) <= (rows or 15)
+    both = torch.stack([shared.sum(1), shared.square().sum(1)])
+    for b in range(3):
+        column = target[b] if per_example == "target" else 1
+        torch.testing.assert_close(found[b], both[column] * (scale[b, 0] if per_example == "argument" else 1))
+
+
+# --- what another's gradient_func explains
+
+
+def third(forward_fn, inputs, target_ind=None, additional_forward_args=None):
+    """The gradient of each row's third feature times its fourth, whatever the function returns."""
+    forward_fn(*inputs)
+    with torch.enable_grad():
+        value = inputs[0][:, 2] * inputs[0][:, 3]
+        return torch.autograd.grad(value.unbind(), inputs)
+
+
+@pytest.mark.parametrize("rows", [1, 2, None])
+def test_what_a_replacement_differentiates_is_the_explained_output(draw, rows):
+    x, shared = draw(3, 4), draw(5, 4, seed=1)
+    walk = Problem(lambda x: x.sum(1), third, x, [0, 1, 1], internal_batch_size=rows)
+    torch.testing.assert_close(walk.outputs_at_inputs(), x[:, 2] * x[:, 3])
+    torch.testing.assert_close(walk.raw_outputs_at_inputs(), x[:, 2] * x[:, 3])
+    torch.testing.assert_close(walk.outputs(grid(x, 3), 3)[:, 2], (x + 2)[:, 2] * (x + 2)[:, 3])
+    torch.testing.assert_close(walk.outputs_at_shared((shared,)), (shared[:, 2] * shared[:, 3]).expand(3, 5))
+    assert walk.output_dtype == torch.float64
+    # And the gradients are its own, also after that.
+    (tile,) = Problem(lambda x: x.sum(1), third, x).gradients(grid(x, 2), 2)
+    torch.testing.assert_close(tile.gradients[0][:, 0, 2], x[:, 3])
+
+
+def test_a_replacement_that_differentiates_all_rows_at_once(draw):
+    def whole(forward_fn, inputs, target_ind=None, additional_forward_args=None):
+        with torch.enable_grad():
+            value = inputs[0].square().sum(1)
+            return torch.autograd.grad(outputs=value, inputs=inputs, grad_outputs=torch.ones_like(value))
+
+    x = draw(3, 4)
+    torch.testing.assert_close(Problem(lambda x: x, whole, x).outputs_at_inputs(), x.square().sum(1))
+
+
+def test_a_replacement_that_differentiates_a_sum_cannot_be_told(draw):
+    def total(forward_fn, inputs, target_ind=None, additional_forward_args=None):
+        with torch.enable_grad():
+            return torch.autograd.grad(inputs[0].square().sum(), inputs)
+
+    with pytest.raises(ValueError, match="gradient_func differentiates 1 numbers for 3 rows.*one number a row"):
+        Problem(lambda x: x, total, draw(3, 4)).outputs_at_inputs()
