@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -21,7 +22,7 @@ from benchmarks.experiment.results import ModelResults, Results
 from benchmarks.experiment.settings import Experiment, command, experiments, options
 from benchmarks.judges import columns
 from benchmarks.methods.method import Method
-from benchmarks.methods.weightings import EG, WG
+from benchmarks.methods.weightings import EG, WG, Weighting
 from benchmarks.run.command_line import exit_code, positive
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner
@@ -71,18 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def pairs(reference: Method, methods: Sequence[Method]) -> list[tuple[str, str]]:
     """(reference, method) of the table: each against the reference, and each weighting against those of equal weights
     and the same baselines, with or without norms as it has, whatever the steps of their quadrature."""
-    every = {method.name: method for method in (reference, *methods)}
+    every = {method.name: method.weighting for method in (reference, *methods)}
     found = [(reference.name, name) for name in every if name != reference.name]
-    for name, method in every.items():
-        if (own := method.weighting) and own.fitted:
-            found += [
-                (other.name, name)
-                for other in every.values()
-                if (equal := other.weighting)
-                and not equal.fitted
-                and (equal.pool, equal.normalise_maps, equal.random) == (own.pool, own.normalise_maps, own.random)
-            ]
+    found += [
+        (equal, name)
+        for name, weighting in every.items()
+        for equal, other in every.items()
+        if weighting and weighting.fitted and other and not other.fitted and _maps(other) == _maps(weighting)
+    ]
     return list(dict.fromkeys(found))
+
+
+def _maps(weighting: Weighting) -> tuple[int, bool, bool]:
+    """Of how many baselines, whether they are normalised, and whether their points are random."""
+    return weighting.pool, weighting.normalise_maps, weighting.n_random is not None
 
 
 def recipes(settings: argparse.Namespace) -> None:
@@ -143,7 +146,7 @@ def _text(table: pd.DataFrame, results: Results, extra: Sequence[str] = ()) -> s
     return markdown.comparison(shown, results.directions, extra=[*extra, "gradients", "this judge"])
 
 
-def _relation(experiment: Experiment, row: object) -> str:
+def _relation(experiment: Experiment, row: Any) -> str:
     found = {relation(experiment, name, row.judge) for name in (row.method, row.reference)}
     return next(name for name in ("fitted", "same removal", "unseen") if name in found)
 

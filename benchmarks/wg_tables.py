@@ -77,7 +77,7 @@ def tables(settings: argparse.Namespace) -> None:
     controls = [row.name for row in first.methods(settings.controls) if row.name not in (EG, WG)]
     rows = ablations.rows(first) if settings.ablations else []
     judged = judged_methods(judges, first, keep, controls)
-    judged += ablations.judged(rows, [judge.name for judge in judges])
+    judged += ablations.judged(rows, [judge.name for judge in judges]) if rows else []
     methods = tuple({row.name: row for row in (first.method(name) for name, _ in judged)}.values())
     selections: dict[str, Selection] = {}
 

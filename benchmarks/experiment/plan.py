@@ -402,7 +402,7 @@ class Plan:
             for key, chunk in itertools.product(self._own_fitness(), self.chunks)
             for value in cells.values(self.store, key, chunk)
         )
-        return sum(not isinstance(value, str) and len(value) > 1 and np.ptp(value) == 0 for value in values)
+        return sum(not isinstance(value, str) and len(value) > 1 and not np.ptp(value) for value in values)
 
     def _drawn(self, names: Collection[str]) -> Drawn:
         ready = bench(self.experiment)

@@ -47,10 +47,3 @@ def constant(text: str, count: int) -> pd.Categorical:
 def with_constants(scores: pd.DataFrame, **values: str | int) -> pd.DataFrame:
     """The table with further columns, each of one value."""
     return scores.assign(**{name: constant(str(value), len(scores)) for name, value in values.items()})
-
-
-def wide(scores: pd.DataFrame, model: str, judge: str) -> pd.DataFrame:
-    """A model's scores by a judge: a row for each image, in the order of their names, a column for each method."""
-    part = scores.loc[(scores["model"] == model) & (scores["judge"] == judge), ["image", "method", "score"]]
-    text = part.astype({"image": object, "method": object})
-    return text.pivot(index="image", columns="method", values="score").sort_index()

@@ -15,6 +15,15 @@ COMPARED = (
     "paired t-test and Wilcoxon's signed ranks, each with Holm's correction over all rows of its table."
 )
 
+# Which images are explained, where it is others than those that the model classifies correctly.
+EXPLAINED = {
+    "photographs": "What is explained is the class that the model predicts, right or wrong.",
+    "coco": (
+        "Only images whose predicted class names a category that is in the photograph are explained; S is the mask of "
+        "that category in the input."
+    ),
+}
+
 
 def notes(results: Results, asked: int = 0, rows: Sequence[Method] | None = None) -> list[str]:
     """All notes of a report.
@@ -25,15 +34,11 @@ def notes(results: Results, asked: int = 0, rows: Sequence[Method] | None = None
     """
     rows = results.methods if rows is None else rows
     experiment = results.models[0].experiment
-    on_coco = (
-        "; on COCO, those whose predicted class names a category that is in the photograph, and S is the mask of that "
-        "category in the input"
-    )
     size = experiment.together
     blocks = f"Images are explained and judged in blocks of {size} (the last holds what is left, {size + 1} at most)."
     settings = {judge.metric: judge.settings for judge in results.judges if judge.settings}
     return [
-        f"Only images that the model classifies correctly are explained{on_coco * (experiment.data == 'coco')}.",
+        EXPLAINED.get(experiment.data, "Only images that the model classifies correctly are explained."),
         *([blocks] if size > 1 else []),
         *dict.fromkeys(note for row in rows for note in row.notes),
         *of_weights(results, rows),
@@ -65,7 +70,7 @@ def of_weights(results: Results, rows: Sequence[Method]) -> list[str]:
             f"D_alpha of {names}: {fitness.kind}, {' and '.join(fitness.neutrals)}, {fitness.ranking} ranking, alpha "
             f"{fitness.alpha:g}. "
             + (
-                f"{' and '.join(own)}, of the judges here, work in the same way and are partly a yardstick of its own."
+                f"Judges here that work in the same way, and so are partly its own yardstick: {', '.join(own)}."
                 if own
                 else "No judge here works in the same way."
             )

@@ -70,12 +70,15 @@ def picture(
 
 
 def of_results(results: Results) -> Figure:
-    """The picture of the first model's results: its drawn images, and the first `MOST` rows that have a map of each."""
+    """The picture of the first model's results: its drawn images, the most probable class first, and the first `MOST`
+    rows that have a map of each."""
     model = results.models[0]
-    shown = [row.name for row in results.methods if row.name in model.drawn.maps][:MOST]
-    titles = [f"{class_name(model, image.label)}, {100 * image.probability:.0f} %" for image in model.drawn.images]
-    maps = {name: model.drawn.maps[name] for name in shown}
-    return picture(model.drawn.pixels, titles, maps, model.curves, results.directions)
+    images, drawn = model.drawn.images, model.drawn
+    order = sorted(range(len(images)), key=lambda i: -images[i].probability)
+    titles = [f"{class_name(model, images[i].label)}, {100 * images[i].probability:.0f} %" for i in order]
+    shown = [row.name for row in results.methods if row.name in drawn.maps][:MOST]
+    maps = {name: drawn.maps[name][order] for name in shown}
+    return picture(drawn.pixels[order], titles, maps, model.curves, results.directions)
 
 
 def class_name(model: ModelResults, label: int) -> str:

@@ -18,6 +18,9 @@ from benchmarks.run.store import atomic_file, leftovers, remove_abandoned, write
 from benchmarks.tables import ablations, figures, markdown, means, notes, removal
 from benchmarks.tables.comparison import compare
 
+# Images below which a comparison of methods is not shown.
+FEW = 10
+
 
 def attribution(
     folder: Path,
@@ -29,7 +32,8 @@ def attribution(
 ) -> str:
     """The attribution table: writes table.md, table.csv, paired.csv, scores.csv and maps.png; returns the text.
 
-    Weightings are compared with expected gradients by the judges that remove or restore pixels.
+    Weightings are compared with expected gradients by the judges that remove or restore pixels, of fewer than FEW
+    images in paired.csv alone.
 
     Args:
         command: the command line that gives the same table.
@@ -43,12 +47,16 @@ def attribution(
     judges = {judge.name: judge.higher_is_better for judge in results.judges if judge.works_by}
     pairs = [(EG, row.name) for row in results.methods if row.weighting and row.name != EG]
     paired = compare(results.scores, pairs, judges, results.models[0].experiment.seed)
-    single = ["model"] * (len(results.models) == 1)
-    text_of_pairs = markdown.comparison(paired, judges, drop=single)
-    against = [f"## Against {EG}, paired by image", text_of_pairs] if len(paired) else []
     table = means.table(results)
     drawn, undrawn = draw({"maps": lambda: _maps(results, [row.name for row in results.methods]), **(more or {})})
-    explained = [means.MEANING, *([notes.COMPARED] if len(paired) else []), *notes.notes(results, asked), *undrawn]
+    against, explained = [], [means.MEANING]
+    if len(paired) and paired["n"].max() < FEW:
+        explained.append(f"paired.csv compares weightings with {EG} image by image; of so few images that says little.")
+    elif len(paired):
+        single = ["model"] * (len(results.models) == 1)
+        against = [f"## Against {EG}, paired by image", markdown.comparison(paired, judges, drop=single)]
+        explained.append(notes.COMPARED)
+    explained += [*notes.notes(results, asked), *undrawn]
     text = markdown.document(
         [
             f"# Attribution table: {results.data}",

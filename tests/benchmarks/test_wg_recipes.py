@@ -74,7 +74,7 @@ def test_recipes_end_to_end(tmp_path, folder, capsys):
     "more, message",
     [
         (["--methods", FIRST], "--methods names nothing but the reference"),
-        (["--methods", f"{WG}(pool=7)"], "pool must be from 1 to 6, the number of baselines, got 7"),
+        (["--methods", f"{WG}(pool=7)"], "pool must be at most 6, the number of baselines, got 7"),
         (["--methods", "Nonsense"], "unknown method 'Nonsense'"),
         (["--judges", "Nonsense"], "unknown judge 'Nonsense'"),
         (["--judges", "OverlapAUC"], "OverlapAUC needs masks"),

@@ -94,21 +94,21 @@ def test_goals():
 
 
 def test_the_search_is_judged_on_the_other_half(tmp_path, folder, capsys):
-    more = ["--n-baselines", "6", "--steps", "2", "4", "--levels", "4", "--chunk", "2", "--screening-steps", "1"]
-    words = [*folder, *more, "--images", "5", "--budget", "48", "--out", str(tmp_path)]
+    more = ["--n-baselines", "4", "--steps", "2", "4", "--levels", "4", "--chunk", "2", "--screening-steps", "1"]
+    words = [*folder, *more, "--images", "5", "--budget", "32", "--out", str(tmp_path)]
     assert wg_search.main(words) == 0
     text = (tmp_path / "search.md").read_text()
     assert "chosen on the first 3 images, judged on the other 2" in text and text in capsys.readouterr().out + "\n"
     found, judged = pd.read_csv(tmp_path / "search.csv"), pd.read_csv(tmp_path / "recipes.csv")
-    experiment = experiment_of(6)
-    expected = candidates(6, [2, 4], [1], 48, lambda name: price(experiment, name, 1024, 0.45))
+    experiment = experiment_of(4)
+    expected = candidates(4, [2, 4], [1], 32, lambda name: price(experiment, name, 1024, 0.45))
     assert dict(zip(found["method"], found["cost"], strict=True)) == {
-        name: cost for name, cost in expected.items() if name != f"{EG}(n_steps=8, pool=6)"
+        name: cost for name, cost in expected.items() if name != f"{EG}(n_steps=8, pool=4)"
     }
     assert set(judged["judge"]) == set(JUDGING) and (judged["n"] == 2).all()
-    equal = judged["reference"][judged["reference"] != f"{EG}(n_steps=8, pool=6)"].unique()
+    equal = judged["reference"][judged["reference"] != f"{EG}(n_steps=8, pool=4)"].unique()
     assert len(equal) == 1 and equal[0].startswith(EG) and equal[0] in set(judged["method"])
-    against = judged[judged["reference"] == f"{EG}(n_steps=8, pool=6)"]
+    against = judged[judged["reference"] == f"{EG}(n_steps=8, pool=4)"]
     # Each against the reference, and all but one against that one.
     assert len(judged) == 2 * len(against) - len(JUDGING)
     assert (found["n"] == 3).all()
@@ -116,7 +116,7 @@ def test_the_search_is_judged_on_the_other_half(tmp_path, folder, capsys):
     assert found.loc[found[CHOOSING[0]].idxmax(), "method"] in set(judged["method"])
     assert (tmp_path / "search.png").stat().st_size > 1000
     # A half's cells hold the images of that half alone.
-    names = {path.stem for path in tmp_path.rglob("maps/steps8-first6/*.parquet")}
+    names = {path.stem for path in tmp_path.rglob("maps/steps8-first4/*.parquet")}
     assert names == {"000000-000002", "000002-000003", "000003-000005"}
     assert np.isfinite(found[list(CHOOSING)].to_numpy()).all()
     # The same choice, judged on more images.
@@ -146,7 +146,7 @@ def test_what_a_judge_is_to_a_method():
 
 def test_a_search_goes_on_with_another_budget(tmp_path, folder):
     """The maps of more baselines are not mistaken for those of fewer."""
-    more = ["--n-baselines", "6", "--steps", "2", "--levels", "4", "--images", "3", "--screening-steps"]
+    more = ["--n-baselines", "6", "--steps", "2", "--levels", "2", "--images", "2", "--screening-steps"]
     out = tmp_path / "out"
     for budget in (36, 48):
         assert wg_search.main([*folder, *more, "--budget", str(budget), "--out", str(out)]) == 0

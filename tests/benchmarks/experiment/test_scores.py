@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.experiment.scores import COLUMNS, TEXT, joined, wide, with_constants
+from benchmarks.experiment.scores import COLUMNS, TEXT, joined, with_constants
 
 
 def table(images, scores, problems=None, **same):
@@ -51,18 +51,3 @@ def test_a_row_takes_a_few_bytes():
 def test_constants_are_written_as_they_are():
     text = with_constants(pd.DataFrame({"a": [1, 2]}), data="x, y", seed=3).to_csv(index=False)
     assert text == 'a,data,seed\n1,"x, y",3\n2,"x, y",3\n'
-
-
-def test_wide_is_sorted_by_name_and_has_nothing_of_others():
-    scores = joined(
-        [
-            table(["b", "a"], [2.0, 1.0]),
-            table(["a", "b"], [3.0, 4.0], method="WG"),
-            table(["c"], [5.0], model="other"),
-            table(["d"], [6.0], judge="InsertionAUC", method="Random"),
-        ]
-    )
-    found = wide(scores, "net", "DeletionAUC")
-    assert found.index.tolist() == ["a", "b"] and sorted(found.columns) == ["EG", "WG"]
-    assert not len(wide(scores, "net", "InsertionAUC-blur"))
-    assert found[["EG", "WG"]].values.tolist() == [[1.0, 3.0], [2.0, 4.0]]

@@ -14,13 +14,22 @@ def text_of(results, **more):
 def test_notes_are_of_what_the_report_holds_and_of_nothing_else(make):
     text = text_of(make())
     assert "Random: uniform random numbers." in text and text.count("A method worth its name") == 1
-    assert f"D_alpha of {WG}: deletion, corners, signed ranking, alpha 0.5. DeletionAUC, of the judges here" in text
+    assert f"D_alpha of {WG}: deletion, corners, signed ranking, alpha 0.5. Judges here that work" in text
+    assert "its own yardstick: DeletionAUC." in text and "classifies correctly" in text
     assert 'DeletionAUC(removal="corners")' in text and "seed 3" in text
     assert not [
-        word for word in ("COCO", "Complexity", "-3ch", "explain again", "unreadable", "EdgeDetector") if word in text
+        word
+        for word in ("category", "Complexity", "-3ch", "explain again", "unreadable", "EdgeDetector")
+        if word in text
     ]
     fewer = text_of(make([EG], ["Complexity-1ch"], kind="coco"))
-    assert "on COCO" in fewer and "ln 1024 = 6.93" in fewer and "D_alpha" not in fewer and "Random:" not in fewer
+    assert (
+        "names a category" in fewer
+        and "classifies correctly" not in fewer
+        and "ln 1024 = 6.93" in fewer
+        and "D_alpha" not in fewer
+        and "Random:" not in fewer
+    )
 
 
 def test_blocks_are_said_where_images_are_explained_together(make):
@@ -29,6 +38,11 @@ def test_blocks_are_said_where_images_are_explained_together(make):
     together = replace(model, experiment=replace(model.experiment, together=8))
     assert "blocks of 8 (the last holds what is left, 9 at most)" in text_of(replace(results, models=(together,)))
     assert "blocks" not in text_of(results)
+
+
+def test_photographs_without_labels_are_explained_as_they_are_seen(make):
+    text = text_of(make(kind="photographs"))
+    assert "the class that the model predicts" in text and "classifies correctly" not in text
 
 
 def test_rows_that_are_not_described_have_no_note(make):
@@ -40,8 +54,8 @@ def test_rows_that_are_not_described_have_no_note(make):
 def test_each_way_to_fit_weights_has_its_own_yardsticks(make):
     results = make([EG, WG, "BestSingle", "ShuffledWeights", f"{WG}(weighting=both, neutral=[corners, mean])"])
     first, second = notes.of_weights(results, results.methods)
-    assert first.startswith(f"D_alpha of {WG}, BestSingle: deletion, corners") and "DeletionAUC, of the" in first
-    assert "both, corners and mean" in second and "DeletionAUC and InsertionAUC, of the judges here" in second
+    assert first.startswith(f"D_alpha of {WG}, BestSingle: deletion, corners") and first.endswith(": DeletionAUC.")
+    assert "both, corners and mean" in second and second.endswith("yardstick: DeletionAUC, InsertionAUC.")
     assert "No judge here works in the same way" in notes.of_weights(make(judges=["OverlapAUC"]), results.methods)[0]
 
 

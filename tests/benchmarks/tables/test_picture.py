@@ -106,13 +106,15 @@ def test_without_curves_there_are_no_panels(shown):
     assert not [axis for axis in axes_of(picture(**shown)) if axis.lines]
 
 
-def test_the_picture_of_results_shows_what_they_hold_in_the_order_of_the_rows(make, shown):
+def test_the_picture_of_results_begins_with_the_surest_class_and_keeps_the_order_of_the_rows(make, shown):
     maps = {"Random": shown["maps"][CONTROL], "ExpectedGradients": shown["maps"]["One"]}
     images = (Chosen(0, "a.png", 1, 967, 0.843), Chosen(1, "b.png", 2, 872, 0.93))
     drawn = Drawn(images, shown["pixels"], maps)
     figure = of_results(make(model="efficientnet_lite0", images=2, drawn=drawn, curves=shown["curves"][:0]))
     titles = [axis.get_title() for axis in axes_of(figure) if axis.images and axis.get_title()]
-    assert titles == ["espresso, 84 %", "ExpectedGradients", "Random", "tripod, 93 %"]
+    assert titles == ["tripod, 93 %", "ExpectedGradients", "Random", "espresso, 84 %"]
+    drawn = [axis for axis in axes_of(figure) if axis.images][2]
+    assert np.array_equal(drawn.images[1].get_array(), smoothed(maps["Random"], 48 / 60)[1])
 
 
 @pytest.mark.parametrize(

@@ -67,21 +67,20 @@ def drawn_by(names, count=2):
 
 def test_the_attribution_table(make, tmp_path):
     half = f"{WG}(keep=0.5)"
-    results = make(
-        [EG, WG, half, "Random"], ["DeletionAUC", "InsertionAUC", "Sparseness-1ch"], drawn=drawn_by([EG, WG])
-    )
-    text = report.attribution(tmp_path, results, "python -m x --seed 3", lines=["Only 4 images."])
+    judges = ["DeletionAUC", "InsertionAUC", "Sparseness-1ch"]
+    results = make([EG, WG, half, "Random"], judges, 10, drawn=drawn_by([EG, WG]))
+    text = report.attribution(tmp_path, results, "python -m x --seed 3", lines=["Only 10 images."])
     assert (tmp_path / "table.md").read_text() == text
     assert {path.name for path in tmp_path.iterdir()} == {
         *("table.md", "table.csv", "paired.csv", "scores.csv", "maps.png")
     }
     assert text.startswith(
-        "# Attribution table: noise\n\nnet on noise: n = 4 of 4 tried. 10 baselines (references) x 50"
+        "# Attribution table: noise\n\nnet on noise: n = 10 of 10 tried. 10 baselines (references) x 50"
     )
-    assert "\n\n    python -m x --seed 3\n\nOnly 4 images.\n\n| method" in text and "seed 3." in text
+    assert "\n\n    python -m x --seed 3\n\nOnly 10 images.\n\n| method" in text and "seed 3." in text
     paired = pd.read_csv(tmp_path / "paired.csv")
     assert paired[["judge", "method", "reference", "n"]].values.tolist() == [
-        [judge, method, EG, 4] for judge in ("DeletionAUC", "InsertionAUC") for method in (WG, half)
+        [judge, method, EG, 10] for judge in ("DeletionAUC", "InsertionAUC") for method in (WG, half)
     ]
     means = results.scores.groupby(["judge", "method"], observed=True)["score"].mean()
     change = 1 - means["DeletionAUC", WG] / means["DeletionAUC", EG]
@@ -90,6 +89,12 @@ def test_the_attribution_table(make, tmp_path):
     scores = pd.read_csv(tmp_path / "scores.csv", keep_default_na=False)
     assert scores["score"].tolist() == pytest.approx(results.scores["score"].tolist())
     assert set(scores["data"]) == {"noise"} and set(scores["seed"]) == {3}
+
+
+def test_few_images_are_compared_in_a_file_of_their_own(make, tmp_path):
+    text = report.attribution(tmp_path, make(images=9), "")
+    assert len(pd.read_csv(tmp_path / "paired.csv")) == 2 and "Improvement" not in text
+    assert f"paired.csv compares weightings with {EG} image by image" in text and "## Against" not in text
 
 
 def test_without_a_weighting_nothing_is_compared(make, tmp_path):
