@@ -127,6 +127,7 @@ PROBE = "forwards that ask the model how its rows belong together"
 FITNESS = "the fitness adds forwards"
 FEWER = "fewer gradients by design; the fitness adds forwards"
 OTHER_STOP = "the searches stop by different rules"
+CLEAN = "DeletionAUC also evaluates the image as it is"
 EXTRA = "it also evaluates the baselines and the class"
 
 
@@ -253,8 +254,8 @@ ROWS: tuple[Row, ...] = (
     Row("one-by-one", "the four measures one by one", None, "floor", parts=MEASURES),
     Row("gia-published", "four measures as published", _published_measures, "one-by-one"),
     Row("forwards", "bare loop of forwards", _forwards),
-    Row("deletion", "DeletionAUC", _deletion, "forwards"),
-    Row("pixel-flipping", "Quantus PixelFlipping", _pixel_flipping, "deletion"),
+    Row("deletion", "DeletionAUC", _deletion, "forwards", CLEAN),
+    Row("pixel-flipping", "Quantus PixelFlipping", _pixel_flipping, "deletion", CLEAN),
 )
 BY_NAME = {row.name: row for row in ROWS}
 
