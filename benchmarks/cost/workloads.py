@@ -23,6 +23,7 @@ from benchmarks.data.selection import order, sample_references, stack
 from benchmarks.models.checkpoints import efficientnet_lite0, load_checkpoint, ready, resnet18_32
 from benchmarks.run.command_line import integer_from, option
 from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.faults import one_line
 from captum_wg import (
     Consistency,
     ExpectedGradients,
@@ -373,6 +374,7 @@ def probe(settings: Settings, name: str) -> Memory:
 
 
 def describe(error: BaseException) -> str:
+    """An error in one line, as it stands in a row's note."""
     if isinstance(error, ImportError) and getattr(error, "name", None):
         return f"{error.name} is not installed"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return one_line(error)
