@@ -47,7 +47,8 @@ TENFOLD_STEPS = {"resnet18": 16, "efficientnet_lite0": 4, "tiny": 256}
 NOTES = (
     "seconds: median [smallest, largest] of interleaved repeats. A ratio is taken repeat by repeat, then likewise.",
     "/ floor: to the bare loop of as many gradients (of as many forwards for rows without gradients).",
-    "gradients and forwards: rows with a forward and a backward, and rows with a forward alone.",
+    "gradients and forwards: rows with a forward and a backward, and rows with a forward alone; by a few of these this "
+    "project's methods ask the model how its rows belong together.",
     "against: the row that the ratio divides by, and its gradients + forwards (the bare loops scaled to as many).",
     "peak MB: of a process that runs the row once; added MB: above what that process held before.",
 )
@@ -160,9 +161,7 @@ def table(rows: Sequence[Row], results: dict[str, Result], settings: Settings) -
             "ratio": seconds[row.name] / (seconds.get(row.peer, nothing) * of_peer),
         }
         figures = {f"{key}{end}": values.agg(how) for key, values in spread.items() for end, how in SPREAD.items()}
-        evaluations = result.gradients, result.forwards
-        theirs = (round(peer.gradients * of_peer), round(peer.forwards * of_peer)) if peer else evaluations
-        note = [result.note, row.differs if spread["ratio"].notna().any() and evaluations != theirs else ""]
+        note = [result.note, row.differs if spread["ratio"].notna().any() else ""]
         lines.append(
             {
                 "row": row.name,
@@ -175,8 +174,8 @@ def table(rows: Sequence[Row], results: dict[str, Result], settings: Settings) -
                 "peak_mb": result.memory.peak / MIB if result.memory else math.nan,
                 "added_mb": result.memory.added / MIB if result.memory else math.nan,
                 "peer": row.peer,
-                "peer_gradients": theirs[0] if peer else math.nan,
-                "peer_forwards": theirs[1] if peer else math.nan,
+                "peer_gradients": round(peer.gradients * of_peer) if peer else math.nan,
+                "peer_forwards": round(peer.forwards * of_peer) if peer else math.nan,
                 "note": "; ".join(filter(None, note)),
                 **asdict(settings),
             }

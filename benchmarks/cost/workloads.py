@@ -124,7 +124,6 @@ class Task:
     maps: np.ndarray
 
 
-PROBE = "forwards that ask the model how its rows belong together"
 FITNESS = "the fitness adds forwards"
 FEWER = "fewer gradients by design; the fitness adds forwards"
 OTHER_STOP = "the searches stop by different rules"
@@ -139,15 +138,16 @@ class Row:
     Attributes:
         name, title: its name for --rows, and in the table.
         run: the work; None if the row is the sum of `parts`.
-        peer: the row its ratio is against: the same evaluations for the same or a lesser result, but for `differs`.
-        differs: why the evaluations of the two are not the same, where they are not.
+        peer: the row its ratio is against: the same evaluations for the same or a lesser result, but for `differs`
+            and the few forwards by which this project's methods ask the model how its rows belong together.
+        differs: why the evaluations of the two are not the same.
     """
 
     name: str
     title: str
     run: Callable[[Task], Any] | None
     peer: str = ""
-    differs: str = PROBE
+    differs: str = ""
     parts: tuple[str, ...] = ()
 
 
