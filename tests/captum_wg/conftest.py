@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_wg import ExpectedGradients
+from captum_wg.engine.problem import Problem
 
 
 class Recorder:
@@ -29,9 +30,30 @@ class Recorder:
         return self.graded + self.plain
 
 
+@pytest.fixture(scope="session")
+def micro_batches() -> Callable[[int, int, int], int]:
+    """micro_batches(B, S, size): how many of that size S points of each of B examples take, whole examples together
+    where they fit."""
+
+    def count(n_examples: int, n_points: int, size: int) -> int:
+        together, found = max(1, size // n_points), 0
+        for first in range(0, n_examples, together):
+            examples = min(together, n_examples - first)
+            found += len(range(0, n_points, max(1, size // examples)))
+        return found
+
+    return count
+
+
 @pytest.fixture
 def record() -> type[Recorder]:
     return Recorder
+
+
+@pytest.fixture
+def unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No questions before the walk, so that what it takes itself can be counted (they have a file of their own)."""
+    monkeypatch.setattr(Problem, "probe", lambda problem, references: None)
 
 
 @pytest.fixture
@@ -114,7 +136,7 @@ def search_one():
 
 
 class Classifier(nn.Module):
-    """A small smooth classifier of any number of inputs of any shapes; counts its rows."""
+    """A small smooth classifier of any number of inputs of any shapes; counts the rows that it has gradients of."""
 
     def __init__(self, *features: tuple[int, ...], columns: int = 3, dtype: torch.dtype = torch.float64):
         super().__init__()
@@ -126,7 +148,8 @@ class Classifier(nn.Module):
         self.rows: list[int] = []
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        self.rows.append(len(inputs[0]))
+        if torch.is_grad_enabled():
+            self.rows.append(len(inputs[0]))
         flat = torch.cat([x.reshape(len(x), -1) for x in inputs], 1)
         return torch.tanh(flat @ self.first) @ self.second
 

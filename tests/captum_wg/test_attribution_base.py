@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
@@ -28,6 +29,13 @@ from captum_wg import (
 from captum_wg.attribution_base import BaselineAttribution
 from captum_wg.engine.baseline_set import format_baselines
 from captum_wg.engine.problem import Problem
+
+
+def named(value):
+    """A name for a test, without addresses, which differ from run to run."""
+    name = value.__name__ if isinstance(value, type) else re.sub(r" at 0x\w+", "", str(value))
+    return name[:60]
+
 
 # Whether a removal reaches alpha f(x) is another file's matter.
 pytestmark = pytest.mark.filterwarnings("error::UserWarning", "ignore:for examples .* not even removing:UserWarning")
@@ -126,7 +134,7 @@ CALLS = [(ExpectedGradients, k) for k in EXPECTED_GRADIENTS] + [(WeightedGradien
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("multiply", [True, False])
-@pytest.mark.parametrize(("cls", "kwargs"), CALLS, ids=lambda v: getattr(v, "__name__", str(v)[:60]))
+@pytest.mark.parametrize(("cls", "kwargs"), CALLS, ids=named)
 def test_the_returned_delta_is_that_of_what_is_returned_to_the_last_bit(
     rising, draw, cls, kwargs, multiply, own, dtype
 ):
@@ -185,7 +193,11 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("attributions", [ATTRIBUTIONS, (ATTRIBUTIONS, torch.ones(2))], ids=["tensor", "tuple"])
-@pytest.mark.parametrize("asked", [(), ("delta",), ("weights",), ("steps",), ("delta", "weights", "steps")], ids=str)
+@pytest.mark.parametrize(
+    "asked",
+    [(), ("delta",), ("weights",), ("steps",), ("delta", "weights", "steps")],
+    ids=named,
+)
 def test_a_result_is_a_tuple_with_names(attributions, asked):
     values = {"delta": DELTA, "weights": WEIGHTS, "steps": STEPS}
     result = AttributionResult(attributions, **{name: values[name] for name in asked})
@@ -287,7 +299,7 @@ def over_neuron(method, model, selector, **kwargs):
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
-@pytest.mark.parametrize(("cls", "kwargs"), NEURON_CALLS, ids=lambda v: getattr(v, "__name__", str(v)[:50]))
+@pytest.mark.parametrize(("cls", "kwargs"), NEURON_CALLS, ids=named)
 def test_a_neuron_is_explained_as_a_function_that_returns_it(model, draw, cls, kwargs, neuron):
     selector, of = NEURONS[neuron]
     x, references = draw(3, 6), draw(5, 6, seed=1)
@@ -434,7 +446,7 @@ def over_layer(cls):
             {"n_steps": 3, "keep": 2, "screening_steps": 1, "feature_mask": torch.arange(5)[None] // 2},
         ),
     ],
-    ids=lambda v: getattr(v, "__name__", str(v)[:40]),
+    ids=named,
 )
 def test_overriding_the_problem_alone_puts_a_layer_under_the_maps_and_their_deltas(model, draw, cls, kwargs):
     x, references = draw(3, 6), draw(4, 6, seed=1)
@@ -466,7 +478,7 @@ def test_a_layer_under_expected_gradients_is_the_mean_of_captums_layer_integrate
 @pytest.mark.parametrize(
     "options",
     [{"sampler": "segments"}, {"sampler": "ball", "radius": 0.5}, {"sampler": "rays", "radius": 1.0}],
-    ids=str,
+    ids=named,
 )
 @pytest.mark.parametrize("cls", [LocalIntegratedGradients, GradientVariance, Stability, Consistency])
 def test_overriding_the_problem_alone_puts_a_layer_under_the_measures(model, draw, cls, options):

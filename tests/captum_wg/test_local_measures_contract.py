@@ -301,8 +301,8 @@ def test_bad_angles(classifier, make):
 @pytest.mark.parametrize(
     "forward, match",
     [
-        (lambda x: torch.ones(len(x), dtype=x.dtype), "returns an output without a gradient"),
-        (lambda x: x.detach().sum(1), "returns an output without a gradient"),
+        (lambda x: torch.ones(len(x), dtype=x.dtype), "no gradient at any point of any example"),
+        (lambda x: x.detach().sum(1), "no gradient at any point of any example.*the graph is cut"),
         (lambda x: torch.ones(len(x), requires_grad=True), "depends on none of the inputs"),
         (lambda x: (x - x).sqrt().sum(1), "the gradient is NaN or infinite for examples 0"),
     ],
@@ -314,7 +314,7 @@ def test_bad_functions(make, forward, match):
 
 def test_bad_gradients_name_their_examples():
     x = torch.tensor([[-9.0], [9.0], [-9.0], [9.0]])
-    for size, named in ((1, "1;"), (None, "1, 3;")):
+    for size, named in ((1, "1,"), (None, "1, 3,")):
         with pytest.raises(ValueError, match=f"the gradient is NaN or infinite for examples {named}"):
             LocalIntegratedGradients(lambda x: (x.abs() - x).sqrt()).attribute(x, internal_batch_size=size, **BALL)
 

@@ -11,7 +11,12 @@ from torch.fx.experimental.optimization import fuse
 
 from captum_wg import Automatic, Deletion, ExpectedGradients, GeneralizedAttribution, WeightedGradients
 
-pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "error::UserWarning",
+    "ignore::FutureWarning",
+    "ignore::DeprecationWarning",
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",  # of a compiler that looks for it
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,6 @@ FORMS = (frozen, channels_last, compiled, traced, folded, data_parallel)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__)
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_form_of_the_model_has_the_models_maps(model, form):
     generator = torch.Generator().manual_seed(1)
     x, references = (torch.randn(n, 3, 8, 8, generator=generator) for n in (2, 4))

@@ -33,20 +33,34 @@ class Logger(nn.Module):
         self.seen = []
 
     def forward(self, *inputs):
-        self.seen.append(tuple(x.detach().clone() for x in inputs))
+        if torch.is_grad_enabled():  # and not where the engine only asks how rows belong together
+            self.seen.append(tuple(x.detach().clone() for x in inputs))
         return sum(x.reshape(len(x), -1).sum(1) for x in inputs)
 
-    def points(self, n_examples):
-        """(B, S, *feature) for each input: a micro-batch holds all points of one example before those of the next."""
+    def points(self, n_examples, filled=False):
+        """(B, S, *feature) for each input: a micro-batch holds all points of one example before those of the next.
+
+        filled: short micro-batches are filled up with their last row.
+        """
+        if filled:
+            self.seen = [tuple(x[: _distinct(call[0])] for x in call) for call in self.seen]
         each = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
         return tuple(p.view(n_examples, -1, *p.shape[1:]) for p in each)
+
+
+def _distinct(rows):
+    """How many rows there are before repeats of the last one."""
+    count = len(rows)
+    while count > 1 and torch.equal(rows[count - 1], rows[count - 2]):
+        count -= 1
+    return count
 
 
 def visited(inputs, **kwargs):
     model = Logger()
     LocalIntegratedGradients(model).attribute(inputs, **kwargs)
     first = inputs[0] if isinstance(inputs, tuple) else inputs
-    points = model.points(len(first))
+    points = model.points(len(first), filled="internal_batch_size" in kwargs)
     return points if isinstance(inputs, tuple) else points[0]
 
 

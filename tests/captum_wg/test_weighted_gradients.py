@@ -233,6 +233,7 @@ def test_screening_by_several_fitnesses_and_norms(rising, spread, maps_of, how):
 
 @pytest.mark.parametrize("multiply", [True, False])
 @pytest.mark.parametrize("form", ["tensor", "own", "none", "paired"])
+@pytest.mark.usefixtures("unprobed")
 def test_one_baseline_is_integrated_gradients_and_asks_nothing_of_the_output(rising, draw, record, form, multiply):
     x, starts = positive(draw, 3, 12), draw(3, 12, seed=1)
     one, captums = {
@@ -474,25 +475,40 @@ def test_an_output_that_is_not_positive_names_the_examples(rising, spread):
     args = {"additional_forward_args": torch.tensor([1.0, -1.0, 1.0]).double()}
     method = WeightedGradients(lambda x, s: rising(x) * s)
     for call in (method.attribute, method.fitness):
-        with pytest.raises(ValueError, match=r"examples 1 .*Deletion\(output='softmax'\).*weighting='equal'"):
+        with pytest.warns(UserWarning, match=r"examples 1 is not positive .*Deletion\(output='softmax'\)"):
             call(x, references, **args)
     for way_out in ("equal", Deletion(power=0), Deletion(output=lambda o: o.abs())):
         method.attribute(x, references, weighting=way_out, **args)
 
 
+def test_an_example_without_a_fitness_has_equal_weights_and_the_others_have_their_own(rising, spread):
+    x, references = spread
+    sign = torch.tensor([1.0, -1.0, 1.0]).double()
+    method = WeightedGradients(lambda x, s: rising(x) * s)
+    with pytest.warns(UserWarning, match=r"examples 1 is not positive"):
+        found, weights = method.attribute(x, references, additional_forward_args=sign, return_weights=True)
+    expected = WeightedGradients(rising).attribute(x, references, return_weights=True)
+    assert torch.equal(weights[1], torch.full((5,), 0.2, dtype=torch.float64))
+    torch.testing.assert_close(weights[[0, 2]], expected.weights[[0, 2]])
+    torch.testing.assert_close(found[[0, 2]], expected.attributions[[0, 2]])
+    torch.testing.assert_close(found[1], -ExpectedGradients(rising).attribute(x, references)[1])
+
+
 def test_what_cannot_be_fitted_is_said_before_gradients_are_spent(rising, spread, record):
-    f = record(lambda x: -rising(x))
-    with pytest.raises(ValueError, match="must be positive and finite"):
+    f = record(lambda x: rising(x) * torch.nan)
+    with pytest.raises(ValueError, match=r"f\(x\) is NaN or infinite"):
         WeightedGradients(f).attribute(*spread)
     assert f.graded == []
 
 
 def test_a_function_that_does_not_depend_on_the_input():
     with pytest.raises(ValueError, match="depends on none of the inputs"):
-        WeightedGradients(lambda x: torch.ones(len(x))).attribute(torch.ones(3, 3), torch.zeros(2, 3))
+        WeightedGradients(lambda x: torch.ones(len(x))).attribute(
+            torch.ones(3, 3), torch.zeros(2, 3), weighting="equal"
+        )
 
 
 def test_a_gradient_that_is_not_finite_names_its_example():
     x = torch.tensor([[1.0, 1.0], [0.0, 1.0], [2.0, 1.0]])
-    with pytest.raises(ValueError, match="gradient is NaN or infinite for examples 1;"):
+    with pytest.raises(ValueError, match="gradient is NaN or infinite for examples 1,"):
         WeightedGradients(lambda x: x.sqrt().sum(1)).attribute(x, torch.tensor([[0.0, 0.1], [0.0, 0.2]]))

@@ -10,7 +10,7 @@ import torch
 from captum_wg import Automatic, Deletion, WeightedGradients
 from captum_wg.weighting.weights import inverse_power, smallest
 
-pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+pytestmark = [pytest.mark.filterwarnings("error::UserWarning"), pytest.mark.usefixtures("unprobed")]
 
 EXACT = Deletion(tolerance=0.0)
 
@@ -32,7 +32,7 @@ def test_forwards_are_at_most_those_of_the_gradients_the_bisection_and_the_input
 
 def test_each_step_of_the_bisection_is_one_sweep_over_all_examples_and_baselines(rising, draw, record):
     x, references, f = draw(4, 12).abs() + 0.1, draw(5, 12, seed=1), record(rising)
-    WeightedGradients(f).attribute(x, references, n_steps=6, weighting=EXACT, internal_batch_size=1000)
+    WeightedGradients(f).attribute(x, references, n_steps=6, weighting=EXACT)
     assert f.plain[:2] == [4, 20]  # the inputs; all rows at once
     assert len(f.plain) <= 1 + math.ceil(math.log2(13))
 

@@ -114,6 +114,6 @@ def test_warnings_point_at_the_callers_line():
     method = ExpectedGradients(lambda x: x.sum(1))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        method.attribute(x, torch.zeros(2, 3))
-        NoiseTunnel(method).attribute(x, nt_samples=1, baselines=torch.zeros(2, 3))
+        method.attribute(x, torch.eye(3)[:2])
+        NoiseTunnel(method).attribute(x, nt_samples=1, baselines=torch.eye(3)[:2])
     assert [w.filename for w in caught] == [__file__] * 2

@@ -30,6 +30,7 @@ def test_values_at_the_inputs_and_at_their_baselines(make_net, draw, target, own
     torch.testing.assert_close(completeness.at_baselines, at_baselines.detach())
 
 
+@pytest.mark.usefixtures("unprobed")
 def test_values_are_taken_once_and_only_when_they_are_asked_for(record, draw):
     f = record(lambda x: x.sum(1))
     completeness = made(f, draw(3, 4), draw(5, 4, seed=1))
@@ -40,6 +41,7 @@ def test_values_are_taken_once_and_only_when_they_are_asked_for(record, draw):
 
 
 @pytest.mark.parametrize("own", [False, True])
+@pytest.mark.usefixtures("unprobed")
 def test_values_at_the_kept_are_some_of_those_at_all(record, draw, own):
     f = record(lambda x: x.square().sum(1))
     x, references = draw(3, 4), draw(3, 5, 4, seed=1) if own else draw(5, 4, seed=1)

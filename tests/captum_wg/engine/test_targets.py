@@ -119,3 +119,8 @@ def test_a_long_target_is_cut_in_the_message(draw):
     with pytest.raises(ValueError, match=r"\.\.\. is out of range") as error:
         select(draw(100, 2), [(5,)] * 100, 100)
     assert len(str(error.value)) < 300
+
+
+def test_an_output_that_is_no_tensor():
+    with pytest.raises(TypeError, match="forward_func must return a Tensor, got tuple"):
+        select((torch.ones(2),), None, 2)

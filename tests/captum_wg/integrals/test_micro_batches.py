@@ -65,7 +65,7 @@ CASES = [(rule, None) for rule in RULES] + [
 
 
 @pytest.mark.parametrize(("rule", "weighted"), CASES)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(data=st.data())
 def test_any_number_of_rows_gives_the_same_map(rule, weighted, data):
     n_examples = data.draw(st.integers(1, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -12,6 +13,13 @@ from captum_wg.engine.problem import Problem, input_gradients
 from captum_wg.weighting.binding import NAMED, bind
 from captum_wg.weighting.maps import StoredMaps
 from captum_wg.weighting.masking import Features
+
+
+def named(value):
+    """A name for a test, without addresses, which differ from run to run."""
+    name = value.__name__ if isinstance(value, type) else re.sub(r" at 0x\w+", "", str(value))
+    return name[:60]
+
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -47,7 +55,7 @@ def test_deletion_is_the_default(rising, spread):
     )
 
 
-@pytest.mark.parametrize("made", [kind() for kind in NAMED.values()], ids=str)
+@pytest.mark.parametrize("made", [kind() for kind in NAMED.values()], ids=named)
 def test_an_object_of_ours_is_a_rule_that_can_be_called(rising, spread, maps_of, made):
     """So that a caller's own rule can be built on one of ours."""
     x, references = spread
@@ -75,8 +83,9 @@ def test_an_object_of_ours_is_a_rule_that_can_be_called(rising, spread, maps_of,
         (Deletion, TypeError, r"make an object of it: Deletion\(\)"),
         (Equal, TypeError, r"make an object of it: Equal\(\)"),
     ],
-    ids=lambda v: str(v)[:20],
+    ids=named,
 )
+@pytest.mark.usefixtures("unprobed")
 def test_what_no_weighting_is(rising, spread, record, given, error, match):
     f = record(rising)
     with pytest.raises(error, match=match):
@@ -84,7 +93,7 @@ def test_what_no_weighting_is(rising, spread, record, given, error, match):
     assert f.sizes == []
 
 
-@pytest.mark.parametrize("given", ["equal", Equal(), by_norm, None, "fittest", Deletion], ids=str)
+@pytest.mark.parametrize("given", ["equal", Equal(), by_norm, None, "fittest", Deletion], ids=named)
 def test_what_has_no_fitness(rising, spread, given):
     with pytest.raises(TypeError, match=r"'deletion', 'insertion', 'both' or an object such as Deletion\(alpha=0.5\)"):
         WeightedGradients(rising).fitness(*spread, weighting=given)
@@ -218,7 +227,7 @@ def equal(value=None, at=(1, 2), shape=(3, 5)):
     ],
     ids=lambda v: v if isinstance(v, str) else type(v).__name__,
 )
-@pytest.mark.parametrize("how", [{}, {"keep": 2}, {"keep": 2, "screening_steps": 2}], ids=str)
+@pytest.mark.parametrize("how", [{}, {"keep": 2}, {"keep": 2, "screening_steps": 2}], ids=named)
 def test_what_an_own_rule_returns_is_checked(rising, spread, returned, error, match, how):
     with pytest.raises(error, match=match):
         WeightedGradients(rising).attribute(*spread, weighting=lambda *_: returned, n_steps=2, **how)
