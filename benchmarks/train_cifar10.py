@@ -17,21 +17,24 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
-from benchmarks.data.datasets import CIFAR10_MEAN, CIFAR10_STD, NAMED, SIDE
-from benchmarks.data.pictures import Pictures, Unreadable, cifar10_pictures
-from benchmarks.models.checkpoints import one_cycle, resnet18_32, save_atomically
-from benchmarks.run.command_line import check_writable, exit_code, integer_from, positive
+from benchmarks.data.cifar10 import CIFAR10, SIDE, cifar10_pictures
+from benchmarks.data.pictures import Pictures
+from benchmarks.data.preparation import Inputs
+from benchmarks.data.selection import readable, tell_unreadable
+from benchmarks.models.checkpoints import resnet18_32, save_atomically
+from benchmarks.models.training import bfloat16_instructions, one_cycle
+from benchmarks.run.command_line import add_options, check_writable, exit_code, integer_from, option, positive
 from benchmarks.run.errors import BenchmarkError
-from benchmarks.run.faults import raise_if_of_the_run
 from benchmarks.run.gpus import own_device
 from benchmarks.run.randomness import seeded
 from benchmarks.run.store import differences, leftovers
@@ -39,7 +42,6 @@ from benchmarks.run.store import differences, leftovers
 # Part of the checkpoint: raise it whenever the training below changes.
 TRAINING_VERSION = 2
 PADDING = 4
-PRECISIONS = ("auto", "bfloat16", "float32")
 # Test images in one forward.
 EVALUATED = 256
 # What numpy's generators are seeded with beside the seed, so that no two draws share a stream.
@@ -67,16 +69,26 @@ class Decoded:
         return Decoded(self.pixels.to(device), self.labels.to(device), self.skipped)
 
 
+def smoothing(text: str) -> float:
+    """A `type` of argparse: a number of at least 0 and below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {value}")
+    return value
+
+
 @dataclass(frozen=True)
 class Plan:
     """How long and how fast the network is to learn, from which beginning, in which precision."""
 
-    epochs: int
-    batch_size: int
-    lr: float
-    label_smoothing: float
-    seed: int
-    precision: str
+    epochs: int = option("(%(default)s)", type=integer_from(1), default=8)
+    batch_size: int = option("images in one step (%(default)s)", type=integer_from(1), default=128)
+    lr: float = option("largest learning rate of the one cycle (%(default)s)", type=positive, default=0.4)
+    label_smoothing: float = option("of the cross-entropy, 0 for none (%(default)s)", type=smoothing, default=0.1)
+    seed: int = option("of everything that is drawn (%(default)s)", type=integer_from(0), default=0)
+    precision: str = option(
+        "auto: bfloat16 where the hardware computes in it", choices=("auto", "bfloat16", "float32"), default="auto"
+    )
 
 
 def decode(pictures: Pictures, part: str, count: int | None, seed: int) -> Decoded:
@@ -90,26 +102,12 @@ def decode(pictures: Pictures, part: str, count: int | None, seed: int) -> Decod
         if count > len(pictures):
             raise BenchmarkError(f"--{part}-images {count} is more than the {len(pictures)} that there are")
         places = np.sort(np.random.default_rng([seed, SUBSET]).permutation(len(pictures))[:count])
-    pixels, labels, skipped = [], [], []
-    for place in tqdm(places.tolist(), desc=f"{part} images", unit="image", leave=False):
-        try:
-            picture, _ = pictures.read(place)
-        except Unreadable as error:
-            skipped.append(str(error))
-            continue
-        except Exception as error:  # one that is no fault of the image
-            raise_if_of_the_run(error)
-            raise
-        if picture.size != (SIDE, SIDE):
-            width, height = picture.size
-            skipped.append(f"{pictures.names[place]}: {width} x {height} pixels instead of {SIDE} x {SIDE}")
-            continue
-        pixels.append(np.asarray(picture))
-        labels.append(pictures.labels[place])  # type: ignore[index]
-    if not pixels:
+    bar = tqdm(places.tolist(), desc=f"{part} images", unit="image", leave=False)
+    found = readable(Inputs(pictures, pil_to_tensor), bar)
+    skipped = tuple(found.unreadable.values())
+    if not found.positions:
         raise BenchmarkError(f"none of the {len(places)} {part} images can be used; the first: {skipped[0]}")
-    stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
-    return Decoded(stacked, torch.tensor(labels), tuple(skipped))
+    return Decoded(found.x, found.y, skipped)
 
 
 def augment(pixels: Tensor, random: np.random.Generator) -> Tensor:
@@ -127,8 +125,7 @@ def augment(pixels: Tensor, random: np.random.Generator) -> Tensor:
 
 def network_input(pixels: Tensor) -> Tensor:
     """Pixels as the tables normalise them, channels last."""
-    mean, std = (torch.tensor(v, device=pixels.device).view(-1, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
-    return ((pixels / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+    return CIFAR10.from_pixels(pixels / 255).contiguous(memory_format=torch.channels_last)
 
 
 def choose_precision(asked: str, device: torch.device) -> tuple[str, str]:
@@ -142,14 +139,10 @@ def choose_precision(asked: str, device: torch.device) -> tuple[str, str]:
     if device.type != "cpu":
         return "float32", f"nothing is known of bfloat16 on {device.type}"
     # Autocast works on every CPU, but without these instructions several times slower than float32.
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    instructions = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
-    found = [
-        name for name, older in instructions.items() if capabilities.get(name) or getattr(torch.cpu, older, bool)()
-    ]
-    if found:
-        return "bfloat16", f"this CPU has {' and '.join(found)}"
-    return "float32", f"this CPU has neither {' nor '.join(instructions)} and would emulate bfloat16, slowly"
+    found = bfloat16_instructions()
+    if any(found.values()):
+        return "bfloat16", f"this CPU has {' and '.join(name for name, there in found.items() if there)}"
+    return "float32", f"this CPU has neither {' nor '.join(found)} and would emulate bfloat16, slowly"
 
 
 def train(model: nn.Module, images: Decoded, test: Decoded, plan: Plan, checkpoint: Path, seconds: float) -> float:
@@ -288,25 +281,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--root", type=Path, required=True, help="folder of train/ and test/, or of torchvision's form (downloaded)")
     add("--out", type=Path, required=True, help="file for the state_dict; FILE.partial keeps an unfinished training")
-    add("--epochs", type=integer_from(1), default=8, help="(%(default)s)")
-    add("--batch-size", type=integer_from(1), default=128, help="images in one step (%(default)s)")
-    add("--lr", type=positive, default=0.4, help="largest learning rate of the one cycle (%(default)s)")
-    add("--label-smoothing", type=smoothing, default=0.1, help="of the cross-entropy, 0 for none (%(default)s)")
-    add("--precision", choices=PRECISIONS, default="auto", help="auto: bfloat16 where the hardware computes in it")
-    add("--seed", type=integer_from(0), default=0, help="of everything that is drawn (%(default)s)")
+    add_options(parser, Plan)
     add("--device", default="cpu", help="where to train, such as cpu or cuda (%(default)s)")
     add("--train-images", type=integer_from(1), help="train on that many, drawn by the seed, for a quick look (all)")
     add("--test-images", type=integer_from(1), help="measure the accuracy on that many, drawn by the seed (all)")
     add("--checkpoint-seconds", type=integer_from(0), default=60, help="between two checkpoints (%(default)s)")
     return parser.parse_args(arguments)
-
-
-def smoothing(text: str) -> float:
-    """A `type` of argparse: a number of at least 0 and below 1."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {value}")
-    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -320,27 +300,26 @@ def run(settings: argparse.Namespace) -> None:
     _check_out(settings.out, checkpoint)
     device = own_device(settings.device)
     precision, why = choose_precision(settings.precision, device)
+    asked = {one.name: getattr(settings, one.name) for one in fields(Plan)}
+    plan = Plan(**{**asked, "precision": precision})
     print(f"precision {precision}: {why}", flush=True)
 
-    pictures = cifar10_pictures(settings.root)
-    counts = {"train": settings.train_images, "test": settings.test_images}
+    pictures = cifar10_pictures(settings.root, size=(SIDE, SIDE))
+    parts = (("train", settings.train_images), ("test", settings.test_images))
     images, test = (
-        decode(part, name, counts[name], settings.seed).to(device)
-        for name, part in zip(("train", "test"), pictures, strict=True)
+        decode(part, name, count, plan.seed).to(device) for part, (name, count) in zip(pictures, parts, strict=True)
     )
     for name, part in (("train", images), ("test", test)):
-        for text in part.skipped[:NAMED]:
-            print(f"skipped, {text}", file=sys.stderr)
+        tell_unreadable(part.skipped)
         if part.skipped:
             print(f"skipped {len(part.skipped)} of {len(part) + len(part.skipped)} {name} images", file=sys.stderr)
-    if settings.batch_size > len(images):
+    if plan.batch_size > len(images):
         raise BenchmarkError(
-            f"--batch-size {settings.batch_size} is more than the {len(images)} training images; give a smaller one"
+            f"--batch-size {plan.batch_size} is more than the {len(images)} training images; give a smaller one"
         )
 
-    with seeded("initial weights", settings.seed):
-        model = resnet18_32(len(set(pictures[0].labels or ())))
-    plan = Plan(settings.epochs, settings.batch_size, settings.lr, settings.label_smoothing, settings.seed, precision)
+    with seeded("initial weights", plan.seed):
+        model = resnet18_32(len(pictures[0].class_names))
     result = train(model, images, test, plan, checkpoint, settings.checkpoint_seconds)
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     save_atomically(state, settings.out)

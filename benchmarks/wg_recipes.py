@@ -13,181 +13,141 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
-from benchmarks import score_tables, wg_experiment, wg_judges, wg_run
+from benchmarks.experiment import plan
+from benchmarks.experiment.results import ModelResults, Results
+from benchmarks.experiment.settings import Experiment, command, experiments, options
+from benchmarks.judges import columns
+from benchmarks.methods.method import Method
+from benchmarks.methods.weightings import EG, WG, Weighting
 from benchmarks.run.command_line import exit_code, positive
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner
 from benchmarks.run.store import Store
-from benchmarks.wg_experiment import Experiment
-from benchmarks.wg_methods import EG, WG, WORDS, Method
-from benchmarks.wg_report import comparison_text, problem_notes, write_set
-from benchmarks.wg_search import JUDGING, check_pools, price
-from benchmarks.wg_statistics import comparison_table
+from benchmarks.tables import markdown, notes, report
+from benchmarks.tables.comparison import compare
+from benchmarks.wg_search import JUDGING, check_drawn, price, relation
 
-REFERENCE = f"{EG}-pool10-steps50"
+REFERENCE = f"{EG}(n_steps=50, pool=10)"
 RECIPES = (
-    f"{EG}-pool10-steps50-normalised",
-    f"{WG}-pool10-steps50",
-    f"{WG}-pool10-steps50-power0.5-normalised",
-    f"{EG}-pool50-steps5",
-    f"{EG}-pool50-steps10",
-    f"{WG}-pool50-steps5",
+    f"{EG}(n_steps=50, pool=10, normalise_maps=True)",
+    f"{WG}(n_steps=50, pool=10)",
+    f"{WG}(n_steps=50, pool=10, power=0.5, normalise_maps=True)",
+    f"{EG}(n_steps=5, pool=50)",
+    f"{EG}(n_steps=10, pool=50)",
+    f"{WG}(n_steps=5, pool=50)",
 )
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's settings."""
-    parser = wg_run.options(
-        "python -m benchmarks.wg_recipes",
+    parser = options(
+        "wg_recipes",
         "Named ways to spend gradients, compared on images that had no part in finding them.",
         out="results/wg_recipes",
         n_baselines=50,
     )
-    known = wg_judges.available()
-    add = parser.add_argument
+    add, known = parser.add_argument, ", ".join(columns.JUDGES)
     add("--reference", default=REFERENCE, metavar="NAME", help="what all are compared with (%(default)s)")
     add(
         "--methods",
         nargs="+",
         default=list(RECIPES),
         metavar="NAME",
-        help=f"with their settings as words, such as {WG}-pool50-steps5; the words are {WORDS} ({', '.join(RECIPES)})",
+        help=f"with their settings as in '{WG}(n_steps=5, pool=50)' ({'; '.join(RECIPES)})",
     )
-    add(
-        "--judges",
-        nargs="+",
-        default=list(JUDGING),
-        metavar="NAME",
-        help=f"of {', '.join(known)} ({', '.join(JUDGING)})",
-    )
+    add("--judges", nargs="+", default=list(JUDGING), metavar="NAME", help=f"of {known} ({', '.join(JUDGING)})")
     add("--forward-cost", type=positive, default=0.45, help="of a forward, in gradients, as measured (%(default)s)")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if the tables are written, 2 if the settings can't be used."""
-    return exit_code(compare, parse(arguments))
+    return exit_code(recipes, parse(arguments))
 
 
-def pairs(experiment: Experiment, reference: str, methods: Sequence[str]) -> list[tuple[str, str]]:
+def pairs(reference: Method, methods: Sequence[Method]) -> list[tuple[str, str]]:
     """(reference, method) of the table: each against the reference, and each weighting against those of equal weights
     and the same baselines, with or without norms as it has, whatever the steps of their quadrature."""
-    parsed = {name: experiment.method(name) for name in dict.fromkeys((reference, *methods))}
-    found = [(reference, name) for name in parsed if name != reference]
+    every = {method.name: method.weighting for method in (reference, *methods)}
+    found = [(reference.name, name) for name in every if name != reference.name]
     found += [
-        (other, name)
-        for name, method in parsed.items()
-        for other, equal in parsed.items()
-        if method.needs_fitness
-        and not (equal.needs_fitness or equal.control)
-        and _baselines(experiment, equal) == _baselines(experiment, method)
+        (equal, name)
+        for name, weighting in every.items()
+        for equal, other in every.items()
+        if weighting and weighting.fitted and other and not other.fitted and _maps(other) == _maps(weighting)
     ]
     return list(dict.fromkeys(found))
 
 
-def _baselines(experiment: Experiment, method: Method) -> tuple[int, bool, str]:
-    """How many a method has, whether their maps are normalised, and of which kind of points these are."""
-    return method.pool or experiment.n_baselines, method.normalised, method.points.rstrip("0123456789")
+def _maps(weighting: Weighting) -> tuple[int, bool, bool]:
+    """Of how many baselines, whether they are normalised, and whether their points are random."""
+    return weighting.pool, weighting.normalise_maps, weighting.n_random is not None
 
 
-def compare(settings: argparse.Namespace) -> None:
+def recipes(settings: argparse.Namespace) -> None:
     """Compute what is missing, write the table and print it.
 
     Raises:
         BenchmarkError: a method or judge that there is not, nothing to compare the reference with; see also
-            `check_pools`.
+            `check_drawn`.
     """
-    check_pools(settings.baselines)
-    masks = settings.data == "coco" or settings.masks is not None
-    judges = wg_judges.choose(
-        wg_judges.available(settings.levels, settings.ranking, settings.batch), settings.judges, masks
-    )
-    directions = {judge.name: judge.higher_is_better for judge in judges}
-    experiment = wg_run.experiments(settings)[0]
-    compared = pairs(experiment, settings.reference, settings.methods)
+    check_drawn(settings.baselines, "the first few of them are no smaller set of the same kind")
+    judges = columns.choose(settings.judges, masks=settings.data == "coco" or settings.masks is not None)
+    experiment = experiments(settings)[0]
+    reference, *methods = (experiment.method(name) for name in (settings.reference, *settings.methods))
+    compared = pairs(reference, methods)
     if not compared:
-        raise BenchmarkError(f"--methods names nothing but the reference {settings.reference}; give another method")
+        raise BenchmarkError(f"--methods names nothing but the reference {reference.name}; give another method")
     names = list(dict.fromkeys(name for pair in compared for name in pair))
+    judged = [(name, judge.name) for judge in judges for name in names]
 
-    def work(experiment: Experiment, store: Store, runner: Runner) -> wg_run.Part:
-        return wg_run.evaluate(
-            experiment,
-            store,
-            runner,
-            wg_run.select(experiment, store, runner, settings.images or None),
-            chunk=settings.chunk,
-            judged=[(name, judge.name) for judge in judges for name in names],
-            discard_maps=settings.discard_maps,
-        )
+    def work(experiment: Experiment, store: Store, runner: Runner) -> ModelResults:
+        selection = plan.select(experiment, store, runner, settings.images or None)
+        more = {"chunk": settings.chunk, "discard_maps": settings.discard_maps}
+        return plan.evaluate(experiment, store, runner, selection, judged, **more)
 
-    parts = wg_run.run(settings, work)
-    for part in parts:
-        for text in part.selection.unreadable:
-            print(f"skipped, {text}", file=sys.stderr)
-    scores = score_tables.joined(part.scores for part in parts)
-    table = comparison_table(scores, compared, directions, settings.seed)
-    # How many pixels there are is the same for all images of a model.
-    pixels = {part.experiment.model: _pixels(part) for part in parts}
-    costs = {
-        (part.experiment.model, name): price(
-            part.experiment, name, pixels[part.experiment.model], settings.forward_cost
-        )
-        for part in parts
+    results = Results((reference, *methods), tuple(judges), tuple(plan.for_each_model(settings, work)))
+    table = compare(results.scores, compared, results.directions, settings.seed)
+    prices = {
+        (one.model, name): price(experiment, name, one.shape[1] * one.shape[2], settings.forward_cost)
+        for one in results.models
         for name in names
     }
-    table.insert(3, "gradients", [costs[key] for key in zip(table["model"], table["method"], strict=True)])
-    table.insert(
-        4,
-        "this judge",
+    table.insert(3, "gradients", [prices[key] for key in zip(table["model"], table["method"], strict=True)])
+    table.insert(4, "this judge", [_relation(experiment, row) for row in table.itertuples()])
+    of_reference = ", ".join(f"{prices[one.model, reference.name]:.0f}" for one in results.models)
+    against, line = table["reference"] == reference.name, command(settings, "wg_recipes")
+    text = markdown.document(
         [
-            _relation(experiment, method, reference, judge)
-            for method, reference, judge in zip(table["method"], table["reference"], table["judge"], strict=True)
-        ],
-    )
-    data = wg_experiment.bench(parts[0].experiment).pictures.name
-    text = "\n\n".join(
-        [
-            f"# Recipes: {data}",
-            ". ".join(f"{part.experiment.model}: {part.selection.line}" for part in parts)
-            + f". {settings.levels} levels, seed {settings.seed}.\n\n    {wg_run.command(settings, 'wg_recipes')}",
+            f"# Recipes: {results.data}",
+            report.heading(results, line, f"{settings.levels} levels, seed {settings.seed}."),
             f"Gradients: for one image, a forward counting as {settings.forward_cost:g} of one, and of a search's "
-            f"forwards the most that there may be; the reference {settings.reference} takes "
-            + ", ".join(f"{costs[part.experiment.model, settings.reference]:.0f}" for part in parts)
-            + ". This judge: the weights of the method or of its reference are fitted to it; it inserts what their "
-            "fitness removes, or the reverse (same removal); or neither (unseen). Improvement: relative change of the "
-            "mean, positive where better; paired by image; Holm's correction over both tables.",
-            f"## Against {settings.reference}",
-            _text(table[table["reference"] == settings.reference], directions),
+            f"forwards the most that there may be; the reference {reference.name} takes {of_reference}. This judge: "
+            "the weights of the method or of its reference are fitted to it; it inserts what their fitness removes, or "
+            "the reverse (same removal); or neither (unseen). Improvement: relative change of the mean, positive where "
+            "better; paired by image; Holm's correction over both tables.",
+            f"## Against {reference.name}",
+            _text(table[against], results),
             "## Against equal weights of the same baselines",
-            _text(table[table["reference"] != settings.reference], directions, ["reference"]),
-            "Notes:\n\n" + "\n".join(f"- {note}" for note in problem_notes(parts, scores) or ["no image failed."]),
+            _text(table[~against], results, ["reference"]),
+            markdown.bullets(notes.missing(results.models) or ["no image failed."]),
         ]
     )
-    tables = {"recipes": table, "scores": scores}
-    stamped = {
-        name: score_tables.with_constants(found, data=data, seed=settings.seed) for name, found in tables.items()
-    }
-    write_set(settings.out / "recipes.md", text + "\n", stamped)
+    report.write(settings.out / "recipes.md", text, report.stamped(results, recipes=table, scores=results.scores))
     print(text)
 
 
-def _text(table: pd.DataFrame, directions: dict[str, bool], extra: Sequence[str] = ()) -> str:
+def _text(table: pd.DataFrame, results: Results, extra: Sequence[str] = ()) -> str:
     shown = table.assign(gradients=table["gradients"].map("{:.0f}".format))
-    return comparison_text(shown, directions, extra=[*extra, "gradients", "this judge"])
+    return markdown.comparison(shown, results.directions, extra=[*extra, "gradients", "this judge"])
 
 
-def _pixels(part: wg_run.Part) -> int:
-    return int(wg_experiment.bench(part.experiment).input(part.selection.images[0])[0, 0].numel())
-
-
-def _relation(experiment: Experiment, method: str, reference: str, judge: str) -> str:
-    methods = map(experiment.method, (method, reference))
-    # Weights in a random order please nobody.
-    by = [one.fitness if one.needs_fitness and not one.shuffled else None for one in methods]
-    found = {wg_judges.relation(fitness, judge) for fitness in by}
+def _relation(experiment: Experiment, row: Any) -> str:
+    found = {relation(experiment, name, row.judge) for name in (row.method, row.reference)}
     return next(name for name in ("fitted", "same removal", "unseen") if name in found)
 
 

@@ -13,73 +13,70 @@ cost).
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks import score_tables, wg_experiment, wg_judges, wg_run
+from benchmarks.experiment import plan
+from benchmarks.experiment.bench import bench
+from benchmarks.experiment.results import ModelResults
+from benchmarks.experiment.scores import joined, with_constants
+from benchmarks.experiment.settings import Experiment, command, options
+from benchmarks.judges.columns import JUDGES
+from benchmarks.judges.removals import FITTED
+from benchmarks.methods.rows import written
+from benchmarks.methods.weightings import EG, WG
 from benchmarks.run.command_line import exit_code, integer_from, positive
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner
 from benchmarks.run.store import Store
-from benchmarks.wg_experiment import Experiment
-from benchmarks.wg_judges import FITTED
-from benchmarks.wg_methods import EG, WG, kept
-from benchmarks.wg_report import comparison_text, problem_notes, write_set
-from benchmarks.wg_statistics import comparison_table
+from benchmarks.tables import markdown, notes, report
+from benchmarks.tables.comparison import compare
 
 # Those that choose; the others only see what was chosen.
 CHOOSING = (FITTED, "DeletionAUC-noise", "InsertionAUC-noise")
 JUDGING = (
-    FITTED,
-    "DeletionAUC-noise",
-    "InsertionAUC-noise",
-    "DeletionAUC-blur",
-    "DeletionAUC-mean",
-    "InsertionAUC",
-    "InsertionAUC-blur",
-    "InsertionAUC-mean",
+    *CHOOSING,
+    *("DeletionAUC-blur", "DeletionAUC-mean", "InsertionAUC", "InsertionAUC-blur", "InsertionAUC-mean"),
 )
+DIRECTIONS = {name: JUDGES[name].higher_is_better for name in JUDGING}
 # Fitnesses that are less of one judge: of several removals, and of removal and insertion.
-SEVERAL, BOTH = "neutral=corners+mean+blur", "both-neutral=corners+blur"
+SEVERAL: dict[str, Any] = {"neutral": ("corners", "mean", "blur")}
+BOTH: dict[str, Any] = {"weighting": "both", "neutral": ("corners", "blur")}
 POOLS, KEEPS, STEPS = (5, 10, 25, 50), (1, 3, 5, 10), (5, 10, 20, 50)
-SCREENED = (
-    "Each weighting of each pool takes the most steps that the budget allows; a screened one at most so many that the "
-    "maps of its whole pool would cost the budget."
-)
 EQUAL = "equal weights"
 # Of the expected gradients that the others are compared with.
 REFERENCE_POOL = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """One model's search.
+class Search(NamedTuple):
+    """One model's search: the candidates' cost and improvement on the first images, the method chosen for each goal,
+    and the comparison of these on the others."""
 
-    Attributes:
-        reference: expected gradients with 10 baselines and as many steps as the budget allows.
-        candidates: each method's cost and its improvement by each choosing judge, on the first images.
-        chosen: the method for each goal.
-        judged: the chosen methods' comparison with the reference on the others.
-        parts: the results on the first images, and on the others.
-    """
-
-    line: str
     reference: str
     candidates: pd.DataFrame
     chosen: dict[str, str]
     judged: pd.DataFrame
-    parts: tuple[wg_run.Part, ...] = ()
+    first: ModelResults
+    others: ModelResults
+
+    @property
+    def line(self) -> str:
+        """What was chosen and judged on."""
+        return (
+            f"{self.first.model} on {self.first.data}: chosen on the first {len(self.first.images)} images, judged on "
+            f"the other {len(self.others.images)}; {self.first.selection.line}"
+        )
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's settings."""
-    parser = wg_run.options(
-        "python -m benchmarks.wg_search",
+    parser = options(
+        "wg_search",
         "The best weighted gradients for the cost of expected gradients with 10 baselines x 50 steps.",
         out="results/wg_search",
         # --steps has the steps, no judge is of masks, and FITTED is what D_alpha by corners is fitted to.
@@ -103,185 +100,158 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def candidates(
     n_baselines: int, steps: Sequence[int], screening_steps: Sequence[int], budget: float, price: Callable[[str], float]
 ) -> dict[str, float]:
-    """The methods to try and their cost, within the budget; the reference first.
+    """The methods to try within the budget, and their cost; first the reference, whatever it costs.
 
     Each weighting of each pool takes the most steps that the budget allows. Expected and plain weighted gradients are
     tried with fewer, too, for the curve of quality over cost. Screened ones take no more steps than would cost the
-    budget if no baseline were left out (SCREENED says so to the reader): the runner does compute the maps of the whole
-    pool, for all methods at once.
+    budget if no baseline were left out: the maps of the whole pool are computed, for all methods at once.
     """
     reference = reference_of(n_baselines, budget)
     found = {reference: price(reference)}
     for pool in sorted({*(pool for pool in POOLS if pool < n_baselines), n_baselines}):
-        for weighting in weightings(pool, screening_steps):
-            base, *words = weighting.split("-")
-            ways = {n: "-".join([base, f"pool{pool}", f"steps{n}", *words]) for n in sorted(set(steps))}
-            if screened := [int(word.removeprefix("screened")) for word in words if word.startswith("screened")]:
-                ways = {n: way for n, way in ways.items() if n > screened[0] and n * pool <= budget}
-            within = {way: cost for way in ways.values() if (cost := price(way)) <= budget}
-            found |= within if words in ([], ["power1"]) else dict(list(within.items())[-1:])
-    return {name: cost for name, cost in found.items() if cost <= budget}
+        for base, settings in weightings(pool, screening_steps):
+            screening = settings.get("screening_steps", 0)
+            tried = [n for n in sorted(set(steps)) if not screening or screening < n <= budget / pool]
+            names = [written(base, {"n_steps": n, "pool": pool, **settings}) for n in tried]
+            within = {name: cost for name in names if (cost := price(name)) <= budget}
+            found |= dict(list(within.items())[-1:]) if settings else within
+    return found
 
 
 def reference_of(n_baselines: int, budget: float) -> str:
     """Expected gradients as most take them, 10 baselines, with the steps that the budget pays for."""
     pool = min(REFERENCE_POOL, n_baselines)
-    return f"{EG}-pool{pool}-steps{max(1, int(budget // pool))}"
+    return written(EG, {"n_steps": max(1, int(budget // pool)), "pool": pool})
 
 
-def weightings(pool: int, screening_steps: Sequence[int]) -> list[str]:
-    """Those of a pool, without the words of pool and steps."""
-    found = [EG, *(f"{WG}-{words}" for words in ("power1", "power0.5", "power2", SEVERAL, f"{SEVERAL}-power2", BOTH))]
-    for keep in (keep for keep in KEEPS if keep < pool):
-        ways = [f"{way}{by}" for way in ("", *(f"-screened{n}" for n in screening_steps)) for by in ("", f"-{SEVERAL}")]
-        found += [f"{kept(keep)}{way}" for way in ways]
+def weightings(pool: int, screening_steps: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
+    """Those of a pool: expected or weighted gradients, and the settings beside pool and steps."""
+    of_all = ({}, {"power": 0.5}, {"power": 2}, SEVERAL, {"power": 2, **SEVERAL}, BOTH)
+    of_kept = [
+        {"keep": keep, **screening, **by}
+        for keep in KEEPS
+        if keep < pool
+        for screening in ({}, *({"screening_steps": n} for n in screening_steps))
+        for by in ({}, SEVERAL)
+    ]
+    found = [(EG, {}), *((WG, settings) for settings in (*of_all, *of_kept))]
     # The map of a single baseline is its own whatever its norm.
-    return found + [f"{name}-normalised" for name in found if not name.startswith(kept(1) + "-") and name != kept(1)]
+    return found + [(base, {**own, "normalise_maps": True}) for base, own in found if own.get("keep") != 1]
 
 
 def search(settings: argparse.Namespace) -> None:
-    """Compute what is missing, choose on the first images, judge on the others, write and print.
-
-    Raises:
-        BenchmarkError: see `check_pools` and `search_one`.
-    """
-    check_pools(settings.baselines)
-    judges = wg_judges.available(settings.levels, settings.ranking, settings.batch)
-    directions = {name: judges[name].higher_is_better for name in JUDGING}
-    found = wg_run.run(settings, lambda *things: search_one(settings, directions, *things))
-    text = "\n\n".join(
+    """Compute what is missing, choose on the first images, judge on the others, write and print."""
+    check_drawn(settings.baselines, "the first few of them are no smaller set of the same kind")
+    found = plan.for_each_model(settings, lambda *things: search_one(settings, *things))
+    text = markdown.document(
         [
             "# The best weighting for a given cost",
-            ". ".join(one.line for one in found)
-            + f". At most {settings.budget} gradients an image, a forward counting as {settings.forward_cost:g} of "
-            "one and of a search's forwards the most that there may be. "
-            f"{SCREENED} "
-            f"{settings.levels} levels, seed {settings.seed}.\n\n"
-            f"    {wg_run.command(settings, 'wg_search')}",
-            *(block for one in found for block in _blocks(one, directions)),
+            f"{'. '.join(one.line for one in found)}. At most {settings.budget} gradients an image, a forward counting "
+            f"as {settings.forward_cost:g} of one and of a search's forwards the most that there may be. Each "
+            "weighting of each pool takes the most steps that the budget allows; a screened one at most so many that "
+            f"the maps of its whole pool would cost the budget. {settings.levels} levels, seed {settings.seed}.",
+            f"    {command(settings, 'wg_search')}",
+            *(block for one in found for block in _blocks(one)),
         ]
     )
     tables = {
         "search": pd.concat([one.candidates for one in found]),
         "recipes": pd.concat([one.judged for one in found]),
-        "scores": score_tables.with_constants(
-            score_tables.joined(part.scores for one in found for part in one.parts), seed=settings.seed
+        "scores": with_constants(
+            joined(part.scores for one in found for part in (one.first, one.others)), seed=settings.seed
         ),
     }
-    write_set(settings.out / "search.md", text + "\n", tables, {"search": draw(found)})
+    report.write(settings.out / "search.md", text, tables, {"search": draw(found)})
     print(text)
 
 
-def check_pools(baselines: str) -> None:
-    """That the first few of these baselines are a smaller set of the same kind.
+def check_drawn(baselines: str, therefore: str) -> None:
+    """That the baselines are drawn, so that others of them are of the same kind.
 
     Raises:
         BenchmarkError: they are not.
     """
     if baselines in ("blur", "published"):
         raise BenchmarkError(
-            f"--baselines {baselines} are not drawn, so the first few of them are no smaller set of the same kind; use "
-            "references, uniform or gaussian"
+            f"--baselines {baselines} are not drawn, so {therefore}; use references, uniform or gaussian"
         )
 
 
-def search_one(
-    settings: argparse.Namespace, directions: dict[str, bool], experiment: Experiment, store: Store, runner: Runner
-) -> Found:
+def search_one(settings: argparse.Namespace, experiment: Experiment, store: Store, runner: Runner) -> Search:
     """The search for one model.
 
     Raises:
         BenchmarkError: fewer than two images, none left to judge, or no candidate but the reference within the budget.
     """
-    selection = wg_run.select(experiment, store, runner, settings.images or None)
-    if len(selection.images) < 2:
+    selection = plan.select(experiment, store, runner, settings.images or None)
+    count, budget = len(selection.images), settings.budget
+    if count < 2:
         raise BenchmarkError("to choose and to judge needs at least two images; raise --images")
-    n_features = int(wg_experiment.bench(experiment).input(selection.images[0])[0, 0].numel())
+    choosing = settings.choose_on or (count + 1) // 2
+    if choosing >= count:
+        raise BenchmarkError(f"--choose-on {choosing} leaves none of the {count} images to judge; raise --images")
+    n_pixels = bench(experiment).input(selection.images[0])[0].numel()
     prices = candidates(
         settings.n_baselines,
         settings.steps,
         settings.screening_steps,
-        settings.budget,
-        lambda name: price(experiment, name, n_features, settings.forward_cost),
+        budget,
+        lambda name: price(experiment, name, n_pixels, settings.forward_cost),
     )
-    reference = reference_of(settings.n_baselines, settings.budget)
-    if reference not in prices:
+    reference = reference_of(settings.n_baselines, budget)
+    if prices[reference] > budget:
         raise BenchmarkError(
-            f"--budget {settings.budget} does not pay for one step of each of "
-            f"{min(REFERENCE_POOL, settings.n_baselines)} baselines, the reference; raise it"
+            f"--budget {budget} does not pay for one step of each of {min(REFERENCE_POOL, settings.n_baselines)} "
+            "baselines, the reference; raise it"
         )
     if len(prices) < 2:
+        steps = ", ".join(map(str, settings.steps))
         raise BenchmarkError(
-            f"--budget {settings.budget} pays for no candidate of {', '.join(map(str, settings.steps))} steps; raise "
-            "it, or give fewer --steps"
-        )
-    within = list(prices)
-    choosing = settings.choose_on or (len(selection.images) + 1) // 2
-    if choosing >= len(selection.images):
-        raise BenchmarkError(
-            f"--choose-on {choosing} leaves none of the {len(selection.images)} images to judge; raise --images"
+            f"--budget {budget} pays for no candidate of {steps} steps; raise it, or give fewer --steps"
         )
 
-    def evaluate(which: slice, methods: Sequence[str], by: Sequence[str]) -> wg_run.Part:
+    def evaluate(which: slice, methods: Sequence[str], by: Sequence[str]) -> ModelResults:
         judged = [(name, judge) for name in methods for judge in by]
-        return wg_run.evaluate(
-            experiment,
-            store,
-            runner,
-            selection,
-            chunk=settings.chunk,
-            judged=judged,
-            which=which,
-            discard_maps=settings.discard_maps,
-        )
+        more = {"chunk": settings.chunk, "which": which, "discard_maps": settings.discard_maps}
+        return plan.evaluate(experiment, store, runner, selection, judged, **more)
 
-    parts = [evaluate(slice(0, choosing), within, CHOOSING)]
-    first = comparison_table(
-        parts[0].scores,
-        [(reference, name) for name in within if name != reference],
-        {name: directions[name] for name in CHOOSING},
-        settings.seed,
-    )
-    table = first.pivot(index="method", columns="judge", values="improvement")[list(CHOOSING)].reset_index()
+    first = evaluate(slice(0, choosing), list(prices), CHOOSING)
+    compared = compare(first.scores, [(reference, name) for name in list(prices)[1:]], DIRECTIONS, settings.seed)
+    table = compared.pivot(index="method", columns="judge", values="improvement")[list(CHOOSING)].reset_index()
     table.insert(1, "cost", table["method"].map(prices))
-    table["n"] = table["method"].map(first.groupby("method")["n"].min())
+    table["n"] = table["method"].map(compared.groupby("method")["n"].min())
     table = table.assign(model=experiment.model, seed=settings.seed)
     if not table["n"].any():
         raise BenchmarkError(
             f"no candidate has a score by each of {', '.join(CHOOSING)}; see the cells in {store.folder}"
         )
     chosen = choose(table)
-    rows = list(dict.fromkeys(chosen.values()))
-    equal = chosen.get(EQUAL)
-    parts.append(evaluate(slice(choosing, None), [reference, *rows], JUDGING))
-    second = comparison_table(
-        parts[1].scores,
-        [(reference, name) for name in rows] + [(equal, name) for name in rows if equal and name != equal],
-        directions,
-        settings.seed,
-    )
-    data = wg_experiment.bench(experiment).pictures.name
-    line = (
-        f"{experiment.model} on {data}: chosen on the first {choosing} images, judged on the other "
-        f"{len(selection.images) - choosing}; {selection.line}"
-    )
-    for text in selection.unreadable:
-        print(f"skipped, {text}", file=sys.stderr)
-    relations = [part_of(experiment, m, j) for m, j in zip(second["method"], second["judge"], strict=True)]
-    second.insert(3, "this judge", relations)
-    return Found(line, reference, table, chosen, second.assign(data=data, seed=settings.seed), tuple(parts))
+    rows, equal = list(dict.fromkeys(chosen.values())), chosen.get(EQUAL)
+    others = evaluate(slice(choosing, None), [reference, *rows], JUDGING)
+    pairs = [(reference, name) for name in rows] + [(equal, name) for name in rows if equal and name != equal]
+    judged = compare(others.scores, pairs, DIRECTIONS, settings.seed)
+    judged.insert(3, "this judge", [part_of(experiment, row.method, row.judge) for row in judged.itertuples()])
+    return Search(reference, table, chosen, judged.assign(data=first.data, seed=settings.seed), first, others)
 
 
-def price(experiment: Experiment, name: str, n_features: int, forward_cost: float) -> float:
-    """What a method takes for one image, in gradients."""
-    gradients, forwards = experiment.method(name).evaluations(experiment.n_baselines, n_features)
+def price(experiment: Experiment, name: str, n_pixels: int, forward_cost: float) -> float:
+    """What a method takes for one image, in gradients; of a row that is no weighting nothing is known: 0."""
+    weighting = experiment.method(name).weighting
+    gradients, forwards = weighting.evaluations(n_pixels) if weighting else (0, 0)
     return gradients + forward_cost * forwards
 
 
+def relation(experiment: Experiment, name: str, judge: str) -> str:
+    """What a judge is to a method: its weights are "fitted" to it, it is of the "same removal", or "unseen"."""
+    weighting = experiment.method(name).weighting
+    # Weights in a random order please nobody.
+    fitted = weighting is not None and weighting.fitted and not weighting.shuffled
+    return weighting.fitness.relation(JUDGES[judge].works_by) if weighting and fitted else "unseen"
+
+
 def part_of(experiment: Experiment, name: str, judge: str) -> str:
-    """What a judge is to a method: as in `wg_judges.relation`, or it helped to choose ("chose")."""
-    method = experiment.method(name)
-    found = wg_judges.relation(method.fitness if method.needs_fitness else None, judge)
+    """What a judge is to a method: as in `relation`, or it helped to choose ("chose")."""
+    found = relation(experiment, name, judge)
     return "chose" if found != "fitted" and judge in CHOOSING else found
 
 
@@ -297,31 +267,26 @@ def choose(table: pd.DataFrame) -> dict[str, str]:
     better = values[(values > 0).all(axis=1)]
     all_round = better if len(better) else values
     found = {"fitted": str(values[FITTED].idxmax()), "all-round": str(all_round.mean(axis=1).idxmax())}
-    equal = values[values.index.str.startswith(f"{EG}-")]
+    equal = values[values.index.str.startswith(EG)]
     return {**found, EQUAL: str(equal.mean(axis=1).idxmax())} if len(equal) else found
 
 
-def draw(found: Sequence[Found]) -> Figure:
+def draw(found: Sequence[Search]) -> Figure:
     """The candidates' improvement over their cost, a panel for each choosing judge, the chosen ones marked."""
     figure = Figure(figsize=(4 * len(CHOOSING), 3.2 * len(found)), layout="constrained")
     for axes, one in zip(figure.subplots(len(found), len(CHOOSING), squeeze=False), found, strict=True):
-        table = one.candidates
-        kinds = np.where(
-            table["method"].str.startswith(EG),
-            EG,
-            np.where(
-                table["method"].str.contains("screened"),
-                "WG, screened",
-                np.where(table["method"].str.contains("keep"), "WG, keep", WG),
-            ),
+        names = one.candidates["method"].str
+        kinds = np.select(
+            [names.startswith(EG), names.contains("screening_steps="), names.contains("keep=")],
+            [EG, "WG, screened", "WG, keep"],
+            WG,
         )
+        chosen = one.candidates.set_index("method").loc[list(dict.fromkeys(one.chosen.values()))]
         for axis, judge in zip(axes, CHOOSING, strict=True):
             for kind in dict.fromkeys(kinds):
-                part = table[kinds == kind]
+                part = one.candidates[kinds == kind]
                 axis.scatter(part["cost"], 100 * part[judge], s=14, label=kind)
-            for name in one.chosen.values():
-                row = table[table["method"] == name].iloc[0]
-                axis.scatter(row["cost"], 100 * row[judge], s=70, facecolors="none", edgecolors="black")
+            axis.scatter(chosen["cost"], 100 * chosen[judge], s=70, facecolors="none", edgecolors="black")
             axis.axhline(0, color="grey", linewidth=1)
             axis.set_title(judge, fontsize=9)
             axis.set_xlabel("gradients an image", fontsize=8)
@@ -330,36 +295,32 @@ def draw(found: Sequence[Found]) -> Figure:
     return figure
 
 
-def _blocks(one: Found, directions: dict[str, bool]) -> list[str]:
-    best = one.candidates.sort_values(FITTED, ascending=False).head(8)
-    failed = int((one.candidates["n"] < one.candidates["n"].max()).sum())
-    mean = one.candidates.assign(mean=one.candidates[list(CHOOSING)].mean(axis=1))
+def _blocks(one: Search) -> list[str]:
+    table = one.candidates
+    failed = int((table["n"] < table["n"].max()).sum())
+    chosen = "; ".join(f"{name} ({goal})" for goal, name in one.chosen.items())
     return [
         f"## {one.line}",
-        f"Improvements on {one.reference}. Chosen of {len(one.candidates)}: "
-        + "; ".join(f"{name} ({goal})" for goal, name in one.chosen.items())
-        + "."
+        f"Improvements on {one.reference}. Chosen of {len(table)}: {chosen}."
         + (f" {failed} candidates have no score for some images, and were not chosen." if failed else ""),
         "The best by the fitted judge, on the first images:",
-        _percents(best).to_markdown(index=False, disable_numparse=True),
+        _best(table, table[FITTED]),
         "The best on the mean of the choosing judges, on the first images:",
-        _percents(mean.sort_values("mean", ascending=False).head(8)).to_markdown(index=False, disable_numparse=True),
+        _best(table, table[list(CHOOSING)].mean(axis=1)),
         "The chosen ones on the other images, against the reference and against the best with equal weights, by "
         "judges that their weights are fitted to (fitted), that chose them on the first (chose), that insert what the "
         "weights' fitness removes or the reverse (same removal), and that had no part in any of this (unseen). "
         "Improvement: relative change of the mean, positive where better; paired by image; Holm's correction over this "
         "table.",
-        comparison_text(one.judged, directions, extra=["reference", "this judge"]),
-        *(f"- {note}" for note in problem_notes(one.parts[1:], one.parts[1].scores)),
+        markdown.comparison(one.judged, DIRECTIONS, extra=["reference", "this judge"]),
+        *(f"- {note}" for note in notes.missing([one.others])),
     ]
 
 
-def _percents(table: pd.DataFrame) -> pd.DataFrame:
-    shown = table[["method", "cost", *CHOOSING]].copy()
-    shown["cost"] = shown["cost"].map("{:.0f}".format)
-    for judge in CHOOSING:
-        shown[judge] = shown[judge].map("{:+.1%}".format)
-    return shown
+def _best(table: pd.DataFrame, by: pd.Series, count: int = 8) -> str:
+    best = table.loc[by.sort_values(ascending=False).index[:count], ["method", "cost", *CHOOSING]]
+    forms = {"cost": "{:.0f}".format, **dict.fromkeys(CHOOSING, markdown.percent)}
+    return markdown.table(best.assign(**{name: best[name].map(form) for name, form in forms.items()}))
 
 
 if __name__ == "__main__":

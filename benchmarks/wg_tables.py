@@ -15,52 +15,44 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import wg_ablations, wg_judges, wg_methods, wg_report, wg_run
+from benchmarks.experiment import plan
+from benchmarks.experiment.results import ModelResults, Results, Selection
+from benchmarks.experiment.settings import Experiment, command, experiments, options
+from benchmarks.judges import columns
+from benchmarks.methods.weightings import EG, WG
 from benchmarks.run.command_line import exit_code, integer_from
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner
 from benchmarks.run.store import Store
-from benchmarks.wg_experiment import Experiment
-from benchmarks.wg_judges import Judge
+from benchmarks.tables import ablations, removal, report
 
-# Figure 2 of the paper removes up to this many baselines.
-REMOVED = 5
-
-
-def judged_methods(
-    judges: Sequence[Judge], n_baselines: int, keep: int, controls: Sequence[str]
-) -> list[tuple[str, str]]:
-    """(method, judge) of all tables and figures, without repetition."""
-    table = [wg_methods.EG, wg_methods.WG, *([wg_methods.kept(keep)] if keep < n_baselines else []), *controls]
-    curve = [wg_methods.kept(n_baselines - removed) for removed in range(1, min(REMOVED, n_baselines - 1) + 1)]
-    pairs = [(method, judge.name) for judge in judges for method in table]
-    pairs += [(method, judge.name) for judge in judges if judge.removes for method in curve]
-    return list(dict.fromkeys(pairs))
+CONTROLS = ("ShuffledWeights", "BestSingle", "EdgeDetector", "Random")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's settings."""
-    parser = wg_run.options(
-        "python -m benchmarks.wg_tables",
+    parser = options(
+        "wg_tables",
         "Expected against weighted gradients: tables 1 and 2 and figures 1 and 2 of Duc et al. (2025).",
         out="results/wg",
     )
-    on_request = [judge.name for judge in wg_judges.available().values() if judge.slow]
+    on_request = [name for name, judge in columns.JUDGES.items() if judge.slow]
     add = parser.add_argument
     add("--keep", type=integer_from(1), help="baselines that filtered WG keeps (half of them)")
     add(
         "--judges",
         nargs="+",
         metavar="NAME",
-        help=f"of {', '.join(wg_judges.available())} (all but {', '.join(on_request)})",
+        help=f"of {', '.join(columns.JUDGES)} (all but {', '.join(on_request)})",
     )
     add(
         "--controls",
+        "--methods",
         nargs="*",
         metavar="NAME",
-        default=list(wg_methods.CONTROLS),
-        help="rows beside EG and WG: controls, and any weighting with its settings as words, such as "
-        f"{wg_methods.WG}-power2-keep3; the words are {wg_methods.WORDS}",
+        default=list(CONTROLS),
+        help="rows beside EG and WG: any row, a group of them, and any weighting with its settings, such as "
+        f'"{WG}(power=2, keep=3)" (%(default)s)',
     )
     add("--maps", type=integer_from(1), default=1, help="images of figure 1 for each model (%(default)s)")
     add("--ablations", action="store_true", help="table 3: other powers, rankings, keeps, removals, alphas, steps, ...")
@@ -75,50 +67,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def tables(settings: argparse.Namespace) -> None:
     """Compute all that is missing, write the tables and figures, and print the tables."""
     masks = settings.data == "coco" or settings.masks is not None
-    judges = wg_judges.choose(
-        wg_judges.available(settings.levels, settings.ranking, settings.batch), settings.judges, masks
-    )
+    judges = columns.choose(settings.judges or columns.usual(masks), masks)
+    first = experiments(settings)[0]
+    # A wrong name is found before any work.
     keep = settings.keep or max(1, round(settings.n_baselines / 2))
     if keep > settings.n_baselines:
         raise BenchmarkError(f"--keep {keep} is more than the {settings.n_baselines} baselines")
-    rows = (
-        wg_ablations.rows(settings.n_baselines, settings.n_steps, settings.alpha, settings.neutral, settings.ranking)
-        if settings.ablations
-        else []
-    )
     # EG and WG are rows anyway.
-    settings.controls = [
-        name for name in dict.fromkeys(settings.controls) if name not in (wg_methods.EG, wg_methods.WG)
-    ]
-    judged = judged_methods(judges, settings.n_baselines, keep, settings.controls)
-    judged += [pair for pair in wg_ablations.judged(rows, judges) if pair not in judged] if rows else []
-    for name, _ in judged:
-        # A wrong name is found before any work.
-        wg_methods.method(name, settings.n_baselines, settings.n_steps)
-    images = settings.images or None
-    selections: dict[str, wg_run.Selection] = {}
+    controls = [row.name for row in first.methods(settings.controls) if row.name not in (EG, WG)]
+    rows = ablations.rows(first) if settings.ablations else []
+    judged = judged_methods(judges, first, keep, controls)
+    judged += ablations.judged(rows, [judge.name for judge in judges]) if rows else []
+    methods = tuple({row.name: row for row in (first.method(name) for name, _ in judged)}.values())
+    selections: dict[str, Selection] = {}
 
     def select(experiment: Experiment, store: Store, runner: Runner) -> None:
-        selections[experiment.model] = wg_run.select(experiment, store, runner, images)
+        selections[experiment.model] = plan.select(experiment, store, runner, settings.images or None)
 
-    def evaluate(experiment: Experiment, store: Store, runner: Runner) -> wg_run.Part:
-        return wg_run.evaluate(
+    def evaluate(experiment: Experiment, store: Store, runner: Runner) -> ModelResults:
+        return plan.evaluate(
             experiment,
             store,
             runner,
             selections[experiment.model],
+            judged,
             chunk=settings.chunk,
-            judged=judged,
-            drawn={image.name for chosen in wg_report.shown([*selections.values()], settings.maps) for image in chosen},
+            drawn={image.name for chosen in plan.shown([*selections.values()], settings.maps) for image in chosen},
             discard_maps=settings.discard_maps,
         )
 
     # Which images all models have in common, for figure 1, is known when all have seen theirs.
-    parts = wg_run.run(settings, select, evaluate)
-    for part in parts:
-        for text in part.selection.unreadable:
-            print(f"skipped, {text}", file=sys.stderr)
-    print(wg_report.write(settings, parts, judges, keep, rows))
+    results = Results(methods, tuple(judges), tuple(plan.for_each_model(settings, select, evaluate)))
+    print(
+        report.weighted_gradients(
+            settings.out,
+            results,
+            command(settings, "wg_tables"),
+            settings.images,
+            keep=keep,
+            controls=controls,
+            settings=rows,
+        )
+    )
+
+
+def judged_methods(
+    judges: Sequence[columns.Judge], experiment: Experiment, keep: int, controls: Sequence[str]
+) -> list[tuple[str, str]]:
+    """(method, judge) of all tables and figures, without repetition."""
+    table = [EG, WG, *([removal.kept(keep)] if keep < experiment.n_baselines else []), *controls]
+    pairs = [(method, judge.name) for judge in judges for method in table]
+    curve = removal.methods(experiment.n_baselines).values()
+    pairs += [(method, judge.name) for judge in judges if judge.removes for method in curve]
+    return list(dict.fromkeys(pairs))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""How often a model is evaluated: a wrapper that counts the rows of its forwards and of its backwards."""
+"""What work takes: rows of forwards and of backwards, counted by a wrapper of the model, and seconds."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -64,3 +68,15 @@ def _on_backward(counter: Counter, rows: int) -> Callable[[Tensor], None]:
         first = False
 
     return hook
+
+
+def timed(work: Callable[[], T], device: torch.device | str) -> tuple[float, T]:
+    """The seconds of one call, on a GPU until what it has begun there is done, and what it returns."""
+    gpu = torch.device(device).type == "cuda"
+    if gpu:
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    result = work()
+    if gpu:
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started, result

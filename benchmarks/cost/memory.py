@@ -61,10 +61,6 @@ def resident(device: str) -> int:
     return peak(device) if now is None else now
 
 
-def mebibytes(count: float) -> float:
-    return count / 2**20
-
-
 def _status(field: str) -> int | None:
     """A size in this process' /proc entry, in bytes; None where there is none."""
     path = f"/proc/{os.getpid()}/status"

@@ -1,12 +1,12 @@
-"""The rows of the speed table: what each of them runs, on which model and how much of it."""
+"""The rows of the cost table: what each of them runs, on which model and how much of it."""
 
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from benchmarks.cost import peers
-from benchmarks.cost.counting import Counted
+from benchmarks.cost.counting import Counted, timed
 from benchmarks.cost.memory import Memory, peak, resident
-from benchmarks.data import datasets as data
-from benchmarks.models import checkpoints as models
+from benchmarks.data.datasets import NAMES, load
+from benchmarks.data.selection import order, sample_references, stack
+from benchmarks.models.checkpoints import efficientnet_lite0, load_checkpoint, ready, resnet18_32
+from benchmarks.run.command_line import integer_from, option
 from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.faults import one_line
 from captum_wg import (
     Consistency,
     ExpectedGradients,
@@ -32,9 +35,7 @@ from captum_wg import (
 )
 from captum_wg.engine.problem import automatic_rows
 
-MODELS = ("resnet18", "efficientnet_lite0", "tiny")
-
-# Of each model what is explained unless the command says otherwise.
+# Of each model what is explained unless the command says otherwise, and the shape of its inputs.
 SIZES: dict[str, dict[str, int]] = {
     "resnet18": dict(images=1, baselines=10, n_steps=50, n_samples=200, metric_images=8, levels=96),
     "efficientnet_lite0": dict(images=1, baselines=2, n_steps=8, n_samples=16, metric_images=1, levels=24),
@@ -43,33 +44,52 @@ SIZES: dict[str, dict[str, int]] = {
 SHAPES = {"resnet18": (3, 32, 32), "efficientnet_lite0": (3, 224, 224), "tiny": (3, 16, 16)}
 
 
+def _size(words: str, name: str) -> Any:
+    return option(f"{words} (by model; resnet18: {SIZES['resnet18'][name]})", type=integer_from(1), default=None)
+
+
 @dataclass(frozen=True)
 class Settings:
-    """One model, and how much of it is evaluated.
+    """One model, and how much of it is evaluated; sizes that are None are the model's own (`SIZES`).
 
     Attributes:
-        images, baselines, n_steps: B, K and the points on each path: B * K * n_steps gradients.
-        n_samples: S, the points around each image of the local measures.
-        metric_images, levels: how many images the deletion metrics judge, at how many levels.
-        weights, data, root: a checkpoint for resnet18, and the images that are explained.
         gradient_rows, forward_rows: the micro-batches of the bare loops; 0 until they are found.
     """
 
     model: str = "resnet18"
-    images: int = 1
-    baselines: int = 10
-    n_steps: int = 50
-    n_samples: int = 200
-    metric_images: int = 8
-    levels: int = 96
-    seed: int = 0
-    device: str = "cpu"
-    threads: int | None = None
-    weights: str | None = None
-    data: str = "noise"
-    root: str | None = None
+    images: int | None = _size("images explained, B", "images")
+    baselines: int | None = _size("baselines, K", "baselines")
+    n_steps: int | None = _size("points on each path: B * K * n_steps gradients", "n_steps")
+    n_samples: int | None = _size("points around each image, of the local measures", "n_samples")
+    metric_images: int | None = _size("images that the deletion metrics judge", "metric_images")
+    levels: int | None = _size("levels of the deletion metrics", "levels")
+    seed: int = option("of the images, baselines and random points (%(default)s)", type=int, default=0)
+    device: str = option("such as cpu or cuda (%(default)s)", default="cpu")
+    threads: int | None = option("CPU threads (PyTorch's)", type=integer_from(1), default=None)
+    weights: str | None = option("state_dict of a ResNet-18 for 32x32 images (random)", default=None)
+    data: str = option("images for resnet18 (%(default)s)", choices=("noise", *NAMES), default="noise")
+    root: str | None = option("folder of CIFAR-10, for --data cifar10", default=None)
     gradient_rows: int = 0
     forward_rows: int = 0
+
+    def of(self, model: str) -> Settings:
+        """These settings for a model, its own sizes where none are given.
+
+        Raises:
+            BenchmarkError: levels that cut its inputs into unequal parts.
+        """
+        usual = {name: size for name, size in SIZES[model].items() if getattr(self, name) is None}
+        own = replace(self, model=model, **usual)
+        if model != "resnet18":
+            own = replace(own, weights=None, data="noise")
+        channels, height, width = SHAPES[model]
+        step, rest = divmod(channels * height * width, own.levels)
+        if rest or height * width % step:
+            raise BenchmarkError(
+                f"--levels {own.levels} does not cut the {channels}x{height}x{width} elements of {model} into equal "
+                f"parts of its {height * width} pixels, which Quantus' PixelFlipping needs; give another, such as 96"
+            )
+        return own
 
     @property
     def n_gradients(self) -> int:
@@ -104,6 +124,13 @@ class Task:
     maps: np.ndarray
 
 
+FITNESS = "the fitness adds forwards"
+FEWER = "fewer gradients by design; the fitness adds forwards"
+OTHER_STOP = "the searches stop by different rules"
+CLEAN = "DeletionAUC also evaluates the image as it is"
+EXTRA = "it also evaluates the baselines and the class"
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of the table.
@@ -111,8 +138,8 @@ class Row:
     Attributes:
         name, title: its name for --rows, and in the table.
         run: the work; None if the row is the sum of `parts`.
-        peer: the row its ratio is against: the same evaluations for the same or a lesser result, unless `differs`.
-        aim: what the ratio is hoped to be.
+        peer: the row its ratio is against: the same evaluations for the same or a lesser result, but for `differs`
+            and the few forwards by which this project's methods ask the model how its rows belong together.
         differs: why the evaluations of the two are not the same.
     """
 
@@ -120,7 +147,6 @@ class Row:
     title: str
     run: Callable[[Task], Any] | None
     peer: str = ""
-    aim: str = ""
     differs: str = ""
     parts: tuple[str, ...] = ()
 
@@ -136,12 +162,7 @@ def _paths(cls: type, **options: Any) -> Callable[[Task], Any]:
 
 
 def _around(cls: type) -> Callable[[Task], Any]:
-    def run(task: Task) -> Any:
-        return cls(task.model).attribute(
-            task.x, task.baselines, task.y, n_samples=task.settings.n_samples, pairing="shared"
-        )
-
-    return run
+    return lambda t: cls(t.model).attribute(t.x, t.baselines, t.y, n_samples=t.settings.n_samples, pairing="shared")
 
 
 def _floor(task: Task) -> None:
@@ -154,31 +175,32 @@ def _forwards(task: Task) -> None:
     peers.bare_forwards(task.model, task.x[:1], s.metric_images * s.levels, s.forward_rows)
 
 
-def _published_weighted(n_points: int | None) -> Callable[[Task], Any]:
-    return lambda t: peers.published_weighted_gradients(
-        t.model, t.x, t.y, t.baselines, n_points or t.settings.n_steps, seed=t.settings.seed
-    )
+def _averaged(
+    peer: Callable[..., Any], points: Callable[[Settings], int] = lambda s: s.n_steps
+) -> Callable[[Task], Any]:
+    """A peer that averages over this many points, of each path or of all."""
+    return lambda t: peer(t.model, t.x, t.y, t.baselines, points(t.settings))
+
+
+def _all_points(settings: Settings) -> int:
+    return settings.baselines * settings.n_steps
+
+
+def _shap(task: Task) -> Any:
+    return peers.shap_gradients(task.model, task.x, task.baselines, _all_points(task.settings), task.settings.seed)
 
 
 def _published_measures(task: Task) -> Any:
     s = task.settings
-    return peers.published_measures(
-        task.model, task.x, task.y, task.baselines, s.n_samples, s.gradient_rows, seed=s.seed
-    )
+    return peers.published_measures(task.model, task.x, task.y, task.baselines, s.n_samples, s.gradient_rows)
 
 
 def _deletion(task: Task) -> Any:
     from quantus_ext import DeletionAUC
 
-    metric = DeletionAUC(levels=task.settings.levels, disable_warnings=True)
-    return metric(
-        model=task.model,
-        x_batch=task.judged,
-        y_batch=task.classes,
-        a_batch=task.maps,
-        device=task.settings.device,
-        channel_first=True,
-    )
+    s = task.settings
+    metric = DeletionAUC(levels=s.levels, disable_warnings=True)
+    return metric(task.model, task.judged, task.classes, task.maps, device=s.device, channel_first=True)
 
 
 def _pixel_flipping(task: Task) -> Any:
@@ -186,84 +208,55 @@ def _pixel_flipping(task: Task) -> Any:
     return peers.pixel_flipping(task.model, task.judged, task.classes, task.maps, s.levels, s.device)
 
 
-FITNESS = "the fitness adds forwards"
-FEWER = "fewer gradients by design; the fitness adds forwards"
-OTHER_STOP = "the searches stop by different rules"
+MEASURES = ("local-ig", "variance", "stability", "consistency")
 
+# A row stands beside the one it is compared with: what a machine does elsewhere drifts.
 ROWS: tuple[Row, ...] = (
-    # A row stands beside the one it is compared with: what a machine does elsewhere drifts.
     Row("floor", "bare loop of gradients", _floor),
-    Row("eg", "ExpectedGradients", _paths(ExpectedGradients), "floor", "<= 1.05"),
-    Row("wg", "WeightedGradients", _paths(WeightedGradients), "eg", "<= 1.15", FITNESS),
+    Row("eg", "ExpectedGradients", _paths(ExpectedGradients), "floor"),
+    Row("wg", "WeightedGradients", _paths(WeightedGradients), "eg", FITNESS),
     Row("wg-keep", "WeightedGradients, keep=0.5", _paths(WeightedGradients, keep=0.5), "wg"),
     Row(
         "wg-screened",
         "WeightedGradients, keep=0.5, screening",
         _paths(WeightedGradients, keep=0.5, screening_steps=None),
         "eg",
-        "<= 0.65",
         FEWER,
     ),
-    Row(
-        "captum-ig",
-        "Captum IntegratedGradients, looped over baselines",
-        lambda t: peers.captum_looped(t.model, t.x, t.y, t.baselines, t.settings.n_steps),
-        "eg",
-    ),
+    Row("captum-ig", "Captum IntegratedGradients, looped over baselines", _averaged(peers.captum_looped), "eg"),
     Row(
         "captum-ig-batch",
         "Captum IntegratedGradients, all pairs in one batch",
-        lambda t: peers.captum_one_batch(t.model, t.x, t.y, t.baselines, t.settings.n_steps),
+        _averaged(peers.captum_one_batch),
         "eg",
-        ">= 1.8 (CPU)",
     ),
-    Row(
-        "gradient-shap",
-        "Captum GradientShap",
-        lambda t: peers.gradient_shap(t.model, t.x, t.y, t.baselines, t.settings.baselines * t.settings.n_steps),
-        "eg",
-        ">= 1.8 (CPU)",
-    ),
-    Row(
-        "shap",
-        "shap GradientExplainer",
-        lambda t: peers.shap_gradients(
-            t.model, t.x, t.baselines, t.settings.baselines * t.settings.n_steps, t.settings.seed
-        ),
-        "eg",
-        differs="it also evaluates the baselines and the class",
-    ),
+    Row("gradient-shap", "Captum GradientShap", _averaged(peers.gradient_shap, _all_points), "eg"),
+    Row("shap", "shap GradientExplainer", _shap, "eg", EXTRA),
     Row(
         "wg-published",
         "weighted gradients as published, n_steps points on each path",
-        _published_weighted(None),
+        _averaged(peers.published_weighted_gradients),
         "wg",
-        differs=OTHER_STOP,
+        OTHER_STOP,
     ),
-    Row("wg-1", "WeightedGradients, n_steps=1", _paths(WeightedGradients, n_steps=1), "floor", differs=FITNESS),
+    Row("wg-1", "WeightedGradients, n_steps=1", _paths(WeightedGradients, n_steps=1), "floor", FITNESS),
     Row(
         "wg-published-1",
         "weighted gradients as published, 1 point on each path",
-        _published_weighted(1),
+        _averaged(peers.published_weighted_gradients, lambda s: 1),
         "wg-1",
-        differs=OTHER_STOP,
+        OTHER_STOP,
     ),
     Row("local-ig", "LocalIntegratedGradients", _around(LocalIntegratedGradients), "floor"),
     Row("variance", "GradientVariance", _around(GradientVariance), "floor"),
     Row("stability", "Stability", _around(Stability), "floor"),
     Row("consistency", "Consistency", _around(Consistency), "floor"),
-    Row("one-pass", "the four measures in one pass", _around(GeneralizedAttribution), "consistency", "<= 1.10"),
-    Row(
-        "one-by-one",
-        "the four measures one by one",
-        None,
-        parts=("local-ig", "variance", "stability", "consistency"),
-        peer="floor",
-    ),
+    Row("one-pass", "the four measures in one pass", _around(GeneralizedAttribution), "consistency"),
+    Row("one-by-one", "the four measures one by one", None, "floor", parts=MEASURES),
     Row("gia-published", "four measures as published", _published_measures, "one-by-one"),
     Row("forwards", "bare loop of forwards", _forwards),
-    Row("deletion", "DeletionAUC", _deletion, "forwards", "<= 1.10"),
-    Row("pixel-flipping", "Quantus PixelFlipping", _pixel_flipping, "deletion", "> 1"),
+    Row("deletion", "DeletionAUC", _deletion, "forwards", CLEAN),
+    Row("pixel-flipping", "Quantus PixelFlipping", _pixel_flipping, "deletion", CLEAN),
 )
 BY_NAME = {row.name: row for row in ROWS}
 
@@ -293,10 +286,10 @@ def network(name: str, weights: str | None = None, seed: int = 0) -> tuple[nn.Mo
             return nn.Sequential(*layers, nn.Linear(128, 10)).eval(), "a tiny network, random weights"
         if name == "resnet18":
             if weights:
-                return models.load_checkpoint(weights), f"ResNet-18 at 32x32, weights {Path(weights).name}"
-            return models.resnet18_32().eval(), "ResNet-18 at 32x32, random weights"
+                return load_checkpoint(weights), f"ResNet-18 at 32x32, weights {Path(weights).name}"
+            return resnet18_32().eval(), "ResNet-18 at 32x32, random weights"
         try:
-            return models.efficientnet_lite0(), "EfficientNet-Lite0 at 224x224, ImageNet weights"
+            return efficientnet_lite0(), "EfficientNet-Lite0 at 224x224, ImageNet weights"
         except BenchmarkError:
             return resnet18().eval(), "ResNet-18 at 224x224, random weights"
 
@@ -307,18 +300,15 @@ def make_task(settings: Settings, model: nn.Module | None = None) -> Task:
         torch.set_num_threads(settings.threads)
     shape = SHAPES[settings.model]
     own, words = network(settings.model, settings.weights, settings.seed)
-    counted = models.ready(Counted(own if model is None else model), settings.device)
+    counted = ready(Counted(own if model is None else model), settings.device)
     draws = torch.Generator().manual_seed(settings.seed)
     if settings.data == "noise":
         x = torch.randn(settings.images, *shape, generator=draws)
         baselines = torch.randn(settings.baselines, *shape, generator=draws)
     else:
-        if settings.model != "resnet18":
-            raise BenchmarkError(f"--data {settings.data} is for --model resnet18; the others explain noise")
-        images = data.load(settings.data, settings.root)
-        order = np.random.default_rng(settings.seed).permutation(len(images.test))  # type: ignore[arg-type]
-        x = data.stack(images.test, order[: settings.images])[0]
-        baselines = data.sample_references(images.train, settings.baselines, settings.seed)
+        train, test = load(settings.data, settings.root)
+        x = stack(test, order(test, settings.seed)[: settings.images])[0]
+        baselines = sample_references(train, settings.baselines, settings.seed)
     x, baselines = x.to(settings.device), baselines.to(settings.device)
     with torch.no_grad():
         y = torch.cat([counted(one).argmax(1) for one in x.split(8)])
@@ -330,58 +320,33 @@ def make_task(settings: Settings, model: nn.Module | None = None) -> Task:
 
 def run_once(row: Row, task: Task) -> tuple[float, tuple[int, int], int]:
     """Seconds, (gradients, forwards) and the largest batch of one run of a row."""
-    assert row.run is not None
     counter = task.model.counter
     counter.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        synchronize(task.settings.device)
-        started = time.perf_counter()
-        row.run(task)
-        synchronize(task.settings.device)
-        seconds = time.perf_counter() - started
+        seconds, _ = timed(lambda: row.run(task), task.settings.device)  # type: ignore[misc]
     return seconds, counter.evaluations(), counter.largest
-
-
-def synchronize(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def best_rows(task: Task, repeats: int = 3) -> tuple[int, int]:
     """The micro-batches at which a bare gradient and a bare forward are cheapest, of a few sizes, interleaved."""
-    s, x, y = task.settings, task.x[:1], int(task.y[0])
-    usual = automatic_rows((task.x,))
-    found = (
-        _cheapest(
-            {min(s.n_gradients, max(1, round(usual * share))) for share in (0.25, 0.5, 1, 2)},
-            lambda count, rows: peers.bare_gradients(task.model, x, y, count, rows),
-            repeats,
-            s.device,
-        ),
-        _cheapest(
-            {min(s.metric_images * s.levels, max(1, round(usual * share))) for share in (0.25, 1, 4, 8)},
-            lambda count, rows: peers.bare_forwards(task.model, x, count, rows),
-            repeats,
-            s.device,
-        ),
-    )
+    s, x, usual = task.settings, task.x[:1], automatic_rows((task.x,))
+    gradients = partial(peers.bare_gradients, task.model, x, int(task.y[0]))
+    forwards = partial(peers.bare_forwards, task.model, x)
+    found = []
+    for loop, most, shares in (
+        (gradients, s.n_gradients, (0.25, 0.5, 1, 2)),
+        (forwards, s.metric_images * s.levels, (0.25, 1, 4, 8)),
+    ):
+        # Seconds per row: the best of the repeats, as the first ones of a size are slow.
+        best = dict.fromkeys(sorted({min(most, max(1, round(usual * share))) for share in shares}), math.inf)
+        for _ in range(repeats):
+            for size in best:
+                count = max(best) // size * size
+                best[size] = min(best[size], timed(partial(loop, count, size), s.device)[0] / count)
+        found.append(min(best, key=best.__getitem__))
     task.model.counter.reset()
-    return found
-
-
-def _cheapest(sizes: set[int], loop: Callable[[int, int], None], repeats: int, device: str) -> int:
-    """The size with the least seconds per row: the best of the repeats, as the first ones of a size are slow."""
-    best = dict.fromkeys(sorted(sizes), math.inf)
-    for _ in range(repeats):
-        for size in best:
-            count = max(best) // size * size
-            synchronize(device)
-            started = time.perf_counter()
-            loop(count, size)
-            synchronize(device)
-            best[size] = min(best[size], (time.perf_counter() - started) / count)
-    return min(best, key=lambda size: best[size])
+    return found[0], found[1]
 
 
 def small(task: Task) -> Task:
@@ -409,6 +374,7 @@ def probe(settings: Settings, name: str) -> Memory:
 
 
 def describe(error: BaseException) -> str:
+    """An error in one line, as it stands in a row's note."""
     if isinstance(error, ImportError) and getattr(error, "name", None):
         return f"{error.name} is not installed"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return one_line(error)

@@ -1,15 +1,19 @@
-"""From a photograph to a network's input, its mask taken along."""
+"""From photographs to a network's inputs, their masks taken along."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+
+from benchmarks.data.pictures import Pictures
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -31,9 +35,16 @@ class Preparation:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
+    @property
+    def keeps_size(self) -> bool:
+        """Whether the input has the photograph's own size."""
+        return self.resize is None and self.crop is None
+
     def image(self, picture: Image.Image) -> Tensor:
         """The input (3, H, W), float32."""
-        return self._normalised(self._geometry()(picture))
+        values = v2.functional.pil_to_tensor(self._geometry()(picture))
+        values = v2.functional.to_dtype(values, torch.float32, scale=True)
+        return v2.functional.normalize(values, list(self.mean), list(self.std))
 
     def mask(self, picture: Image.Image, mask: np.ndarray) -> np.ndarray:
         """The mask (H, W), bool, of the input made of this photograph, by the very call that resizes and crops it.
@@ -59,7 +70,7 @@ class Preparation:
 
     def from_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (..., 3, H, W) in [0, 1], normalised."""
-        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v, device=pixels.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return (pixels - mean) / std
 
     def _geometry(self) -> v2.Transform:
@@ -70,6 +81,43 @@ class Preparation:
             steps.append(v2.CenterCrop(self.crop))
         return v2.Compose(steps) if steps else v2.Identity()
 
-    def _normalised(self, picture: Image.Image) -> Tensor:
-        values = v2.functional.to_dtype(v2.functional.pil_to_tensor(picture), torch.float32, scale=True)
-        return v2.functional.normalize(values, list(self.mean), list(self.std))
+
+@dataclass(frozen=True)
+class Enlarged(Preparation):
+    """Enlarge a small picture bilinearly, in floating point, and normalise: the digits' way.
+
+    Attributes:
+        side: of the input.
+        white: the value that becomes 1.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+    side: int = 32
+    white: int = 240
+
+    @property
+    def keeps_size(self) -> bool:
+        return False
+
+    def image(self, picture: Image.Image) -> Tensor:
+        """The input (3, side, side), float32."""
+        pixels = v2.functional.pil_to_tensor(picture).float().div(self.white)
+        size = (self.side, self.side)
+        large = nn.functional.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]
+        return self.from_pixels(large)
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs(Dataset):
+    """Photographs as what `transform` makes of them: at each position (transform(photograph), its class)."""
+
+    pictures: Pictures
+    transform: Callable[[Image.Image], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        picture, _ = self.pictures.read(position)
+        return self.transform(picture), self.pictures.labels[position]  # type: ignore[index]

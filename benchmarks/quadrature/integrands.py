@@ -7,7 +7,7 @@ an estimator asks for them, for networks small enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.quadrature.estimators import Array, Points
 
-# at(k, nodes (n,)) -> P_k at the nodes (n, features), and for `Exact` outputs likewise (n,)
+# at(k, nodes (n,)) -> P_k at the nodes (n, features)
 AtNodes = Callable[[int, Array], Tensor]
 
 
@@ -25,37 +25,24 @@ class Tabulated:
     A node is moved to the midpoint of its cell, by 1/(2 N) at most: an estimate then is off by about as much as N
     midpoints are from the integral, or by less where displacements cancel. The reference are all K N midpoints.
 
-    Args:
-        gram: inner products, (K N, K N) in float64, row k N + j being P_k((j + 1/2) / N).
-        slopes: sum_i P_k,i, (K, N).
+    Attributes:
         reference: the mean of all rows, (features,), for maps that are computed elsewhere.
     """
 
-    def __init__(self, gram: Array, slopes: Array, reference: Tensor | None = None):
-        self.count, self.steps = slopes.shape
-        if gram.shape != (slopes.size, slopes.size):
-            raise ValueError(f"gram must have shape {(slopes.size, slopes.size)} for slopes {slopes.shape}")
-        self.reference = reference
-        self._gram = gram
-        self._slopes = slopes
-        self._cumulated = np.concatenate([np.zeros((self.count, 1)), np.cumsum(slopes, axis=1)], axis=1) / self.steps
-        self._mean = gram.mean(1)  # inner products with the reference
-        self._norm = float(self._mean.mean())  # |reference|^2
-
-    @classmethod
-    def of(cls, at: AtNodes, count: int, steps: int) -> Tabulated:
-        """Tabulate `at` path by path."""
+    def __init__(self, at: AtNodes, count: int, steps: int):
+        self.count, self.steps = count, steps
         nodes = (np.arange(steps) + 0.5) / steps
-        rows = torch.cat([at(k, nodes).detach().cpu() for k in range(count)])
+        rows = torch.cat([at(k, nodes).detach().cpu() for k in range(count)])  # row k N + j is P_k((j + 1/2) / N)
         gram = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-        slopes = torch.zeros(len(rows), dtype=torch.float64)
         reference = []
         for part in rows.split(4096, dim=1):  # few columns at a time in float64
             part = part.double()
             gram.addmm_(part, part.T)
-            slopes += part.sum(1)
             reference.append(part.mean(0))
-        return cls(gram.numpy(), slopes.view(count, steps).numpy(), torch.cat(reference))
+        self.reference = torch.cat(reference)
+        self._gram = gram.numpy()
+        self._mean = self._gram.mean(1)  # inner products with the reference
+        self._norm = float(self._mean.mean())  # |reference|^2
 
     def cells(self, nodes: Array) -> Array:
         """The cell of the grid that each node lies in."""
@@ -75,18 +62,6 @@ class Tabulated:
         squared = self._gram[a, a] + self._gram[b, b] - 2 * self._gram[a, b]
         return np.sqrt(np.maximum(squared, 0))
 
-    def increments(self, k: int, edges: Array) -> Array:
-        return np.diff(np.interp(edges, np.arange(self.steps + 1) / self.steps, self._cumulated[k]))
-
-    def slopes(self, k: int, nodes: Array) -> Array:
-        return self._slopes[k, self.cells(nodes)]
-
-    def best_weights(self, k: int, nodes: Array) -> Array:
-        rows = k * self.steps + self.cells(nodes)
-        of_path = slice(k * self.steps, (k + 1) * self.steps)
-        right = self._gram[rows, of_path].mean(1)
-        return np.linalg.lstsq(self._gram[np.ix_(rows, rows)], right, rcond=1e-10)[0]
-
 
 class Exact:
     """P_k wherever it is asked for, against a reference of `reference_steps` points per path.
@@ -95,37 +70,27 @@ class Exact:
     Gauss-Legendre's rule reaches on a smooth network.
     """
 
-    def __init__(self, at: AtNodes, outputs: AtNodes, count: int, reference_steps: int):
+    def __init__(self, at: AtNodes, count: int, reference_steps: int):
         self.count = count
         self._at = at
-        self._outputs = outputs
         middles = (np.arange(reference_steps // 2) + 0.5) / (reference_steps // 2)
         nodes = np.concatenate([middles + side / (np.sqrt(3) * reference_steps) for side in (-1, 1)])
-        self._integrals = torch.stack([at(k, nodes).mean(0) for k in range(count)])
-        self.reference = self._integrals.mean(0)
+        self.reference = torch.stack([at(k, nodes).mean(0) for k in range(count)]).mean(0)
 
     def estimate(self, points: Points) -> Tensor:
         """The estimated map, (features,)."""
         total = torch.zeros_like(self.reference)
-        for k, nodes, weights in _by_path(points):
-            total += torch.from_numpy(weights).to(total) @ self._at(k, nodes)
+        for k in np.unique(points.which):
+            own = points.which == k
+            total += torch.from_numpy(points.weights[own]).to(total) @ self._at(int(k), points.nodes[own])
         return total
 
     def error(self, points: Points) -> float:
+        """|estimate - reference| / |reference|."""
         return map_error(self.estimate(points), self.reference)
 
     def distances(self, k: int, nodes: Array) -> Array:
         return self._at(k, nodes).diff(dim=0).norm(dim=1).numpy()
-
-    def increments(self, k: int, edges: Array) -> Array:
-        return self._outputs(k, edges).diff().numpy()
-
-    def slopes(self, k: int, nodes: Array) -> Array:
-        return self._at(k, nodes).sum(1).numpy()
-
-    def best_weights(self, k: int, nodes: Array) -> Array:
-        basis = self._at(k, nodes).T
-        return torch.linalg.lstsq(basis, self._integrals[k, :, None], driver="gelsd").solution[:, 0].numpy()
 
 
 def map_error(found: Tensor, reference: Tensor) -> float:
@@ -133,32 +98,16 @@ def map_error(found: Tensor, reference: Tensor) -> float:
     return ((found - reference).norm() / reference.norm()).item()
 
 
-def _by_path(points: Points) -> Iterator[tuple[int, Array, Array]]:
-    for k in np.unique(points.which):
-        chosen = points.which == k
-        yield int(k), points.nodes[chosen], points.weights[chosen]
-
-
-def along_paths(
-    forward: Callable[[Tensor], Tensor], x: Tensor, references: Tensor, rows: int = 32
-) -> tuple[AtNodes, AtNodes]:
-    """P_k and F at nodes of the paths from references (K, *feature) to x (*feature); forward gives one number a row."""
-
-    def points(k: int, nodes: Array) -> Iterator[Tensor]:
-        a = torch.from_numpy(np.asarray(nodes)).to(x).view(-1, *(1,) * x.ndim)
-        for part in a.split(rows):
-            yield references[k] + part * (x - references[k])
+def along_paths(forward: Callable[[Tensor], Tensor], x: Tensor, references: Tensor, rows: int = 32) -> AtNodes:
+    """P_k at nodes of the paths from references (K, *feature) to x (*feature); forward gives one number a row."""
 
     def products(k: int, nodes: Array) -> Tensor:
+        shares = torch.from_numpy(np.asarray(nodes)).to(x).view(-1, *(1,) * x.ndim)
         found = []
-        for at in points(k, nodes):
-            at.requires_grad_()
-            (gradient,) = torch.autograd.grad(forward(at).sum(), at)
+        for share in shares.split(rows):
+            points = (references[k] + share * (x - references[k])).requires_grad_()
+            (gradient,) = torch.autograd.grad(forward(points).sum(), points)
             found.append((gradient * (x - references[k])).flatten(1))
         return torch.cat(found)
 
-    def outputs(k: int, nodes: Array) -> Tensor:
-        with torch.no_grad():
-            return torch.cat([forward(at) for at in points(k, nodes)])
-
-    return products, outputs
+    return products

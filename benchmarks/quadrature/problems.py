@@ -1,26 +1,28 @@
-"""What the convergence is measured on: networks, images and references, as functions along paths."""
+"""What maps are measured on: networks, images and references; the settings of the command say which."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.data import datasets as data
-from benchmarks.models import checkpoints as models
-from benchmarks.quadrature.estimators import Integrands
+from benchmarks.data.datasets import load
+from benchmarks.data.folders import all_files
+from benchmarks.data.preparation import Preparation
+from benchmarks.data.selection import sample_references, select_correct, tell_unreadable
+from benchmarks.models.checkpoints import efficientnet_lite0, ready
+from benchmarks.models.training import trained
 from benchmarks.quadrature.integrands import Exact, Tabulated, along_paths
+from benchmarks.quadrature.settings import Settings
 from benchmarks.run.errors import BenchmarkError
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 BACKGROUNDS = ("hubble_deep_field", "immunohistochemistry", "retina")
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET = Preparation()
 
 
 @dataclass(frozen=True)
@@ -39,27 +41,25 @@ class Problem:
     x: Tensor
     y: Tensor
     references: Tensor
-    steps: int
+    steps: int = 150
     exact: bool = False
     rows: int = 32
 
-    def integrands(self, image: int) -> Integrands:
-        """The integrands of one image, `Tabulated` or `Exact`."""
+    def integrands(self, image: int) -> Exact | Tabulated:
+        """The integrands of one image."""
         label = int(self.y[image])
-        at, outputs = along_paths(lambda z: self.model(z)[:, label], self.x[image], self.references, self.rows)
-        if self.exact:
-            return Exact(at, outputs, len(self.references), self.steps)
-        return Tabulated.of(at, len(self.references), self.steps)
+        at = along_paths(lambda z: self.model(z)[:, label], self.x[image], self.references, self.rows)
+        return (Exact if self.exact else Tabulated)(at, len(self.references), self.steps)
 
 
-def smooth(images: int, baselines: int, steps: int, seed: int) -> Problem:
+def smooth(settings: Settings) -> Problem:
     """A network of tanh and softplus layers in float64, trained here on scikit-learn's 8x8 digits."""
     from sklearn.datasets import load_digits
 
     grey, labels = load_digits(return_X_y=True)
     x, y = torch.from_numpy(grey / 16).double(), torch.from_numpy(labels).long()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(settings.seed)
         model = nn.Sequential(
             nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.Softplus(), nn.Linear(32, 10)
         ).double()
@@ -69,59 +69,54 @@ def smooth(images: int, baselines: int, steps: int, seed: int) -> Problem:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    model = models.ready(model, "cpu")
-    order = np.random.default_rng(seed).permutation(len(x))
-    chosen, others = order[:images], order[images : images + baselines]
-    name = "smooth network (tanh, softplus; float64)"
+    model = ready(model, "cpu")
+    order = np.random.default_rng(settings.seed).permutation(len(x))
+    chosen, others = order[: settings.images], order[settings.images :][: settings.baselines]
+    name, steps = "smooth network (tanh, softplus; float64)", settings.reference_steps or 2000
     return Problem(name, model, x[chosen], model(x[chosen]).argmax(1), x[others], steps, exact=True, rows=4096)
 
 
-def resnet18(settings: argparse.Namespace, baselines: int, steps: int, name: str = "") -> Problem:
-    """The ResNet-18 for 32x32 images of `settings`: trained on the digits here, or from a checkpoint."""
-    images = data.load(settings.data, settings.root)
-    references = data.sample_references(images.train, baselines, settings.seed)
-    model = models.ready(models.trained(settings.data, images, settings.weights, settings.cache), settings.device)
-    chosen = data.select_correct(model, images.test, settings.images, settings.seed, settings.device)
-    data.tell_unreadable(chosen.unreadable.values())
-    x, references = chosen.x.to(settings.device), references.to(settings.device)
-    return Problem(f"ResNet-18 at 32x32, {images.name}", model, x, chosen.y, references, steps)
+def resnet18(settings: Settings, baselines: int | None = None, steps: int | None = None) -> Problem:
+    """The ResNet-18 for 32x32 images: trained on the digits here, or from a checkpoint."""
+    train, test = load(settings.data, settings.root)
+    references = sample_references(train, baselines or settings.baselines, settings.seed)
+    classes = len(test.pictures.class_names)
+    model = ready(trained(settings.data, classes, settings.weights, settings.cache), settings.device)
+    chosen = select_correct(model, test, settings.images, settings.seed, settings.device)
+    tell_unreadable(chosen.unreadable.values())
+    x, y, references = (part.to(settings.device) for part in (chosen.x, chosen.y, references))
+    steps = steps or settings.reference_steps or 150
+    return Problem(f"ResNet-18 at 32x32, {test.pictures.name}", model, x, y, references, steps)
 
 
-def efficientnet_lite0(settings: argparse.Namespace, baselines: int, steps: int) -> Problem:
+def lite0(settings: Settings) -> Problem:
     """EfficientNet-Lite0 at 224x224; photographs of --root, or scikit-image's with random crops as references.
 
     The class explained is the one predicted.
     """
-    model = models.ready(models.efficientnet_lite0(), settings.device)
+    model = ready(efficientnet_lite0(), settings.device)
     generator = np.random.default_rng(settings.seed)
+    n, k = settings.images, settings.baselines
     if settings.root is not None:
-        explained, references, source = *_folder(settings.root, settings.images, baselines, generator), "photographs"
+        files = all_files(settings.root, "photographs")
+        if len(files) < n + k:
+            raise BenchmarkError(f"--root {settings.root} holds {len(files)} photographs; {n} + {k} are needed")
+        crops = [_crop(np.asarray(files.read(i)[0])) for i in generator.permutation(len(files))[: n + k]]
+        explained, references, source = crops[:n], crops[n:], files.name
     else:
         from skimage import data as photographs
 
-        if settings.images > len(PHOTOGRAPHS):
-            raise BenchmarkError(
-                f"without --root there are {len(PHOTOGRAPHS)} photographs; got --images {settings.images}"
-            )
-        explained = [_crop(getattr(photographs, n)()) for n in PHOTOGRAPHS[: settings.images]]
-        pools = [getattr(photographs, n)() for n in BACKGROUNDS]
-        references = [_crop(pools[k % len(pools)], generator) for k in range(baselines)]
+        if n > len(PHOTOGRAPHS):
+            raise BenchmarkError(f"without --root there are {len(PHOTOGRAPHS)} photographs; got --images {n}")
+        explained = [_crop(getattr(photographs, name)()) for name in PHOTOGRAPHS[:n]]
+        pools = [getattr(photographs, name)() for name in BACKGROUNDS]
+        references = [_crop(pools[i % len(pools)], generator) for i in range(k)]
         source = "scikit-image's photographs"
-    x, references = torch.stack(explained).to(settings.device), torch.stack(references).to(settings.device)
+    x, pool = (torch.stack(images).to(settings.device) for images in (explained, references))
     with torch.no_grad():
-        y = model(x).argmax(1).cpu()
-    return Problem(f"EfficientNet-Lite0 at 224x224, {source}", model, x, y, references, steps, rows=8)
-
-
-def _folder(
-    root: Path, images: int, baselines: int, generator: np.random.Generator
-) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
-    if len(files) < images + baselines:
-        raise BenchmarkError(f"--root {root} holds {len(files)} photographs; {images} + {baselines} are needed")
-    chosen = [files[i] for i in generator.permutation(len(files))[: images + baselines]]
-    crops = [_crop(np.asarray(Image.open(p).convert("RGB"))) for p in chosen]
-    return crops[:images], crops[images:]
+        y = model(x).argmax(1)
+    steps = settings.reference_steps or 150
+    return Problem(f"EfficientNet-Lite0 at 224x224, {source}", model, x, y, pool, steps, rows=8)
 
 
 def _crop(pixels: np.ndarray, generator: np.random.Generator | None = None) -> Tensor:
@@ -133,6 +128,11 @@ def _crop(pixels: np.ndarray, generator: np.random.Generator | None = None) -> T
         corner = [int(generator.integers(0, n - side + 1)) for n in pixels.shape[:2]]
     square = pixels[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
     resized = Image.fromarray(square).resize((224, 224), Image.Resampling.BILINEAR)
-    values = torch.from_numpy(np.asarray(resized).copy()).float().permute(2, 0, 1) / 255
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return (values - mean) / std
+    return IMAGENET.from_pixels(torch.from_numpy(np.asarray(resized).copy()).float().permute(2, 0, 1) / 255)
+
+
+PROBLEMS: dict[str, Callable[[Settings], Problem]] = {
+    "smooth": smooth,
+    "resnet18": resnet18,
+    "efficientnet_lite0": lite0,
+}

@@ -6,8 +6,10 @@ import argparse
 import math
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import MISSING, field, fields
 from pathlib import Path
+from typing import Any
 
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.gpus import EACH
@@ -51,6 +53,39 @@ def positive_or_infinite(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A `type` of argparse: a number between 0 and 1."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {value}")
+    return value
+
+
+def option(help: str, *, default: Any = MISSING, **words: Any) -> Any:
+    """A field of a dataclass that `add_options` makes an option of; words: of `ArgumentParser.add_argument`."""
+    return field(default=default, metadata={"help": help, **words})
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type, without: Collection[str] = (), **defaults: Any) -> None:
+    """An option for each field of a dataclass that is an `option`, by its name: "--n-steps" for n_steps.
+
+    Args:
+        without: options that are left out.
+        defaults: other than the dataclass's.
+    """
+    for one in fields(kind):
+        name = f"--{one.name.replace('_', '-')}"
+        if not one.metadata or name in without:
+            continue
+        words = dict(one.metadata)
+        if one.default is False:
+            words["action"] = "store_true"
+        elif one.default is not MISSING or one.name in defaults:
+            words["default"] = defaults.get(one.name, one.default)
+            words.pop("required", None)
+        parser.add_argument(name, **words)
+
+
 def check_writable(folder: Path, out: Path) -> None:
     """That files can be written into a folder, which is made if it is missing.
 
@@ -68,7 +103,7 @@ def check_writable(folder: Path, out: Path) -> None:
         raise BenchmarkError(f"--out {out} can't be written to: {error}") from error
 
 
-def add_workers(parser: argparse.ArgumentParser, jobs: str) -> None:
+def add_workers(parser: argparse.ArgumentParser, jobs: str = "1") -> None:
     """The options that say where a command works, and nothing of what it computes.
 
     Args:

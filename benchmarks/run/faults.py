@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 import torch
 
@@ -35,6 +37,16 @@ def raise_if_of_the_run(error: Exception) -> None:
         ) from error
     if _DEVICE.search(of_torch):
         raise error
+
+
+@contextlib.contextmanager
+def faults_of_the_run() -> Iterator[None]:
+    """What fails inside for want of memory, or because a file can't be read, says so, and is nowhere stored."""
+    try:
+        yield
+    except Exception as error:
+        raise_if_of_the_run(error)
+        raise
 
 
 def one_line(error: BaseException) -> str:

@@ -31,5 +31,11 @@ def seeded(*entropy: int | str | bytes) -> Iterator[None]:
             np.random.set_state(before[1])
 
 
+def generator_of(seed: int, *words: str) -> np.random.Generator:
+    """A generator that follows from a seed and from what it is for, such as a method and an image."""
+    encoded = [byte for word in words for byte in (*word.encode(), 0)]
+    return np.random.default_rng(np.random.SeedSequence([seed, *encoded]))
+
+
 def _bytes(part: str | bytes) -> bytes:
     return part.encode() if isinstance(part, str) else part

@@ -1,42 +1,93 @@
-"""What code results are made by: part of their settings, so that those of other code are not taken for the same."""
+"""What code results are made by: part of their settings, so that those of other code are not taken for the same.
+
+What a result depends on is found from the code: the module of the function that makes it, all that this module imports
+of this project, all that these import, and so on. Comments and docstrings don't count.
+"""
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import captum_wg
 import quantus_ext
 
-_HERE = Path(__file__).parents[1]
+_PACKAGES = ("torch", "torchvision", "captum", "quantus", "numpy", "scipy", "pillow")
+_FOLDERS = {
+    "benchmarks": Path(__file__).parents[1],
+    **{module.__name__: Path(str(module.__file__)).parent for module in (captum_wg, quantus_ext)},
+}
 
 
-def _digests() -> dict[Path, str]:
-    folders = [Path(str(module.__file__)).parent for module in (captum_wg, quantus_ext)]
-    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
-    files += [path for pattern in ("*.py", "*.csv") for path in sorted(_HERE.rglob(pattern))]
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def _sources(kind: str) -> dict[str, str]:
+    """The text of each file of this project of a kind, by its name: "benchmarks.run.versions"."""
+    found = {}
+    for package, folder in _FOLDERS.items():
+        for path in sorted(folder.rglob(kind)):
+            words = [package, *path.relative_to(folder).with_suffix("").parts]
+            found[".".join(words[:-1] if words[-1] == "__init__" else words)] = path.read_text(encoding="utf-8")
+    return found
 
 
-# Taken once: a process that lives on works with the modules that it imported, whatever the files say by now.
-_DIGESTS = _digests()
+# Read once: a process that lives on works with the modules that it imported, whatever the files say by now.
+_SOURCES, _TABLES = _sources("*.py"), _sources("*.csv")
 
 
-def versions(files: Sequence[str]) -> dict[str, str]:
-    """The versions of packages, and as "source" a checksum of this project's two and of files of this folder.
+def versions(modules: tuple[str, ...]) -> dict[str, str]:
+    """The versions of packages, and as "source" a checksum of the code that the functions of some modules depend on.
 
     The checksum is of the files as they were when this process imported them.
     """
     found = {}
-    for package in ("torch", "torchvision", "captum", "quantus", "numpy", "scipy", "pillow"):
+    for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    of_packages = [digest for path, digest in _DIGESTS.items() if not path.is_relative_to(_HERE)]
-    of_files = [digest for path, digest in _DIGESTS.items() if path.is_relative_to(_HERE) and path.name in files]
     # The version number does not change with every change of the code.
-    found["source"] = hashlib.sha256("".join(of_packages + of_files).encode()).hexdigest()[:16]
+    names = closure(modules)
+    parts = [f"{name}\0{meaning(_SOURCES[name])}" for name in names]
+    # A table lies beside the module that reads it.
+    folders = {name.rpartition(".")[0] for name in names}
+    parts += [f"{name}\0{text}" for name, text in _TABLES.items() if name.rpartition(".")[0] in folders]
+    found["source"] = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return found
+
+
+def closure(modules: Iterable[str]) -> list[str]:
+    """These modules of the project and all that they import of it, in the order of their names."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in _SOURCES and name not in found:
+            found.add(name)
+            waiting += [name.rpartition(".")[0], *_imports(_SOURCES[name])]
+    return sorted(found)
+
+
+@functools.cache
+def meaning(source: str) -> str:
+    """A module's code without its comments and docstrings, and without the places of its words."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return ast.dump(tree)
+
+
+@functools.cache
+def _imports(source: str) -> tuple[str, ...]:
+    """What a module imports, and what may be a module of that."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(found)

@@ -8,7 +8,15 @@ from PIL import Image
 from torch import nn
 from torchvision.models import get_model
 
-from benchmarks.models.networks import load_network
+from benchmarks.data.pictures import Pictures
+from benchmarks.data.preparation import Preparation
+from benchmarks.experiment import cells, plan
+from benchmarks.experiment.bench import Bench
+from benchmarks.experiment.results import Chosen
+from benchmarks.experiment.settings import Experiment
+from benchmarks.models.networks import Network, load_network
+
+CPU = torch.device("cpu")
 
 # The network of `data`.
 MODEL, CLASSES = "shufflenet_v2_x0_5", 5
@@ -93,3 +101,31 @@ def folder(data):
         *("--data", "imagenet", "--root", str(data), "--labels", str(data / "labels.csv")),
         *("--models", MODEL, "--weights", str(data / "tiny.pt"), "--resize", "36", "--crop", "32"),
     ]
+
+
+@pytest.fixture
+def ready(tiny_model, references, monkeypatch):
+    """An experiment's things, for cells of this process: the tiny model, 12 noise images, two baselines."""
+    generator = np.random.default_rng(1)
+    pictures = Pictures(
+        "noise",
+        tuple(f"{i:02d}" for i in range(12)),
+        [generator.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(12)],
+    )
+    preparation = Preparation(None, None, mean=(0.5,) * 3, std=(0.25,) * 3)
+    experiment = Experiment(model="tiny", data="digits", n_baselines=2, n_steps=2, batch=None, together=2, radius=1.5)
+    found = Bench(experiment, Network("tiny", tiny_model, preparation, 10), pictures, CPU, None, references)
+    monkeypatch.setattr(cells, "bench", lambda experiment: found)
+    monkeypatch.setattr(plan, "bench", lambda experiment: found)
+    return found
+
+
+@pytest.fixture
+def chosen(ready):
+    """Gives images of the bench at some positions, with the classes that its network gives them."""
+
+    def images(*positions):
+        table = cells.predictions(ready.experiment, positions).rename(columns={"name": "image"})
+        return tuple(Chosen(one.position, one.image, one.crc, one.predicted) for one in table.itertuples())
+
+    return images

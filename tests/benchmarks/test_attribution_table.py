@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmarks.attribution_experiment import Bench, Experiment
+from benchmarks.old_methods import Method
 from PIL import Image
 from torch.utils.data import TensorDataset
 from torchvision import transforms
 
-from benchmarks import attribution_experiment, attribution_table, judges, methods, report
-from benchmarks.attribution_experiment import Bench, Experiment
+from benchmarks import attribution_experiment, attribution_table, report
+from benchmarks import old_judges as judges
+from benchmarks import old_methods as methods
 from benchmarks.data import datasets as data
-from benchmarks.methods import Method
 from benchmarks.models import checkpoints as models
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner

@@ -16,11 +16,11 @@ from torch import nn
 from torchvision.transforms.v2 import functional
 
 from benchmarks import train_cifar10
-from benchmarks.data import datasets as data
+from benchmarks.data import selection
+from benchmarks.data.datasets import load
 from benchmarks.data.pictures import Pictures
-from benchmarks.models import checkpoints as models
-from benchmarks.models import networks
-from benchmarks.train_cifar10 import augment, choose_precision, decode, main, network_input
+from benchmarks.models import networks, training
+from benchmarks.train_cifar10 import augment, choose_precision, decode, main, network_input, parse, run
 
 REPOSITORY = Path(__file__).parents[2]
 PER_CLASS = 6
@@ -96,9 +96,9 @@ def test_it_learns_and_says_so(root, tmp_path, tiny, capsys):
     printed = float(re.search(r"written to .*CIFAR-10 \(PNG\), accuracy (\S+)% on 18 test images", out)[1]) / 100
     model = tiny(3)
     model.load_state_dict(torch.load(tmp_path / "m.pt", weights_only=True))
-    images = data.load("cifar10", root)
-    assert models.accuracy(model.eval(), images.train) > 0.9
-    assert models.accuracy(model, images.test) == pytest.approx(printed, abs=1e-4)
+    train, test = load("cifar10", root)
+    assert training.accuracy(model.eval(), train) > 0.9
+    assert training.accuracy(model, test) == pytest.approx(printed, abs=1e-4)
     assert printed > 0.9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["colours", "m.pt"]
 
@@ -147,7 +147,7 @@ def test_the_learning_rate_goes_through_one_cycle(root, tmp_path, tiny, monkeypa
     made, rates = [], []
 
     def make(*args):
-        made.append(models.one_cycle(*args))
+        made.append(training.one_cycle(*args))
         return made[0]
 
     def watch(*args):
@@ -196,6 +196,7 @@ def test_other_seeds_give_other_weights(root, tmp_path, tiny):
     assert not same(tmp_path / "0.pt", tmp_path / "1.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of POSIX")
 def test_a_killed_training_of_the_real_network_goes_on_and_fits_the_tables(tmp_path, capsys):
     root = write_colours(tmp_path / "colours", 10)
@@ -227,7 +228,7 @@ def test_a_killed_training_of_the_real_network_goes_on_and_fits_the_tables(tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["colours", "parts.pt", "whole.pt"]
 
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    of_table = models.trained("cifar10", data.load("cifar10", root), parts, None)
+    of_table = training.trained("cifar10", weights=parts)
     of_paper = networks.load_network("resnet18_cifar10", parts)
     assert of_paper.classes == 10
     assert of_table(x).isfinite().all()
@@ -245,8 +246,11 @@ def test_no_global_state_is_changed(root, tmp_path, tiny):
             torch.are_deterministic_algorithms_enabled(),
         )
 
+    settings = parse(
+        arguments(root, tmp_path / "m.pt", "--precision", "bfloat16", "--train-images", 12, "--test-images", 4)
+    )
     before = state()
-    main(arguments(root, tmp_path / "m.pt", "--precision", "bfloat16", "--train-images", 12, "--test-images", 4))
+    run(settings)
     assert state() == before
 
 
@@ -345,11 +349,19 @@ def test_settings_that_cannot_be_used(root, tmp_path, tiny, capsys, more, messag
     assert not (tmp_path / "m.pt").exists()
 
 
-@pytest.mark.parametrize("value", ["1", "nan", "-0.1"])
-def test_label_smoothing_that_is_none(value, capsys):
+@pytest.mark.parametrize(
+    "option, value, message",
+    [
+        *(("--lr", value, "must be a finite number above 0") for value in ("0", "nan", "inf", "-1")),
+        *(("--label-smoothing", value, "must be at least 0 and below 1") for value in ("1", "nan", "-0.1")),
+        ("--epochs", "0", "must be at least 1, got 0"),
+        ("--seed", "-1", "must be at least 0, got -1"),
+    ],
+)
+def test_numbers_that_are_none(option, value, message, capsys):
     with pytest.raises(SystemExit):
-        main(["--root", "x", "--out", "y", "--label-smoothing", value])
-    assert "--label-smoothing: must be at least 0 and below 1" in capsys.readouterr().err
+        main(["--root", "x", "--out", "y", option, value])
+    assert f"{option}: {message}" in capsys.readouterr().err
 
 
 def test_label_smoothing_is_that_of_the_loss(root, tmp_path, tiny, monkeypatch):
@@ -371,13 +383,6 @@ def test_label_smoothing_is_that_of_the_loss(root, tmp_path, tiny, monkeypatch):
         torch.testing.assert_close(loss, literal)
 
 
-@pytest.mark.parametrize("lr", ["0", "nan", "inf", "-1"])
-def test_learning_rates_that_are_none(lr, capsys):
-    with pytest.raises(SystemExit):
-        main(["--root", "x", "--out", "y", "--lr", lr])
-    assert "--lr: must be a finite number above 0" in capsys.readouterr().err
-
-
 def test_a_disk_that_fails_is_no_unreadable_image(root, tmp_path, tiny, capsys, monkeypatch):
     def fail(path):
         raise OSError(errno.EIO, "Input/output error")
@@ -395,8 +400,8 @@ def test_unusable_images_are_named_and_skipped(root, tmp_path, tiny, capsys):
     (root / "test/class2/5.png").write_text("no image")
     assert main(arguments(root, tmp_path / "m.pt")) == 0
     told = capsys.readouterr()
-    assert "skipped, train/class0/0.png: " in told.err
-    assert "skipped, train/class1/0.png: 16 x 32 pixels instead of 32 x 32" in told.err
+    assert "skipped, unreadable: train/class0/0.png: " in told.err
+    assert "skipped, unreadable: train/class1/0.png: 16 x 32 pixels instead of 32 x 32" in told.err
     assert "skipped 2 of 18 train images" in told.err
     assert "skipped 1 of 18 test images" in told.err
     assert "on 17 test images" in told.out
@@ -407,7 +412,7 @@ def test_many_unusable_images_are_counted(root, tmp_path, tiny, capsys):
         path.write_text("no image")
     main(arguments(root, tmp_path / "m.pt"))
     told = capsys.readouterr().err
-    assert told.count("skipped, ") == 10
+    assert told.count("skipped, unreadable: test/") == 10
     assert "skipped 17 of 18 test images" in told
 
 
@@ -438,7 +443,7 @@ def test_images_and_classes_stay_together():
 def test_inputs_are_those_of_the_tables(root):
     train, _ = train_cifar10.cifar10_pictures(root)
     decoded = decode(train, "train", None, 0)
-    x, y = data.stack(data.load("cifar10", root).train, np.arange(len(train)))
+    x, y = selection.stack(load("cifar10", root)[0], np.arange(len(train)))
     ours = network_input(decoded.pixels)
     torch.testing.assert_close(ours, x, check_stride=False)
     assert torch.equal(decoded.labels, y)

@@ -3,31 +3,37 @@ import pandas as pd
 import pytest
 
 from benchmarks import wg_recipes
-from benchmarks.wg_experiment import Experiment
-from benchmarks.wg_methods import EG, WG
+from benchmarks.experiment.settings import Experiment
+from benchmarks.methods.weightings import EG, WG
 from benchmarks.wg_recipes import JUDGING, RECIPES, REFERENCE, pairs
 from benchmarks.wg_search import price
 
 SMALL = ["--n-baselines", "6", "--levels", "4", "--chunk", "2", "--images", "3"]
-FIRST = f"{EG}-pool3-steps4"
-FEW = ["--reference", FIRST, "--methods", f"{EG}-pool6-steps2", f"{WG}-pool6-steps2", "--judges"]
+FIRST = f"{EG}(n_steps=4, pool=3)"
+FEW = ["--reference", FIRST, "--methods", f"{EG}(n_steps=2, pool=6)", f"{WG}(n_steps=2, pool=6)", "--judges"]
 
 
 def test_every_weighting_is_also_compared_with_equal_weights_of_its_baselines():
-    experiment = Experiment(EG, "cifar10", "", n_baselines=50)
-    found = pairs(experiment, REFERENCE, RECIPES)
-    assert found[: len(RECIPES)] == [(REFERENCE, name) for name in RECIPES]
+    experiment = Experiment(model="m", data="cifar10", n_baselines=50)
+
+    def found(*names):
+        return pairs(experiment.method(REFERENCE), [experiment.method(name) for name in names])
+
+    assert all(experiment.method(name).name == name for name in (REFERENCE, *RECIPES))
+    assert found(*RECIPES)[: len(RECIPES)] == [(REFERENCE, name) for name in RECIPES]
     # With the reference's own baselines this is the comparison with the reference.
-    assert found[len(RECIPES) :] == [
-        (f"{EG}-pool10-steps50-normalised", f"{WG}-pool10-steps50-power0.5-normalised"),
-        (f"{EG}-pool50-steps5", f"{WG}-pool50-steps5"),
-        (f"{EG}-pool50-steps10", f"{WG}-pool50-steps5"),
+    assert found(*RECIPES)[len(RECIPES) :] == [
+        (
+            f"{EG}(n_steps=50, pool=10, normalise_maps=True)",
+            f"{WG}(n_steps=50, pool=10, power=0.5, normalise_maps=True)",
+        ),
+        (f"{EG}(n_steps=5, pool=50)", f"{WG}(n_steps=5, pool=50)"),
+        (f"{EG}(n_steps=10, pool=50)", f"{WG}(n_steps=5, pool=50)"),
     ]
-    # Equal weights of other baselines, of maps of other norms, or those of no map are not.
-    others = [f"{EG}-pool25-steps5", f"{EG}-pool50-steps5-normalised", "Random"]
-    assert pairs(experiment, REFERENCE, [*others, f"{WG}-pool50-steps5"]) == [
-        (REFERENCE, name) for name in [*others, f"{WG}-pool50-steps5"]
-    ]
+    # Equal weights of other baselines, of maps of other norms or points, or those of no map are not.
+    others = ["(n_steps=5, pool=25)", "(n_steps=5, pool=50, normalise_maps=True)", "(n_random=5, pool=50)"]
+    names = [*(EG + words for words in others), "Random", f"{WG}(n_steps=5, pool=50)"]
+    assert found(*names) == [(REFERENCE, name) for name in names]
 
 
 def test_recipes_end_to_end(tmp_path, folder, capsys):
@@ -38,17 +44,17 @@ def test_recipes_end_to_end(tmp_path, folder, capsys):
     assert text in capsys.readouterr().out + "\n"
     what = {"DeletionAUC": "fitted", "InsertionAUC": "same removal"}
     assert table[["judge", "reference", "method", "this judge"]].values.tolist() == [
-        [judge, f"{EG}-pool{reference}", name, what[judge] if name.startswith(WG) else "unseen"]
+        [judge, f"{EG}({reference})", name, what[judge] if name.startswith(WG) else "unseen"]
         for judge in ("DeletionAUC", "InsertionAUC")
         for reference, name in (
-            ("3-steps4", f"{EG}-pool6-steps2"),
-            ("3-steps4", f"{WG}-pool6-steps2"),
-            ("6-steps2", f"{WG}-pool6-steps2"),
+            ("n_steps=4, pool=3", f"{EG}(n_steps=2, pool=6)"),
+            ("n_steps=4, pool=3", f"{WG}(n_steps=2, pool=6)"),
+            ("n_steps=2, pool=6", f"{WG}(n_steps=2, pool=6)"),
         )
     ]
-    experiment = Experiment(EG, "cifar10", "", n_baselines=6)
+    experiment = Experiment(model="m", data="cifar10", n_baselines=6)
     assert table["gradients"].tolist() == [price(experiment, name, 1024, 0.45) for name in table["method"]]
-    assert "reference ExpectedGradients-pool3-steps4 takes 12." in text
+    assert f"reference {FIRST} takes 12." in text
     # Means by hand, from the scores image by image.
     scores = pd.read_csv(out / "scores.csv")
     means = scores.groupby(["judge", "method"])["score"].mean()
@@ -59,7 +65,7 @@ def test_recipes_end_to_end(tmp_path, folder, capsys):
     assert np.isfinite(table["improvement"]).all()
     # More methods take the same results.
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
-    assert wg_recipes.main([*words, "--methods", f"{WG}-pool6-steps2", f"{EG}-pool6-steps2", "Random"]) == 0
+    assert wg_recipes.main([*words, "--methods", f"{WG}(n_steps=2, pool=6)", f"{EG}(n_steps=2, pool=6)", "Random"]) == 0
     assert before.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}.items()
     assert "Random" in set(pd.read_csv(out / "recipes.csv")["method"])
 
@@ -68,7 +74,7 @@ def test_recipes_end_to_end(tmp_path, folder, capsys):
     "more, message",
     [
         (["--methods", FIRST], "--methods names nothing but the reference"),
-        (["--methods", f"{WG}-pool7"], "chooses from 7 baselines, but there are 6"),
+        (["--methods", f"{WG}(pool=7)"], "pool must be at most 6, the number of baselines, got 7"),
         (["--methods", "Nonsense"], "unknown method 'Nonsense'"),
         (["--judges", "Nonsense"], "unknown judge 'Nonsense'"),
         (["--judges", "OverlapAUC"], "OverlapAUC needs masks"),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import wg_experiment
 from benchmarks.data.coco import imagenet_to_coco, load_coco
+from benchmarks.data.datasets import source
+from benchmarks.experiment.settings import Experiment
 from benchmarks.run.errors import BenchmarkError
 
 pytest.importorskip("pycocotools", reason="pycocotools is not installed")
@@ -170,8 +171,8 @@ def test_with_masks_of_its_own_the_category_must_be_in_the_photograph_too(folder
     own = np.zeros((10, 20), np.uint8)
     own[3:5] = 1
     Image.fromarray(own).save(folder / "masks/one.png")
-    experiment = wg_experiment.Experiment("resnet50", "coco", str(folder), masks=str(folder / "masks"))
-    _, _, mask_of = wg_experiment._data(experiment, 1000)
+    places = Experiment(model="resnet50", data="coco", root=str(folder), masks=str(folder / "masks"))
+    mask_of = source(places, 1000).mask_of
     mask, reason = mask_of(0, 207)
     assert reason == "" and np.array_equal(mask, own > 0)
     assert mask_of(0, 281) == (None, "the category is not in the photograph")

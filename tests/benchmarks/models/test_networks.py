@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import nn
 from torchvision.models import get_model
 
+from benchmarks.models.checkpoints import ready, resnet18_32
 from benchmarks.models.networks import load_network, names
 from benchmarks.run.errors import BenchmarkError
 
@@ -100,3 +102,21 @@ def test_efficientnet_lite0_from_its_packages():
     network = load_network("efficientnet_lite0")
     assert network.classes == 1000
     assert network.preparation.crop == 224
+
+
+def test_the_network_keeps_the_resolution_in_its_stem():
+    model = resnet18_32().eval()
+    shapes = []
+    model.layer1.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(inputs[0].shape)))
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    assert shapes == [(2, 64, 32, 32)]
+    assert not any(module.inplace for module in model.modules() if isinstance(module, nn.ReLU))
+
+
+def test_ready_changes_no_output(tiny_model):
+    x = torch.randn(2, 3, 32, 32)
+    before = tiny_model(x)
+    model = ready(tiny_model.train(), "cpu")
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    torch.testing.assert_close(model(x), before)

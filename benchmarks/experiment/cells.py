@@ -1,0 +1,454 @@
+"""What cells compute: pure functions of an experiment's settings, each giving a table with a row for each image.
+
+    predictions   what the model says of a photograph, and whether it counts
+    ingredient    what methods are made of: the maps of K baselines, their D_alpha, or a whole explanation
+    scores        the maps of methods, judged
+
+A worker makes what it needs from the settings (`bench`) and keeps it for its next cell. Images are explained and judged
+in groups of `Experiment.together`, because Quantus and Captum work on batches, in which an image costs about half of
+what it costs alone. Draws and rounding depend on the batch, so the groups are the same however the work is shared out;
+a single image at the end belongs to the group before, as nothing can be permuted in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import quantus
+import torch
+from torch import nn
+
+from benchmarks.cost.counting import Counted
+from benchmarks.experiment.bench import Bench, bench, prepared
+from benchmarks.experiment.results import LEFT_OUT, MISCLASSIFIED, REFERENCE, UNREADABLE, USED, Chosen
+from benchmarks.experiment.settings import Experiment
+from benchmarks.judges.columns import JUDGES
+from benchmarks.judges.judge import Judge
+from benchmarks.methods.method import Ingredient, Method
+from benchmarks.run.errors import BenchmarkError, Unreadable
+from benchmarks.run.faults import faults_of_the_run, one_line, raise_if_of_the_run
+from benchmarks.run.randomness import generator_of, seeded
+from benchmarks.run.store import Key, Store
+
+# The values of an ingredient for one image, or why there are none.
+Value = np.ndarray | str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The images of a cell, and their name in the keys of results."""
+
+    name: str
+    images: tuple[Chosen, ...]
+
+    def groups(self, together: int) -> list[slice]:
+        """Those that are explained and judged together."""
+        return [slice(first, last) for first, last in bounds(len(self.images), together, alone=together == 1)]
+
+
+def bounds(count: int, size: int, alone: bool = False) -> list[tuple[int, int]]:
+    """Where runs of `size` of so many images begin and end; alone: whether one of a single image may be the last."""
+    starts = [first for first in range(0, count, size) if first == 0 or alone or count - first > 1]
+    return list(zip(starts, [*starts[1:], count], strict=True))
+
+
+PREDICTED: dict[str, Any] = {
+    "position": "int64",
+    "name": str,
+    "crc": "int64",
+    "label": "int64",
+    "predicted": "int64",
+    "probability": float,
+    "status": str,
+}
+
+
+@faults_of_the_run()
+def predictions(experiment: Experiment, positions: Sequence[int]) -> pd.DataFrame:
+    """What the model says of photographs and whether each counts: the columns of PREDICTED."""
+    ready = bench(experiment)
+    rows = [_prediction(ready, position) for position in positions]
+    columns = PREDICTED
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
+def _prediction(ready: Bench, position: int) -> tuple[int, str, int, int, int, float, str]:
+    name = ready.pictures.names[position]
+    try:
+        picture, crc = ready.pictures.read(position)
+        if ready.references and crc in ready.references.crcs:  # an image would be its own baseline
+            return position, name, crc, -1, -1, 0.0, REFERENCE
+        if name in ready.without:
+            return position, name, crc, -1, -1, 0.0, LEFT_OUT
+        x = prepared(ready.network, picture, name)[None].to(ready.device)
+    except Unreadable as error:
+        return position, name, 0, -1, -1, 0.0, f"{UNREADABLE}: {error}"
+    with torch.no_grad():
+        output = ready.network.model(x)[0]
+    predicted = int(output.argmax())
+    labels = ready.pictures.labels
+    label = predicted if labels is None else labels[position]
+    status = USED
+    if label != predicted:
+        status = MISCLASSIFIED
+    elif ready.mask_of is not None:
+        status = ready.mask(Chosen(position, name, crc, predicted))[1] or USED
+    return position, name, crc, label, predicted, float(output.softmax(0)[predicted]), status
+
+
+def ingredient(
+    experiment: Experiment,
+    store: Store,
+    row: str,
+    which: tuple[str, str, int | None],
+    chunk: Chunk,
+    needed: Sequence[Key] = (),
+) -> pd.DataFrame:
+    """One of the ingredients of a row, for the images of a chunk.
+
+    Args:
+        which: its kind, name and count of baselines, which may be larger than the row's own.
+        needed: where the results are that it is made of.
+
+    Columns: name; value, its bytes, with dtype and shape; seconds, those of the image's group divided by its images,
+    and gradients and forwards in the same way; warnings of the group; problem, why there is no value, or "".
+    """
+    ready = bench(experiment)
+    kind, name, count = which
+    own = next(one for one in experiment.method(row).every if (one.kind, one.name) == (kind, name))
+    own = replace(own, count=count)
+    made_of = [stored(store, one, chunk) for one in needed]
+    rows: list[dict[str, Any]] = []
+    for group in chunk.groups(experiment.together):
+        images = chunk.images[group]
+        made = _Made(np.empty((len(images), 0), np.float32))
+        given = [one.values[group] for one in made_of]
+        problem = _problem(value for one in given for value in one)
+        if not problem:
+            try:
+                made = _make(ready, own, images, [np.stack(one) for one in given])
+            except Exception as error:  # the rows' cells say why; the other rows go on
+                raise_if_of_the_run(error)
+                problem = one_line(error)
+        for image, value in zip(images, made.values, strict=True):
+            rows.append({"name": image.name, "value": value.tobytes(), "dtype": str(value.dtype)})
+            rows[-1] |= {"shape": list(value.shape), **made.cost(len(images)), "problem": problem}
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class _Made:
+    values: np.ndarray
+    seconds: float = float("nan")
+    gradients: int = 0
+    forwards: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def cost(self, count: int) -> dict[str, Any]:
+        whole = {"seconds": self.seconds, "gradients": float(self.gradients), "forwards": float(self.forwards)}
+        return {**{name: value / count for name, value in whole.items()}, "warnings": list(self.warnings)}
+
+
+def _make(ready: Bench, own: Ingredient, images: Sequence[Chosen], needed: Sequence[np.ndarray]) -> _Made:
+    inputs = torch.stack([ready.input(image) for image in images])
+    return explain(ready, own, [image.name for image in images], inputs, [image.label for image in images], needed)
+
+
+def explain(
+    ready: Bench,
+    own: Ingredient,
+    names: Sequence[str],
+    inputs: torch.Tensor,
+    targets: Sequence[int],
+    needed: Sequence[np.ndarray] = (),
+    model: nn.Module | None = None,
+) -> _Made:
+    """An ingredient of a batch (N, C, H, W), of the network or of another model.
+
+    The draws of a method that uses the global generators follow from the seed and the batch alone: they differ between
+    batches, repeat between runs and move no generator.
+    """
+    batch = ready.batch(names, inputs, targets, model)
+    entropy = (inputs.numpy().tobytes(), np.asarray(targets, np.int64).tobytes())
+    with (
+        seeded(ready.experiment.seed, own.name, *entropy),
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always")
+        started = time.perf_counter()
+        found = np.ascontiguousarray(own.make(batch, *needed))
+        seconds = time.perf_counter() - started
+    messages = (" ".join(str(warning.message).split()) for warning in caught)
+    gradients, forwards = batch.model.counter.evaluations() if isinstance(batch.model, Counted) else (0, 0)
+    return _Made(found, seconds, gradients, forwards, tuple(dict.fromkeys(messages)))
+
+
+# What an ingredient takes for an image.
+COSTS = ("seconds", "gradients", "forwards")
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """An ingredient's results for the images of a chunk.
+
+    Attributes:
+        values: for each image, or why there is none.
+        costs: a row for each image, the columns COSTS.
+        warnings: messages that were given of each.
+    """
+
+    values: list[Value]
+    costs: pd.DataFrame
+    warnings: list[list[str]]
+
+
+def stored(store: Store, key: Key, chunk: Chunk) -> Stored:
+    """An ingredient's results.
+
+    Raises:
+        BenchmarkError: the results are of other images.
+    """
+    table = store.read((*key, chunk.name))
+    if table["name"].tolist() != [image.name for image in chunk.images]:
+        raise BenchmarkError(
+            f"the results {'/'.join(key)} in {store.folder} are of other images than are chosen now; give another "
+            "--out, or delete this folder"
+        )
+    return Stored(
+        [row.problem or np.frombuffer(row.value, row.dtype).reshape(row.shape) for row in table.itertuples()],
+        table[list(COSTS)],
+        table["warnings"].map(list).tolist(),
+    )
+
+
+def values(store: Store, key: Key, chunk: Chunk) -> list[Value]:
+    """The values of `stored`."""
+    return stored(store, key, chunk).values
+
+
+def method_map(
+    experiment: Experiment, method: Method, x: torch.Tensor, name: str, made_of: Sequence[Value]
+) -> np.ndarray:
+    """A method's map (C, H, W) of an image x (C, H, W), from its ingredients' values."""
+    return method.combine(x, tuple(made_of), generator_of(experiment.seed, method.name, name))
+
+
+def scores(
+    experiment: Experiment,
+    store: Store,
+    rows: Mapping[str, Sequence[Key]],
+    judges: Sequence[str],
+    chunk: Chunk,
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """The scores of rows by judges, for the images of a chunk or its first ones.
+
+    Args:
+        rows: where the ingredients of each are, and after them what these are made of.
+        limit: how many images; what is explained together stays so.
+
+    Columns: method; judge; name; score; problem, why there is none (NaN), or ""; the columns COSTS and warnings of the
+    map; warnings again, that the method gave while a judge had it explain again; curve, where the experiment holds
+    them, empty of a judge that has none.
+    """
+    ready = bench(experiment)
+    tables = []
+    read = {key: stored(store, key, chunk) for keys in rows.values() for key in keys}
+    methods = {row: experiment.method(row) for row in rows}
+    made_of = {row: [read[key].values for key in keys[: len(methods[row].ingredients)]] for row, keys in rows.items()}
+    for group in chunk.groups(experiment.together):
+        images = chunk.images[slice(group.start, min(group.stop, len(chunk.images) if limit is None else limit))]
+        if not images:
+            continue
+        of_group = {row: [one[group][: len(images)] for one in parts] for row, parts in made_of.items()}
+        judging = _Judging(ready, images, methods, of_group)
+        for row in rows:
+            for judge in judges:
+                found, curves, problem = judging.scores(row, JUDGES[judge])
+                table = {
+                    "method": row,
+                    "judge": judge,
+                    "name": [image.name for image in images],
+                    "score": found,
+                    "problem": [problem or ("" if np.isfinite(s) else f"the judge gave {s}") for s in found],
+                    "again": [list(judging.warnings)] * len(images),
+                }
+                tables.append(pd.DataFrame({**table, "curve": curves} if experiment.curves else table))
+    maps = {row: _together([read[key] for key in keys], chunk) for row, keys in rows.items()}
+    return pd.concat(tables, ignore_index=True).join(pd.concat(maps), on=["method", "name"])
+
+
+def _together(parts: Sequence[Stored], chunk: Chunk) -> pd.DataFrame:
+    """What a map took that is made of these, and the warnings, by the images' names."""
+    table = pd.DataFrame(0.0, index=[image.name for image in chunk.images], columns=list(COSTS))
+    for part in parts:
+        table += part.costs.to_numpy()
+    return table.assign(
+        warnings=[[text for part in parts for text in part.warnings[i]] for i in range(len(chunk.images))]
+    )
+
+
+class _Judging:
+    """Images, what rows are made of for them, and the functions that Quantus has explain them again.
+
+    Quantus explains all inputs anew for each metric, so without this every column would pay for every map. Perturbed
+    images are others and are explained, once for all rows that share an ingredient and all columns that ask for them.
+
+    Attributes:
+        warnings: messages that the methods gave while they explained here, without repetition.
+    """
+
+    def __init__(
+        self,
+        ready: Bench,
+        images: Sequence[Chosen],
+        methods: Mapping[str, Method],
+        made_of: Mapping[str, Sequence[Sequence[Value]]],
+    ):
+        self.ready, self.images, self.methods, self.made_of = ready, images, methods, made_of
+        self.warnings: tuple[str, ...] = ()
+        self.x = torch.stack([ready.input(image) for image in images])
+        self.y = np.array([image.label for image in images])
+        self._again: dict[tuple[Key, bytes, bytes], np.ndarray] = {}
+
+    def scores(self, row: str, judge: Judge) -> tuple[np.ndarray, list[Any], str]:
+        """The score of each image, its curve, empty where the judge has none, and why there are no scores."""
+        problem = _problem(value for part in self.made_of[row] for value in part)
+        if not problem:
+            try:
+                groups = [slice(i, i + 1) for i in range(len(self.x))] if judge.alone else [slice(0, len(self.x))]
+                found, curves = zip(*(self._evaluated(row, judge, group) for group in groups), strict=True)
+                return np.concatenate(found), [curve for part in curves for curve in part], ""
+            except Exception as error:  # whatever a method or a metric raises is an entry of the table, not its end
+                raise_if_of_the_run(error)
+                problem = one_line(error)
+        return np.full(len(self.images), np.nan), [[]] * len(self.images), problem
+
+    def _evaluated(self, row: str, judge: Judge, group: slice) -> tuple[np.ndarray, list[Any]]:
+        """The scores by an unchanged `quantus.evaluate`, and the metric's curves.
+
+        The metric's draws follow from the seed, the metric and the images, so they are the same for every row.
+        """
+        ready, images, x = self.ready, self.images[group], self.x[group].numpy()
+        masks = [ready.mask(image)[0] for image in images] if judge.masks else []
+        if any(mask is None for mask in masks):
+            raise ValueError(f"{judge.name} needs the object's mask; got none")
+        settings = ready.experiment.for_judges(ready.network.classes)
+        maps = np.stack([self._map(row, i) for i in range(len(self.images))[group]])
+        known = (x.tobytes(), self.y[group].tobytes())
+        generators = {image.name: self._generator(row, image.name, "again") for image in images}
+
+        def explain_by_quantus(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: Any) -> np.ndarray:
+            same = model is ready.network.model
+            if same and (np.ascontiguousarray(inputs).tobytes(), np.asarray(targets).tobytes()) == known:
+                return _formed(judge, self.methods[row], maps, settings)
+            names = [images[i % len(images)].name for i in range(len(inputs))]
+            again = self._explained(row, None if same else model, names, inputs, targets, generators)
+            return _formed(judge, self.methods[row], again, settings)
+
+        entropy = images[0].name if judge.alone else x.tobytes()
+        with (
+            seeded(ready.experiment.seed, judge.stream, entropy),
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            metric = _Remembering(judge.make(settings))
+            try:
+                found = quantus.evaluate(
+                    metrics={judge.name: metric},
+                    xai_methods={row: explain_by_quantus},
+                    model=ready.network.model,
+                    x_batch=x,
+                    y_batch=self.y[group],
+                    s_batch=np.stack(masks)[:, None] if judge.masks else None,
+                    explain_func_kwargs={},
+                    call_kwargs={"on device": {"device": str(ready.device), "channel_first": True}},
+                )
+            except Exception as error:
+                raise metric.error or error from None
+        curves = getattr(metric.metric, "curves", None)
+        return per_image(found[row][judge.name], len(x)), [[]] * len(x) if curves is None else list(curves)
+
+    def _map(self, row: str, i: int) -> np.ndarray:
+        values = [part[i] for part in self.made_of[row]]
+        return method_map(self.ready.experiment, self.methods[row], self.x[i], self.images[i].name, values)
+
+    def _generator(self, row: str, name: str, *more: str) -> np.random.Generator:
+        return generator_of(self.ready.experiment.seed, self.methods[row].name, name, *more)
+
+    def _explained(
+        self,
+        row: str,
+        model: nn.Module | None,
+        names: Sequence[str],
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        generators: Mapping[str, np.random.Generator],
+    ) -> np.ndarray:
+        """The maps of other images, classes or models than those of the table."""
+        x = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
+        made_of = [self._made(own, model, names, x, targets) for own in self.methods[row].ingredients]
+        return np.stack(
+            [
+                self.methods[row].combine(x[i], tuple(part[i] for part in made_of), generators[names[i]])
+                for i in range(len(x))
+            ]
+        )
+
+    def _made(
+        self, own: Ingredient, model: nn.Module | None, names: Sequence[str], x: torch.Tensor, targets: np.ndarray
+    ) -> np.ndarray:
+        # Another model is one of many that a judge makes.
+        key = (own.key, x.numpy().tobytes(), np.asarray(targets).tobytes())
+        if model is not None or key not in self._again:
+            needed = [self._made(one, model, names, x, targets) for one in own.needs]
+            made = explain(self.ready, own, names, x, np.asarray(targets).tolist(), needed, model)
+            self.warnings = tuple(dict.fromkeys((*self.warnings, *made.warnings)))
+            if model is not None:
+                return made.values
+            self._again[key] = made.values
+        return self._again[key]
+
+
+def _formed(judge: Judge, method: Method, maps: np.ndarray, settings: Any) -> np.ndarray:
+    if callable(judge.form):
+        return judge.form(maps, settings)
+    return maps.sum(axis=1, keepdims=True) if (judge.form or method.channels) == 1 else maps
+
+
+def per_image(found: Any, count: int) -> np.ndarray:
+    """One number for each of `count` images; of a curve its mean over the steps."""
+    if isinstance(found, Mapping):  # of a single image, by the steps
+        found = [list(found.values())]
+    values = np.asarray(found, dtype=float)
+    if values.shape[:1] != (count,) or values.ndim > 2:
+        raise ValueError(f"the metric returned scores of shape {values.shape} for {count} images")
+    return values if values.ndim == 1 else values.mean(1)
+
+
+def _problem(values: Any) -> str:
+    return next((value for value in values if isinstance(value, str)), "")
+
+
+class _Remembering:
+    """A metric that keeps its exception: `quantus.evaluate` swallows it and then fails with an unrelated KeyError."""
+
+    def __init__(self, metric: Callable[..., Any]):
+        self.metric = metric
+        self.error: Exception | None = None
+
+    def __call__(self, **kwargs: Any) -> Any:
+        try:
+            return self.metric(**kwargs)
+        except Exception as error:
+            self.error = error
+            raise

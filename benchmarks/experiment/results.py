@@ -1,0 +1,173 @@
+"""All that a table may see: plain values, so that a report loads no network and no image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.experiment.scores import joined
+from benchmarks.experiment.settings import Experiment
+from benchmarks.judges.judge import Judge
+from benchmarks.methods.method import Method
+
+# Why an image does not count.
+USED, REFERENCE, UNREADABLE, MISCLASSIFIED = "used", "a reference image", "unreadable", "misclassified"
+LEFT_OUT = "left out"
+EMPTY_MASK, NO_MASK = "the mask is empty after the crop", "no mask"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An image that counts: its place in the data, its name and CRC-32, the class that is explained and its probability
+    by the model."""
+
+    position: int
+    name: str
+    crc: int
+    label: int
+    probability: float = 0.0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The images that count, in their order, and what became of all that were tried.
+
+    Attributes:
+        statuses: how many photographs of each status.
+        unreadable: why, for each that could not be decoded.
+    """
+
+    images: tuple[Chosen, ...]
+    statuses: Mapping[str, int]
+    unreadable: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, images: Sequence[Chosen], statuses: pd.Series) -> Selection:
+        """From the status of each photograph that was tried."""
+        short = Counter(status.partition(":")[0] for status in statuses)
+        return cls(tuple(images), dict(short), tuple(text for text in statuses if text.startswith(UNREADABLE)))
+
+    @property
+    def tried(self) -> int:
+        return sum(self.statuses.values())
+
+    @property
+    def line(self) -> str:
+        """How many count, of how many, and why the others don't."""
+        others = ", ".join(f"{n} {status}" for status, n in self.statuses.items() if status != USED)
+        return f"n = {len(self.images)} of {self.tried} tried" + (f" ({others})" if others else "")
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A warning that rows gave: the same message but for its numbers counts as one.
+
+    Attributes:
+        methods: the rows.
+        example: the message as it was first given,
+        images: and of which images, by their names.
+        perturbed: whether it was given of them perturbed.
+        chunks: in how many chunks of images it was given.
+    """
+
+    methods: tuple[str, ...]
+    example: str
+    images: tuple[str, ...]
+    perturbed: bool
+    chunks: int
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The images of a picture.
+
+    Attributes:
+        images: which they are.
+        pixels: (n, C, H, W) in [0, 1].
+        maps: by method, (n, C, H, W); a method that has no map of one of them is not there.
+    """
+
+    images: tuple[Chosen, ...] = ()
+    pixels: np.ndarray = field(default_factory=lambda: np.empty((0, 3, 1, 1), np.float32))
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the images."""
+        return tuple(image.name for image in self.images)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelResults:
+    """One model's results.
+
+    Attributes:
+        experiment: with all that decides the results; its `model` names the model.
+        data: what the photographs are, as it stands in the tables.
+        selection: the images that count; those of `images` were judged here.
+        images: the images that were explained and judged: all of the selection, or such as a half of it.
+        shape: (C, H, W) of an input.
+        scores: one row for each method, judge and image: the columns model, judge, method, image (its name), score,
+            problem (why there is none, or ""); see `benchmarks.experiment.scores`.
+        left_out: why a (method, judge) was not computed at all.
+        costs: indexed by method, for one image: the columns seconds (on one thread), gradients and forwards (as they
+            were counted); of a row that shares an ingredient that of all its ingredients. NaN where nothing was
+            computed.
+        warnings: in the order of the rows.
+        chunks: how many chunks of images there were.
+        radius: the local radius that the local measures were computed with; NaN where no row needs one.
+        unreadable_references: why, for each photograph that would have been a reference and could not be decoded.
+        equal_fitness: images for which all baselines have the same D_alpha, by the experiment's own settings: WG is EG
+            there.
+        drawn: for the picture.
+        curves: where the experiment holds them, the mean curve of each method by each judge that has one: the columns
+            judge, method, fraction (of the pixels), value.
+    """
+
+    experiment: Experiment
+    data: str
+    selection: Selection
+    images: tuple[Chosen, ...]
+    shape: tuple[int, int, int]
+    scores: pd.DataFrame
+    left_out: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    costs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    warnings: tuple[Warned, ...] = ()
+    chunks: int = 0
+    radius: float = float("nan")
+    unreadable_references: tuple[str, ...] = ()
+    equal_fitness: int = 0
+    drawn: Drawn = field(default_factory=Drawn)
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def model(self) -> str:
+        return self.experiment.model
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A table's results: its rows and columns in their order, and what each model gave."""
+
+    methods: tuple[Method, ...]
+    judges: tuple[Judge, ...]
+    models: tuple[ModelResults, ...]
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Those of all models, one below the other."""
+        return joined(one.scores for one in self.models)
+
+    @property
+    def data(self) -> str:
+        """What the photographs are."""
+        return self.models[0].data
+
+    @property
+    def directions(self) -> dict[str, bool | None]:
+        """Whether higher is better, by judge."""
+        return {judge.name: judge.higher_is_better for judge in self.judges}

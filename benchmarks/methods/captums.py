@@ -1,0 +1,40 @@
+"""Rows of Captum, as `quantus.explain` gives them by its defaults."""
+
+from __future__ import annotations
+
+import quantus
+
+from benchmarks.methods.method import NEW_DRAWS, NO_DRAWS, Batch, Explain, explained
+
+NAMES = (
+    "IntegratedGradients",
+    "Saliency",
+    "GradientShap",
+    "FeatureAblation",
+    "FeaturePermutation",
+    "Deconvolution",
+)
+_OF_ALL = "Captum's rows (IntegratedGradients ... Deconvolution): `quantus.explain` with its defaults."
+_NOTES = {"FeaturePermutation": "FeaturePermutation exchanges values between the images of a block."}
+
+
+def by_quantus(name: str) -> Explain:
+    """The defaults of `quantus.explain`, except that the channels are kept; it sums them otherwise."""
+
+    def explain(batch: Batch):
+        return batch.call(quantus.explain, method=name, reduce_axes=())
+
+    return explain
+
+
+ROWS = {
+    name: explained(
+        name,
+        by_quantus(name),
+        group="captum",
+        notes=(_OF_ALL, *([_NOTES[name]] if name in _NOTES else [])),
+        slow=name in ("FeatureAblation", "FeaturePermutation"),
+        draws=NEW_DRAWS if name in ("GradientShap", "FeaturePermutation") else NO_DRAWS,
+    )
+    for name in NAMES
+}

@@ -1,0 +1,267 @@
+"""Rows of other libraries and papers: one line each in `ROWS`.
+
+Every image is explained by itself, so that its map does not depend on those beside it: Captum's rule for max pooling
+looks at the first row of a batch, and adaptive paths follow the last digits, which change with a batch's size.
+Where a method needs a baseline or something to hide pixels with, it is 0, the mean colour of normalised images.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from captum.attr import (
+    DeepLift,
+    DeepLiftShap,
+    GuidedBackprop,
+    KernelShap,
+    LayerAttribution,
+    LayerGradCam,
+    Occlusion,
+)
+from torch import Tensor, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional as F
+
+from benchmarks.methods.guided_ig import guided_ig
+from benchmarks.methods.hookable import Sum, graph_of, hookable
+from benchmarks.methods.idgi import idgi
+from benchmarks.methods.method import NO_DRAWS, SAME_DRAWS, Batch, Method, MethodSettings, explained
+from benchmarks.methods.rise import rise
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.randomness import seeded
+
+# Pairs of an image and a baseline, or changed images, that go through the network together.
+ROWS_AT_ONCE = 16
+# Of the rise of the output, and of the sum of all magnitudes: what DeepLift's map may miss of completeness.
+DEEP_LIFT_TOLERANCE = 1e-2, 1e-5
+
+HOOKED = (
+    "{} is computed on a copy of the network in which each ReLU and ReLU6 is a module of its own and batch norm is "
+    "merged into the convolution before it; its outputs are the same."
+)
+PUBLISHED = "{} explains the class' probability, as published, where other rows explain the network's output."
+
+FROM_ZERO = "{} compares with 0, the mean colour, in the place of pixels."
+
+# (1, C, H, W), class -> map (1, C, H, W), or (1, 1, H, W) of a method that tells no channels apart.
+Attribute = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the registry: `row(name, settings, **keywords)` gives its `Method`.
+
+    Attributes:
+        prepare: `prepare(batch, **keywords)` makes the method ready for a batch's network, and gives the function that
+            is called for each image.
+        notes: "{}" stands for the row's name.
+        draws, slow: as `Method` has them.
+        package: what must be installed, besides the extra `benchmarks`.
+    """
+
+    prepare: Callable[..., Attribute]
+    notes: tuple[str, ...] = ()
+    draws: str = NO_DRAWS
+    slow: bool = False
+    package: str = ""
+    group: ClassVar[str] = "others"
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.prepare)
+
+    def __call__(self, name: str, settings: MethodSettings, **keywords: Any) -> Method:
+        """The method, called `name` in the table.
+
+        Raises:
+            BenchmarkError: it needs a package that is not installed.
+        """
+        if self.package and importlib.util.find_spec(self.package) is None:
+            raise BenchmarkError(f"--methods {name} needs {self.package}: pip install 'captum-wg[peers]'")
+        explain = partial(_one_by_one, partial(self.prepare, **keywords))
+        notes = tuple(note.format(name) for note in self.notes)
+        return explained(name, explain, group=self.group, notes=notes, draws=self.draws, slow=self.slow)
+
+
+def _one_by_one(prepare: Callable[[Batch], Attribute], batch: Batch) -> Tensor:
+    channels = batch.inputs.shape[1]
+    with warnings.catch_warnings():
+        # What Captum says of itself, not of the image.
+        warnings.filterwarnings("ignore", "(?s).*(backward hooks|did not already require gradients)")
+        attribute = prepare(batch)
+        maps = [
+            attribute(x.clone(), target).detach()
+            for x, target in zip(batch.inputs.split(1), batch.targets.tolist(), strict=True)
+        ]
+    # What tells no channels apart is shared out among them, so that their sum is the map.
+    return torch.cat([m if m.shape[1] == channels else m.expand(-1, channels, -1, -1) / channels for m in maps])
+
+
+def _deep_lift(batch: Batch) -> Attribute:
+    method = DeepLift(hookable(batch.model))
+    return lambda x, target: _complete(*method.attribute(x, target=target, return_convergence_delta=True))
+
+
+def _deep_lift_shap(batch: Batch) -> Attribute:
+    method = DeepLiftShap(hookable(batch.model))
+
+    def attribute(x: Tensor, target: int) -> Tensor:
+        found = batch.baselines(x) if callable(batch.baselines) else batch.baselines
+        baselines = found.reshape(-1, *x.shape[1:]).to(x)
+        if len(baselines) < 2:
+            raise BenchmarkError(f"DeepLiftShap needs 2 baselines or more, got {len(baselines)}; choose DeepLift")
+        total = torch.zeros_like(x)
+        for part in baselines.tensor_split(math.ceil(len(baselines) / ROWS_AT_ONCE)):
+            mean, deltas = method.attribute(x, part, target=target, return_convergence_delta=True)
+            total += _complete(mean, deltas.mean()) * (len(part) / len(baselines))
+        return total
+
+    return attribute
+
+
+def _complete(maps: Tensor, delta: Tensor) -> Tensor:
+    """The map, if it sums to the rise of the output: where the rescale rule misses an operation, it does not."""
+    relative, rounding = DEEP_LIFT_TOLERANCE
+    maps = maps.detach()
+    total, excess = float(maps.sum()), float(delta.detach())
+    if not abs(excess) <= relative * max(abs(total), abs(total - excess)) + rounding * float(maps.abs().sum()):
+        raise BenchmarkError(
+            f"DeepLift's map sums to {total:.3g} where the network's output rises by {total - excess:.3g}: the network "
+            "has operations that Captum's DeepLift has no rule for, such as products or layer norm; leave it out"
+        )
+    return maps
+
+
+def _guided_backprop(batch: Batch) -> Attribute:
+    network = hookable(batch.model)
+    _only_relus(network)
+    method = GuidedBackprop(network)
+    return lambda x, target: method.attribute(x, target)
+
+
+def _only_relus(network: nn.Module) -> None:
+    activations = [module for module in network.modules() if type(module).__module__ == nn.ReLU.__module__]
+    other_types = sorted({type(module).__name__ for module in activations} - {"ReLU"})
+    if other_types or not activations:
+        raise BenchmarkError(
+            f"GuidedBackprop is defined for networks of ReLUs; this one has {', '.join(other_types) or 'none'}"
+        )
+
+
+def _layer_grad_cam(batch: Batch) -> Attribute:
+    network = hookable(batch.model)
+    graph = graph_of(network)
+    ShapeProp(graph).propagate(batch.inputs[:1])
+    shapes = {
+        node.target: node.meta["tensor_meta"].shape
+        for node in graph.graph.nodes
+        if node.op == "call_module" and "tensor_meta" in node.meta
+    }
+    layers = [name for name, shape in shapes.items() if len(shape) == 4 and shape[2] * shape[3] > 1]
+    if not layers:
+        raise BenchmarkError("LayerGradCam needs a layer whose output has a height and a width; this network has none")
+    method = LayerGradCam(network, graph.get_submodule(layers[-1]))
+    size = tuple(batch.inputs.shape[2:])
+    return lambda x, target: LayerAttribution.interpolate(
+        method.attribute(x, target, relu_attributions=True), size, "bilinear"
+    )
+
+
+def _occlusion(batch: Batch, *, patch: int = 0, stride: int = 0) -> Attribute:
+    channels, side = batch.inputs.shape[1], min(batch.inputs.shape[2:])
+    patch = patch or max(1, side // 8)
+    stride = stride or max(1, patch // 2)
+    return lambda x, target: Occlusion(batch.model).attribute(
+        x, (channels, patch, patch), (channels, stride, stride), target=target, perturbations_per_eval=ROWS_AT_ONCE
+    )
+
+
+def _kernel_shap(batch: Batch, *, cells: int = 8, n_samples: int = 1000) -> Attribute:
+    height, width = batch.inputs.shape[2:]
+    down, across = (torch.arange(side, device=batch.device) * cells // side for side in (height, width))
+    grid = (down[:, None] * cells + across).view(1, 1, height, width)
+
+    def attribute(x: Tensor, target: int) -> Tensor:
+        with seeded(batch.seed, "KernelShap"):
+            return KernelShap(batch.model).attribute(
+                x, target=target, feature_mask=grid, n_samples=n_samples, perturbations_per_eval=ROWS_AT_ONCE
+            )
+
+    return attribute
+
+
+def _relevance(composite: str, batch: Batch) -> Attribute:
+    from zennit import composites
+    from zennit.attribution import Gradient
+    from zennit.rules import Norm
+
+    network = hookable(batch.model)
+    _only_known(graph_of(network))
+    rules = getattr(composites, composite)(layer_map=[((Sum,), Norm())])
+
+    def attribute(x: Tensor, target: int) -> Tensor:
+        with Gradient(network, rules) as attributor:
+            return attributor(x, lambda out: F.one_hot(torch.tensor([target]), out.shape[1]).to(out))[1]
+
+    return attribute
+
+
+# What only moves numbers about: its gradient passes relevance on as it should. The rest, zennit's rules must know.
+MOVES = {"flatten", "stack", "cat", "view", "reshape", "permute", "transpose", "contiguous", "chunk"}
+SIZES = {"size", "getitem", "getattr", "floordiv"}
+
+
+def _only_known(graph: torch.fx.GraphModule) -> None:
+    from zennit.types import Activation, AvgPool, Linear, MaxPool
+
+    known = (Linear, Activation, AvgPool, MaxPool, Sum, nn.Dropout, nn.Identity, nn.Flatten, nn.ZeroPad2d)
+    unknown = set()
+    for node in graph.graph.nodes:
+        if node.op == "call_module":
+            module = graph.get_submodule(node.target)
+            if not isinstance(module, known) or isinstance(module, nn.MultiheadAttention):
+                unknown.add(type(module).__name__)
+        elif node.op in ("call_function", "call_method"):
+            name = getattr(node.target, "__name__", node.target)
+            if name not in MOVES | SIZES:
+                unknown.add(name)
+    if unknown:
+        raise BenchmarkError(
+            f"zennit's rules don't say how relevance passes {', '.join(sorted(unknown))}, which this network has; "
+            "choose another method"
+        )
+
+
+def _rise(batch: Batch, *, n_masks: int = 4000, cells: int = 7, seen: float = 0.5) -> Attribute:
+    return partial(rise, batch.model, n_masks=n_masks, cells=cells, seen=seen, seed=batch.seed)
+
+
+def _idgi(batch: Batch, *, n_steps: int = 128) -> Attribute:
+    return partial(idgi, batch.model, n_steps=n_steps, rows=ROWS_AT_ONCE)
+
+
+def _guided_ig(batch: Batch, *, n_steps: int = 200, fraction: float = 0.25, radius: float = 0.02) -> Attribute:
+    return partial(guided_ig, batch.model, n_steps=n_steps, fraction=fraction, radius=radius)
+
+
+ROWS = {
+    "DeepLift": Row(_deep_lift, (HOOKED, FROM_ZERO)),
+    "DeepLiftShap": Row(_deep_lift_shap, (HOOKED,)),
+    "GuidedBackprop": Row(_guided_backprop, (HOOKED,)),
+    "LayerGradCam": Row(_layer_grad_cam, ("{} is of the last layer whose output has a height and a width.",)),
+    "Occlusion": Row(_occlusion, (FROM_ZERO,)),
+    "KernelShap": Row(_kernel_shap, (FROM_ZERO,), draws=SAME_DRAWS, slow=True),
+    "EpsilonPlus": Row(partial(_relevance, "EpsilonPlus"), (HOOKED,), package="zennit"),
+    "EpsilonAlpha2Beta1": Row(partial(_relevance, "EpsilonAlpha2Beta1"), (HOOKED,), package="zennit"),
+    "RISE": Row(_rise, (PUBLISHED, FROM_ZERO), draws=SAME_DRAWS, slow=True),
+    "IDGI": Row(_idgi, (PUBLISHED, FROM_ZERO)),
+    "GuidedIG": Row(_guided_ig, (PUBLISHED, FROM_ZERO)),
+}

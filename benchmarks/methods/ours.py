@@ -1,0 +1,115 @@
+"""The local measures of captum_wg: four rows of each sampler and radius, from one pass over the gradients."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.methods.method import NEW_DRAWS, SAME_DRAWS, Batch, Method, MethodSettings, explained
+from captum_wg import GeneralizedAttribution
+from quantus_ext import explainer
+
+MEASURES = {
+    "LocalIntegratedGradients": "local_integrated_gradients",
+    "GradientVariance": "gradient_variance",
+    "Stability": "stability",
+    "Consistency": "consistency",
+}
+PUBLISHED_RADIUS = 1e3
+# Images that are explained together; bounds memory, changes no map.
+IMAGES_AT_ONCE = 16
+
+_ONE_PASS = (
+    "The four local measures of a sampler and radius come from one pass over the same gradients; each shows the time "
+    "of that pass."
+)
+_SEGMENTS = 'Rows ending in -local and -inf: sampler "segments" within the local radius and without a limit.'
+_RAYS = (
+    'Rows with -rays-: the published form, sampler "rays" with the local radius and with radius '
+    f"{PUBLISHED_RADIUS:g}, of the sum of all logits, judged by maps of all channels."
+)
+
+
+class FourMeasures(GeneralizedAttribution):
+    """The local measures, one after another along the channels: (N, 4 * C, H, W)."""
+
+    # `explainer` passes on a seed only where the signature names it.
+    def attribute(
+        self, inputs: Tensor, baselines=None, target=None, *, generator=None, pairing=None, **kwargs
+    ) -> Tensor:
+        found = super().attribute(
+            inputs,
+            baselines,
+            target,
+            generator=generator,
+            pairing=pairing,
+            measures=list(MEASURES.values()),
+            **kwargs,
+        )
+        return torch.cat(list(found.values()), dim=1)
+
+
+class SumOfLogits(nn.Module):
+    """A model each of whose columns is the sum of all the given model's columns, so that every target selects it."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.model(x)
+        return logits.sum(1, keepdim=True).expand_as(logits)
+
+
+def four_measures(batch: Batch, settings: MethodSettings, sampler: str, radius: float | None) -> np.ndarray:
+    """The maps of all four; radius: None for the experiment's."""
+    explain = explainer(
+        FourMeasures,
+        baselines=batch.baselines,
+        n_samples=settings.n_steps * settings.n_baselines,
+        sampler=sampler,
+        radius=batch.local_radius() if radius is None else radius,
+        pairing="shared",
+        generator=int(torch.randint(2**31, ())) if settings.fresh_draws else batch.seed,
+        reduce_axes=(),
+        batch_size=IMAGES_AT_ONCE,
+        internal_batch_size=batch.internal_batch_size,
+    )
+    return batch.call(explain, SumOfLogits(batch.model) if sampler == "rays" else None)
+
+
+def local_measure(
+    name: str, settings: MethodSettings, *, i: int, label: str, sampler: str, radius: float | None
+) -> Method:
+    """The row of the i-th measure."""
+    published = sampler == "rays"
+    return explained(
+        name,
+        functools.partial(four_measures, settings=settings, sampler=sampler, radius=radius),
+        part=(i, len(MEASURES)),
+        source=f"LocalMeasures-{label}",
+        group="published" if published else "ours",
+        notes=(_RAYS if published else _SEGMENTS, _ONE_PASS),
+        channels=3 if published else 1,
+        draws=NEW_DRAWS if settings.fresh_draws else SAME_DRAWS,
+        local=radius is None,
+    )
+
+
+# Label, sampler and radius; None is the experiment's.
+KINDS = (
+    ("local", "segments", None),
+    ("inf", "segments", math.inf),
+    ("rays-local", "rays", None),
+    (f"rays-{PUBLISHED_RADIUS:.0f}", "rays", PUBLISHED_RADIUS),
+)
+
+ROWS = {
+    f"{measure}-{label}": functools.partial(local_measure, i=i, label=label, sampler=sampler, radius=radius)
+    for label, sampler, radius in KINDS
+    for i, measure in enumerate(MEASURES)
+}

@@ -1,0 +1,312 @@
+"""Rows that weight the maps of single baselines: expected and weighted gradients with all their settings.
+
+They share the maps, which cost the gradients, and the D_alpha of these. With K baselines, the weights are
+
+    ExpectedGradients              1/K each
+    WeightedGradients              proportional to 1/D
+    BestSingle                     1 for the fittest, that is WeightedGradients(keep=1)
+    ShuffledWeights                those of WeightedGradients in a random order: as unequal, but blind to the fitness
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.methods.method import NEW_DRAWS, NO_DRAWS, Batch, Ingredient, Method, MethodSettings
+from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.randomness import generator_of
+from captum_wg import Both, Deletion, ExpectedGradients, Insertion
+from captum_wg.engine.checks import check_choice, check_positive_int
+from captum_wg.engine.problem import Problem, input_gradients
+from captum_wg.weighting.maps import StoredMaps
+from captum_wg.weighting.masking import Features
+from captum_wg.weighting.weights import check_keep, of_normalised_maps, only, smallest
+
+EG, WG = "ExpectedGradients", "WeightedGradients"
+NEUTRALS = ("corners", "mean", "blur", "black", "zero")
+RANKINGS = ("signed", "absolute")
+# How D_alpha is taken.
+RULES = {"deletion": Deletion, "insertion": Insertion, "both": Both}
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """How D_alpha is taken.
+
+    Attributes:
+        neutrals: of NEUTRALS; D is the geometric mean over them.
+        kind: "deletion", "insertion" or "both".
+    """
+
+    alpha: float = 0.5
+    neutrals: tuple[str, ...] = ("corners",)
+    ranking: str = "signed"
+    kind: str = "deletion"
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{'+'.join(self.neutrals)}-{self.ranking}-alpha{self.alpha!r}"
+
+    @property
+    def works_by(self) -> list[tuple[str, str]]:
+        """The ways and removals that it is fitted to, as `Judge.works_by` names them."""
+        return [(way, removal) for way in RULES[self.kind].ways for removal in self.neutrals]
+
+    def relation(self, works_by: tuple[str, str] | None) -> str:
+        """What a judge is to it: "fitted"; of the "same removal", where it removes as the judge inserts or the reverse;
+        or "unseen"."""
+        if works_by in self.works_by:
+            return "fitted"
+        return "same removal" if works_by in replace(self, kind="both").works_by else "unseen"
+
+    def rule(self, power: float = 1.0, normalise_maps: bool = False) -> Deletion | Insertion | Both:
+        """As `WeightedGradients` takes it."""
+        neutral: list[Any] = [0.0 if name == "zero" else name for name in self.neutrals]
+        return RULES[self.kind](
+            alpha=self.alpha, neutral=neutral, ranking=self.ranking, power=power, normalise_maps=normalise_maps
+        )
+
+    def distances(self, batch: Batch, position: int, maps: np.ndarray) -> np.ndarray:
+        """The D_alpha (K,) of the maps (K, C, H, W) of one image of a batch."""
+        if len(maps) == 1:
+            return np.ones(1)
+        x, label = batch.inputs[position : position + 1], int(batch.targets[position])
+        problem = Problem(batch.model, input_gradients, x, label, None, batch.internal_batch_size, False, "fitness")
+        stored = StoredMaps((torch.from_numpy(maps.copy()).to(x)[None],), Features(problem.inputs))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an image whose D_alpha are all P is counted in the notes
+            return self.rule().distances(problem, stored)[0].cpu().numpy()
+
+
+@dataclass(frozen=True)
+class BaselineMaps(Ingredient):
+    """The integrated gradients (N, K, C, H, W) from each baseline, one image at a time.
+
+    Attributes:
+        name: "stepsS" for a quadrature of S points, "randomS" for S points drawn uniformly on each path.
+    """
+
+    def make(self, batch: Batch, *needed: np.ndarray) -> np.ndarray:
+        return np.stack([self._of_image(batch, i) for i in range(len(batch.inputs))])
+
+    def _of_image(self, batch: Batch, i: int) -> np.ndarray:
+        x = batch.inputs[i : i + 1]
+        baselines = batch.baselines(x) if callable(batch.baselines) else batch.baselines.to(x)
+        own = (baselines[0] if baselines.ndim == 5 else baselines)[: self.count]
+        explain = ExpectedGradients(batch.model).attribute
+        common: dict[str, Any] = dict(target=int(batch.targets[i]), internal_batch_size=batch.internal_batch_size)
+        kind = self.name.rstrip("0123456789")
+        number = int(self.name[len(kind) :])
+        if kind == "steps":
+            # Expected gradients of a single baseline for each row: (K, 1, ...) pairs row k with baseline k.
+            found = explain(x.expand_as(own), own[:, None], n_steps=number, **common)
+        else:
+            # One call for each baseline: the draws of a call are shared by its rows.
+            seed = int(generator_of(batch.seed, self.name, batch.names[i]).integers(2**31))
+            drawn = torch.Generator(x.device).manual_seed(seed)
+            random = dict(n_samples=number, generator=drawn, pairing="shared", **common)
+            found = torch.cat([explain(x, one[None], **random) for one in own])
+        return found.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Distances(Ingredient):
+    """The D_alpha (N, K) of the baselines' maps."""
+
+    by: Fitness = field(kw_only=True)
+    kind: ClassVar[str] = "fitness"
+
+    @classmethod
+    def of(cls, maps: BaselineMaps, by: Fitness) -> Distances:
+        return cls(f"{maps.name}-{by.name}", maps.count, (maps,), by=by)
+
+    def make(self, batch: Batch, *needed: np.ndarray) -> np.ndarray:
+        (maps,) = needed
+        return np.stack([self.by.distances(batch, i, own[: self.count]) for i, own in enumerate(maps)]).astype(float)
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How the baselines' maps are weighted, as a row's name may say it.
+
+    Attributes:
+        n_steps: points on each path.
+        n_random: so many points drawn uniformly instead (the published code's), no quadrature.
+        pool: how many baselines there are to choose from, the first ones.
+        keep: how many of these are kept, the fittest; a float is a share; None: all.
+        screening_steps: points of the maps by which the kept are chosen; None: the full maps.
+        weighting: D_alpha by "deletion", "insertion" or the geometric mean of "both"; or "equal" weights.
+        power: weights are proportional to D**-power.
+        alpha, neutral, ranking: of D_alpha; of several removals it is the geometric mean.
+        normalise_maps: whether the maps are divided by their L1 norms.
+        shuffled: whether the weights change places at random.
+
+    Raises:
+        TypeError, ValueError: a value that can't be.
+    """
+
+    n_steps: int
+    n_random: int | None
+    pool: int
+    keep: float | None
+    screening_steps: int | None
+    weighting: str
+    power: float
+    alpha: float
+    neutral: str | tuple[str, ...]
+    ranking: str
+    normalise_maps: bool = False
+    shuffled: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "n_random", "pool", "screening_steps"):
+            if getattr(self, name) is not None:
+                check_positive_int(getattr(self, name), name)
+        check_choice(self.weighting, "weighting", (*RULES, "equal"))
+        neutrals = self.neutral if isinstance(self.neutral, tuple) else (self.neutral,)
+        for name in neutrals or (None,):
+            check_choice(name, "neutral", NEUTRALS)
+        object.__setattr__(self, "neutral", neutrals)
+        if self.weighting == "equal" and self.keep is not None:
+            raise ValueError("equal weights have no fittest baselines to keep; leave keep out")
+        self.fitness.rule(self.power, self.normalise_maps)
+        if self.keep is not None:
+            object.__setattr__(self, "keep", check_keep(self.keep, self.pool))
+        elif self.screening_steps is not None:
+            raise ValueError("screening_steps chooses which baselines to keep; give keep as well")
+
+    @property
+    def fitness(self) -> Fitness:
+        """What the weights follow from."""
+        kind = "deletion" if self.weighting == "equal" else self.weighting
+        return Fitness(self.alpha, tuple(self.neutral), self.ranking, kind)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the weights follow from D_alpha."""
+        return self.weighting != "equal" and (self.power > 0 or self.keep is not None)
+
+    @property
+    def ingredients(self) -> tuple[Ingredient, ...]:
+        """The maps; their D_alpha if the weights follow from it; and that of the maps by which the kept are chosen."""
+        maps = BaselineMaps(f"random{self.n_random}" if self.n_random else f"steps{self.n_steps}", self.pool)
+        if not self.fitted:
+            return (maps,)
+        by = [maps] if self.screening_steps is None else [maps, BaselineMaps(f"steps{self.screening_steps}", self.pool)]
+        return (maps, *(Distances.of(one, self.fitness) for one in by))
+
+    def combine(self, x: Tensor, values: tuple[np.ndarray, ...], generator: np.random.Generator) -> np.ndarray:
+        """The map (C, H, W), float32, of one image, from the values of `ingredients`."""
+        maps, *distances = values
+        maps = maps[: self.pool]
+        weights = self.weights(*distances) if self.fitted else np.full(len(maps), 1 / len(maps))
+        if self.shuffled:
+            weights = generator.permutation(weights)
+        if self.normalise_maps:
+            norms = torch.from_numpy(np.abs(maps).sum((1, 2, 3), dtype=np.float64))
+            weights = of_normalised_maps(torch.from_numpy(weights)[None], norms[None])[0].numpy()
+        total = np.zeros(maps.shape[1:])
+        for weight, own in zip(weights, maps, strict=True):
+            total += weight * own
+        return total.astype(np.float32)
+
+    def weights(self, distances: np.ndarray, screening: np.ndarray | None = None) -> np.ndarray:
+        """The weights of the pool, float64, before any shuffling and norms; they sum to 1.
+
+        Args:
+            distances: D_alpha (K,).
+            screening: that of the maps by which the kept are chosen.
+        """
+        d, by = (torch.from_numpy(np.array(one[: self.pool]))[None] for one in (distances, _or(screening, distances)))
+        weights = self.fitness.rule(self.power).weights(d)
+        if self.keep is not None and self.keep < d.shape[1]:
+            weights = only(weights, smallest(by, int(self.keep)))
+        return weights[0].numpy()
+
+    def evaluations(self, n_features: int) -> tuple[int, int]:
+        """The gradients, and the most forwards of the fitness, that `WeightedGradients` takes for one image."""
+        pool, points = self.pool, self.n_random or self.n_steps
+        kept = int(self.keep or pool)
+        screened = self.screening_steps is not None and kept < pool
+        gradients = pool * (self.screening_steps or 0) + kept * points if screened else pool * points
+        if pool == 1 or not self.fitted:
+            return gradients, 0
+        searches = len(self.fitness.neutrals) * len(RULES[self.fitness.kind].ways)
+        # Of an insertion also f with every feature removed.
+        more = len(self.fitness.neutrals) if self.fitness.kind != "deletion" else 0
+        searched = [pool] if not screened else [pool, *([kept] if kept > 1 and self.power > 0 else [])]
+        per_map = searches * math.ceil(math.log2(n_features + 1))
+        return gradients, 1 + sum(count * per_map + more for count in searched)
+
+
+def _or(one: np.ndarray | None, other: np.ndarray) -> np.ndarray:
+    return other if one is None else one
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the registry: `row(name, settings, **keywords)` gives its `Method`.
+
+    Attributes:
+        fixed: settings of `Weighting` that are its own; all others are the experiment's where its name says nothing.
+        says: what its name may say; None: all that is not fixed.
+        note: "{}" stands for the row's name.
+    """
+
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    says: tuple[str, ...] | None = None
+    note: str = ""
+    group: str = "ours"
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        own = [one.name for one in fields(Weighting) if one.name not in self.fixed and one.name != "shuffled"]
+        says = own if self.says is None else self.says
+        return inspect.Signature([inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in says])
+
+    def __call__(self, name: str, settings: MethodSettings, **keywords: Any) -> Method:
+        """The method, called `name` in the table.
+
+        Raises:
+            BenchmarkError: a value that can't be.
+        """
+        values = {name: None for name in ("n_random", "keep", "screening_steps")}
+        values |= dict(n_steps=settings.n_steps, pool=settings.n_baselines, weighting="deletion", power=1.0)
+        values |= dict(alpha=settings.alpha, neutral=settings.neutral, ranking=settings.ranking)
+        try:
+            if {"n_steps", "n_random"} <= set(keywords):
+                raise ValueError("n_random is instead of n_steps; leave one of them out")
+            own = Weighting(**{**values, **self.fixed, **keywords})
+            if own.pool > settings.n_baselines:
+                raise ValueError(
+                    f"pool must be at most {settings.n_baselines}, the number of baselines, got {own.pool}"
+                )
+        except (TypeError, ValueError) as error:
+            raise BenchmarkError(f"{name}: {error}") from error
+        return Method(
+            name,
+            own.ingredients,
+            combine=own.combine,
+            group=self.group,
+            notes=(self.note.format(name),) if self.note else (),
+            draws=NEW_DRAWS if own.shuffled else NO_DRAWS,
+            weighting=own,
+        )
+
+
+ROWS = {
+    EG: Row({"weighting": "equal"}, ("n_steps", "n_random", "pool", "normalise_maps")),
+    WG: Row(),
+    f"{WG}-half": Row({"keep": 0.5}, (), "{} keeps half of the baselines (keep=0.5)."),
+    "ShuffledWeights": Row({"shuffled": True}, None, "{}: WG's weights in a random order.", "control"),
+    "BestSingle": Row({"keep": 1}, None, "{}: the fittest baseline alone.", "control"),
+}

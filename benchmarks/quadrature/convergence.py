@@ -1,0 +1,222 @@
+"""How fast estimates of the expected-gradients map converge: relative L2 error over the number of gradients.
+
+The error of an estimate is |map - reference| / |reference|, the reference being many equal steps per baseline; figures
+are medians over images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.cost.peers import gradient_shap, shap_gradients
+from benchmarks.quadrature.estimators import (
+    ESTIMATORS,
+    MIDPOINT,
+    MONTE_CARLO,
+    SHARED_END,
+    STAGGERED_END,
+    TWO_STAGE,
+    Estimator,
+    Integrands,
+)
+from benchmarks.quadrature.integrands import map_error
+from benchmarks.quadrature.problems import PROBLEMS, Problem, resnet18
+from benchmarks.quadrature.settings import Settings
+from benchmarks.run.randomness import seeded
+
+PEER_ROWS = 50
+ROUNDING = 1e-11  # errors below it say nothing of a rate
+OURS = (SHARED_END.name, TWO_STAGE.name, STAGGERED_END.name)
+PEERS = ("Captum GradientShap", "shap GradientExplainer")
+KEYS = ["network", "baselines"]
+
+
+def errors(
+    problem: Integrands, estimators: Sequence[Estimator], totals: Sequence[int], seed: int, draws: int
+) -> Iterator[dict]:
+    """The error of each estimator at each number of gradients, for one image; of random ones the mean over draws."""
+    for estimator in estimators:
+        for total in totals:
+            if total < estimator.least * problem.count:
+                continue
+            # The same draws for all images.
+            entropies = [(seed, estimator.stream or 0, total, draw) for draw in range(draws)]
+            generators = map(np.random.default_rng, entropies if estimator.stream is not None else entropies[:1])
+            points = [estimator.estimate(problem, total, generator) for generator in generators]
+            yield {
+                "estimator": estimator.name,
+                "budget": total,
+                "gradients": float(np.mean([p.gradients for p in points])),
+                "error": float(np.mean([problem.error(p) for p in points])),
+            }
+
+
+def peer_errors(problem: Problem, image: int, reference: Tensor, totals: Sequence[int], seed: int) -> Iterator[dict]:
+    """The error of Captum's GradientShap and, if it is installed, shap's GradientExplainer, one draw each."""
+    x, y, references = problem.x[image : image + 1], problem.y[image : image + 1], problem.references
+    for name in PEERS:
+        for total in totals:
+            with seeded(name, seed, image, total):
+                if name == PEERS[0]:
+                    # In one call it would run all rows at once.
+                    sizes = [min(PEER_ROWS, total - start) for start in range(0, total, PEER_ROWS)]
+                    parts = [gradient_shap(problem.model, x, y, references, n).detach() * n / total for n in sizes]
+                    found = torch.stack(parts).sum(0)
+                else:
+                    try:
+                        # The highest output is the class explained, as all images are classified as it.
+                        found = torch.as_tensor(np.asarray(shap_gradients(problem.model, x, references, total, seed)))
+                    except ImportError:
+                        return
+            error = map_error(found.flatten().double().cpu(), reference)
+            yield {"estimator": name, "budget": total, "gradients": float(total), "error": error}
+
+
+def measure(
+    problem: Problem,
+    estimators: Sequence[Estimator],
+    totals: Sequence[int],
+    seed: int,
+    draws: int,
+    peers: bool,
+    bar: tqdm,
+) -> pd.DataFrame:
+    """All errors of a problem, one row per estimator, number of gradients and image."""
+    rows = []
+    for image in range(len(problem.x)):
+        bar.set_description(f"{problem.name}, image {image + 1}")
+        integrands = problem.integrands(image)
+        found = [*errors(integrands, estimators, totals, seed, draws)]
+        if peers:
+            found += peer_errors(problem, image, integrands.reference, totals, seed)
+        rows += [{"network": problem.name, "baselines": len(problem.references), "image": image, **r} for r in found]
+        bar.update()
+    return pd.DataFrame(rows)
+
+
+def measure_all(settings: Settings) -> pd.DataFrame:
+    """All errors, network by network."""
+    cases = [(partial(PROBLEMS[name], settings), settings.gradients) for name in PROBLEMS if name in settings.model]
+    if "resnet18" in settings.model and settings.many:
+        many = (partial(resnet18, settings, settings.many, settings.many_steps), settings.many_gradients)
+        cases.insert(len(cases) - ("efficientnet_lite0" in settings.model), many)
+    found = []
+    with tqdm(total=len(cases) * settings.images, unit="image") as bar:
+        for make, totals in cases:
+            problem = make()
+            peers = settings.peers and not problem.exact
+            draws = min(5, settings.draws) if problem.exact else settings.draws
+            found.append(measure(problem, ESTIMATORS, sorted(totals), settings.seed, draws, peers, bar))
+    return pd.concat(found, ignore_index=True)
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per network, baselines, estimator and budget: median and quartiles over images, against the midpoint rule's.
+
+    slope is that of log error over log gradients, fitted through all budgets of the estimator.
+    """
+    grouped = rows.groupby([*KEYS, "estimator", "budget"], sort=False)
+    table = grouped.agg(
+        gradients=("gradients", "median"),
+        error=("error", "median"),
+        low=("error", lambda e: e.quantile(0.25)),
+        high=("error", lambda e: e.quantile(0.75)),
+        images=("error", "size"),
+    ).reset_index()
+    for name, reference in (("to_midpoint", MIDPOINT.name), ("to_monte_carlo", MONTE_CARLO.name)):
+        of = table[table["estimator"] == reference].set_index([*KEYS, "budget"])["error"]
+        table[name] = table["error"].to_numpy() / of.reindex(pd.MultiIndex.from_frame(table[of.index.names])).to_numpy()
+    for _, part in table.groupby([*KEYS, "estimator"]):
+        table.loc[part.index, "slope"] = fitted_slope(part["gradients"].to_numpy(), part["error"].to_numpy())
+    return table
+
+
+def fitted_slope(gradients: np.ndarray, error: np.ndarray) -> float:
+    """The slope of log error over log gradients by least squares; NaN with fewer than two errors above rounding."""
+    usable = error > ROUNDING
+    if usable.sum() < 2:
+        return float("nan")
+    return float(np.polyfit(np.log(gradients[usable]), np.log(error[usable]), 1)[0])
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """The printed form of one network's table: estimators by budgets."""
+    budgets = sorted(table["budget"].unique())
+    shown = {"midpoint": ("to_midpoint", 100, budgets[0]), "Monte-Carlo": ("to_monte_carlo", 200, budgets[-1])}
+    rows = []
+    for name, part in table.groupby("estimator", sort=False):
+        part = part.set_index("budget")
+        row = {"estimator": name} | {str(b): f"{part['error'][b]:.2g}" if b in part.index else "" for b in budgets}
+        for title, (column, usual, other) in shown.items():
+            at = usual if usual in budgets else other
+            row[f"x {title} at {at}"] = f"{part[column][at]:.2g}" if at in part.index else ""
+        row["slope"] = "" if part["slope"].isna().all() else f"{part['slope'].iloc[0]:.2f}"
+        row["exact cost"] = " ".join(f"{part['gradients'][b]:g}" for b in part.index if part["gradients"][b] != b)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def notes(table: pd.DataFrame) -> list[str]:
+    """What the figures say, in words."""
+    lines = [
+        "Random estimators: the mean error of repeated draws; Captum's and shap's own code: one draw.",
+        "exact cost: gradients actually taken where that is not the budget. 'end at x': the gradient at x serves all "
+        "baselines and counts once.",
+    ]
+    for (network, baselines, budget), part in table.groupby([*KEYS, "budget"], sort=False):
+        own = part[~part["estimator"].isin(PEERS)]
+        best = own.loc[own["error"].idxmin()]
+        line = f"{network}, K = {baselines}, {budget} gradients: the smallest error is that of '{best['estimator']}', "
+        line += f"{best['error']:.2g}"
+        for title, column in (("midpoint", "to_midpoint"), ("Monte-Carlo", "to_monte_carlo")):
+            line += f" = {best[column]:.2g} x {title}" if np.isfinite(best[column]) else ""
+        lines.append(line + ".")
+    return lines
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """One log-log panel per network and number of baselines that has several budgets."""
+    panels = list(table.groupby(KEYS, sort=False))
+    panels = [(key, part) for key, part in panels if part["budget"].nunique() > 1] or panels
+    figure, axes = plt.subplots(1, len(panels), figsize=(8.5 * len(panels), 6), squeeze=False)
+    for axis, ((network, baselines), part) in zip(axes[0], panels, strict=True):
+        for name, line in part.groupby("estimator", sort=False):
+            style, width = "--" if name in PEERS else "-", 2.5 if name in OURS else 1.2
+            label = f"{name} ({line['slope'].iloc[0]:.2f})"
+            axis.loglog(line["gradients"], line["error"].clip(lower=1e-16), style, marker="o", lw=width, label=label)
+        axis.set(title=f"{network}, K = {baselines}", xlabel="gradients per image")
+        axis.set_ylabel("relative L2 error of the map (median over images)")
+        axis.grid(True, which="both", alpha=0.25)
+        axis.legend(fontsize=7, title="fitted slope in brackets", title_fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def convergence(settings: Settings) -> tuple[str, dict[str, pd.DataFrame]]:
+    """The tables and notes in Markdown, and what they are made of; draws convergence.png."""
+    rows = measure_all(settings)
+    table = summary(rows)
+    draw(table, Path(settings.out) / "convergence.png")
+    parts = [
+        f"Relative L2 error of the expected-gradients map, median over {settings.images} images, seed {settings.seed}; "
+        f"reference: {settings.reference_steps or 150} midpoints per baseline ({settings.many_steps} for K = "
+        f"{settings.many}), to whose grid nodes are moved, by half a cell at most; smooth network: "
+        f"{settings.reference_steps or 2000} steps and exact nodes. Peers run the network itself."
+    ]
+    for (network, baselines), part in table.groupby(KEYS, sort=False):
+        parts.append(f"### {network}, K = {baselines} baselines\n\n{wide(part).to_markdown(index=False)}")
+    parts.append("\n".join(f"- {line}" for line in notes(table)))
+    return "\n\n".join(parts), {"convergence": table, "errors": rows}

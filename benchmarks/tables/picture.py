@@ -1,0 +1,150 @@
+"""The picture made for eyes: photographs under the maps of several methods, and the curves whose areas are the scores.
+
+For each photograph a line: the photograph, then for each method its map, summed over the channels, smoothed by a
+Gaussian of `SMOOTHING` of the shorter side, and divided by its largest magnitude (quantile `LARGEST`, so that a few
+pixels don't leave the rest invisible). It lies over the photograph in grey: red is for the class, blue against it,
+and where it is zero the photograph shows. A map that is nowhere near zero, such as uniform random numbers, would hide
+the photograph: it is drawn around its mean.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from scipy.ndimage import gaussian_filter
+from torchvision.models import ResNet50_Weights
+
+from benchmarks.data.cifar10 import CIFAR10_CLASSES
+from benchmarks.experiment.results import ModelResults, Results
+from benchmarks.models.networks import CIFAR10_RESNET18, DIGITS_RESNET18
+
+SMOOTHING, LARGEST, NEAR = 1 / 60, 0.995, 0.1
+CONTROL = "Random"
+MOST = 8  # methods side by side
+_INCH = 1.55  # of a photograph
+_CURVES = 2.5  # of a panel of curves, in inches
+
+
+def picture(
+    pixels: np.ndarray,
+    titles: Sequence[str],
+    maps: Mapping[str, np.ndarray],
+    curves: pd.DataFrame,
+    directions: Mapping[str, bool | None],
+) -> Figure:
+    """The figure, without pyplot: it needs no display.
+
+    Args:
+        pixels: photographs (n, 3, H, W) in [0, 1].
+        titles: the class that is explained of each, such as "espresso, 84 %".
+        maps: by method, (n, C, H, W).
+        curves: mean curves, the columns judge, method, fraction, value; without rows there are no panels.
+        directions: whether a higher area is better, by judge.
+    """
+    n, side = len(pixels), min(pixels.shape[2:])
+    height, below = n * (_INCH + 0.28) + 0.5, [_CURVES] * (not curves.empty)
+    figure = Figure(
+        figsize=((_INCH + 0.05) * (1 + len(maps)) + 0.8, height + sum(below) + 0.8), dpi=110, layout="constrained"
+    )
+    parts = figure.subfigures(1 + len(below), 1, height_ratios=[height, *below], squeeze=False)[:, 0]
+    _lines(parts[0], pixels, titles, {name: smoothed(column, SMOOTHING * side) for name, column in maps.items()})
+    if below:
+        _panels(parts[1], curves, directions, list(maps))
+    figure.suptitle("Why does the network see this? Red speaks for the class, blue against it", fontsize=12)
+    caption = (
+        f"Each map is summed over the colour channels, smoothed by a Gaussian of {SMOOTHING * side:.1f} pixels (what "
+        "is judged is not), and drawn on a scale of its own, up to its largest magnitude, or around its mean if it is "
+        "nowhere near zero."
+    )
+    figure.supxlabel(textwrap.fill(caption, int(14 * figure.get_figwidth())), fontsize=8, color="0.3")
+    return figure
+
+
+def of_results(results: Results) -> Figure:
+    """The picture of the first model's results: its drawn images, the most probable class first, and the first `MOST`
+    rows that have a map of each."""
+    model = results.models[0]
+    images, drawn = model.drawn.images, model.drawn
+    order = sorted(range(len(images)), key=lambda i: -images[i].probability)
+    titles = [f"{class_name(model, images[i].label)}, {100 * images[i].probability:.0f} %" for i in order]
+    shown = [row.name for row in results.methods if row.name in drawn.maps][:MOST]
+    maps = {name: drawn.maps[name][order] for name in shown}
+    return picture(drawn.pixels[order], titles, maps, model.curves, results.directions)
+
+
+def class_name(model: ModelResults, label: int) -> str:
+    """A class in words where they are known: of weights that a user gave only their numbers are."""
+    if model.model == CIFAR10_RESNET18:
+        return CIFAR10_CLASSES[label]
+    if model.model == DIGITS_RESNET18 or model.experiment.weights is not None:
+        return f"class {label}"
+    return ResNet50_Weights.DEFAULT.meta["categories"][label]
+
+
+def smoothed(maps: np.ndarray, sigma: float) -> np.ndarray:
+    """Maps (n, C, H, W) as they are drawn: (n, H, W) within [-1, 1]."""
+    summed = np.stack([gaussian_filter(np.asarray(one, np.float64).sum(0), sigma) for one in maps])
+    far = np.abs(summed).min((1, 2), keepdims=True) > NEAR * np.abs(summed).max((1, 2), keepdims=True)
+    summed -= np.where(far, summed.mean((1, 2), keepdims=True), 0)
+    largest = np.quantile(np.abs(summed), LARGEST, axis=(1, 2), keepdims=True)
+    return np.clip(summed / np.where(largest > 0, largest, 1), -1, 1)
+
+
+def overlay() -> ListedColormap:
+    """From blue to red, transparent in the middle."""
+    colours = matplotlib.colormaps["RdBu_r"](np.linspace(0, 1, 255))
+    colours[:, 3] = 0.95 * np.abs(np.linspace(-1, 1, 255)) ** 1.3
+    return ListedColormap(colours)
+
+
+def _lines(figure, pixels: np.ndarray, titles: Sequence[str], maps: Mapping[str, np.ndarray]) -> None:
+    n = len(pixels)
+    grid = GridSpec(n, len(maps) + 2, figure, width_ratios=[1] * (len(maps) + 1) + [0.06])
+    for i, (photograph, title) in enumerate(zip(pixels, titles, strict=True)):
+        axes = [figure.add_subplot(grid[i, j]) for j in range(len(maps) + 1)]
+        axes[0].imshow(photograph.transpose(1, 2, 0).clip(0, 1))
+        axes[0].set_title(title, fontsize=9, fontweight="bold")
+        grey = 0.45 + 0.5 * photograph.mean(0)  # light, so that colours are seen on it
+        for axis, (name, column) in zip(axes[1:], maps.items(), strict=True):
+            axis.imshow(grey, cmap="gray", vmin=0, vmax=1)
+            drawn = axis.imshow(column[i], cmap=overlay(), vmin=-1, vmax=1)
+            if i == 0:
+                axis.set_title(_wrapped(name), fontsize=9)
+        for axis in axes:
+            axis.set(xticks=[], yticks=[])
+        bar = figure.colorbar(drawn, cax=figure.add_subplot(grid[i, -1]), ticks=[-1, 0, 1])
+        bar.ax.set_yticklabels(["against", "0", "for"], fontsize=7)
+
+
+def _panels(figure, curves: pd.DataFrame, directions: Mapping[str, bool | None], methods: Sequence[str]) -> None:
+    judges = list(dict.fromkeys(curves["judge"]))
+    axes: list[Axes] = list(np.atleast_1d(figure.subplots(1, len(judges), sharey=True)))
+    for axis, judge in zip(axes, judges, strict=True):
+        for i, method in enumerate(methods):
+            own = curves[(curves["judge"] == judge) & (curves["method"] == method)]
+            style = dict(color="0.5", linestyle="--") if method == CONTROL else dict(color=f"C{i}")
+            axis.plot(100 * own["fraction"], own["value"], label=method, linewidth=1.5, **style)
+        inserted = judge.startswith("Insertion")
+        better = {True: "higher is better", False: "lower is better"}.get(directions.get(judge), "")
+        axis.set_title(f"{judge}: {better}" if better else judge, fontsize=9)
+        axis.set_xlabel(f"pixels {'restored' if inserted else 'removed'}, highest first (%)", fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_xlim(0, 100)
+    axes[0].set_ylim(0, 1.05 * curves["value"].max())
+    axes[0].set_ylabel("mean probability of the class", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+
+
+def _wrapped(name: str) -> str:
+    """A method's name with its settings below: each on a line of its own."""
+    return re.sub(r", |(?=\()", lambda m: "\n" if not m[0] else ",\n", name)
