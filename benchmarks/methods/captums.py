@@ -14,7 +14,7 @@ NAMES = (
     "FeaturePermutation",
     "Deconvolution",
 )
-_OF_ALL = "Captum's rows (IntegratedGradients ... Deconvolution): `quantus.explain` with its defaults."
+_OF_ALL = "Rows of Captum: `quantus.explain` with its defaults."
 _NOTES = {"FeaturePermutation": "FeaturePermutation exchanges values between the images of a block."}
 
 
