@@ -98,7 +98,10 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
         if baselines is None and self.baselines is not None:
             # A Tensor that was bound before the inputs were known can't be meant to be paired with them.
             baselines, pairing = self.baselines, pairing or "shared"
-        return problem, format_baselines(baselines, problem.inputs, problem.is_tuple, pairing)
+        references = format_baselines(baselines, problem.inputs, problem.is_tuple, pairing)
+        if problem.inputs:
+            problem.probe(references)
+        return problem, references
 
     def _finish(self, problem: Problem, totals: tuple[Tensor, ...]) -> Inputs:
         """Attributions in the inputs' structure and dtypes, after a look at whether they can be right.

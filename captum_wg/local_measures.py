@@ -349,8 +349,9 @@ def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like:
     dtype = accumulation_dtype(*(x.dtype for x in like))
     if weights is None:
         return torch.full((1, n_points), 1 / n_points, dtype=dtype, device=like[0].device)
-    if not isinstance(weights, Tensor):
-        raise TypeError(f"weights must be a Tensor, got {type(weights).__name__}")
+    if not isinstance(weights, Tensor) or weights.is_complex():
+        came = "complex numbers" if isinstance(weights, Tensor) else type(weights).__name__
+        raise TypeError(f"weights must be a Tensor of real numbers, got {came}")
     if tuple(weights.shape) not in ((n_points,), (n_examples, n_points)):
         raise ValueError(
             f"weights must have shape (S,) = ({n_points},) or (B, S) = ({n_examples}, {n_points}), got "

@@ -15,19 +15,15 @@ one with `like_inputs = True` are brought to the inputs' dtype.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from captum_wg.cosines import ANGLES, cosines
 from captum_wg.engine.checks import check_choice
-from captum_wg.engine.tensors import Inputs, accumulation_dtype, as_tuple, like_inputs
-
-ANGLES = ("auto", "channel_pairs", "pixel", "global")
-
-# (first, second, the remaining channel that shows their angle): rg -> blue, gb -> red, br -> green.
-_CHANNEL_PAIRS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+from captum_wg.engine.tensors import Inputs, along, as_tuple, at_least_float32, beside, like_inputs
 
 
 @runtime_checkable
@@ -48,29 +44,15 @@ class Mean:
     like_inputs = True
 
     def init(self, inputs: Inputs | None) -> None:
-        self._sums: tuple[Tensor, ...] = ()
-        self._weight: Tensor | None = None
-        self._is_tuple = False
+        self._totals: list[Tensor] = []
 
-    def update(
-        self,
-        gradients: Inputs,
-        points: Inputs,
-        inputs: Inputs | None,
-        input_gradients: Inputs | None,
-        weights: Tensor,
-    ) -> None:
+    def update(self, gradients: Inputs, points: Any, inputs: Any, input_gradients: Any, weights: Tensor) -> None:
         self._is_tuple = isinstance(gradients, tuple)
-        sums = tuple(_weighted_sum(_wide(g), weights) for g in as_tuple(gradients))
-        weight = weights.sum(1)
-        if self._weight is None:
-            self._sums, self._weight = sums, weight
-            return
-        self._sums = tuple(a + b for a, b in zip(self._sums, sums, strict=True))
-        self._weight = self._weight + weight
+        totals = [weights.sum(1), *(_weighted_sum(g, weights) for g in _wide(gradients))]
+        self._totals = [a + b for a, b in zip(self._totals, totals, strict=True)] if self._totals else totals
 
     def finish(self) -> Inputs:
-        return _per_weight(self._sums, self._weight, self._is_tuple)
+        return like_inputs(_per_weight(self._totals[1:], next(iter(self._totals), None)), self._is_tuple)
 
 
 class Variance:
@@ -84,46 +66,36 @@ class Variance:
     like_inputs = True
 
     def init(self, inputs: Inputs | None) -> None:
-        self._origins: list[Tensor] = []
-        self._means: list[Tensor] = []
-        self._squares: list[Tensor] = []
         self._weight: Tensor | None = None
-        self._is_tuple = False
+        self._origins: list[Tensor] = []
+        self._moments: list[tuple[Tensor, Tensor]] = []  # the means, and the sums of squares around them
 
-    def update(
-        self,
-        gradients: Inputs,
-        points: Inputs,
-        inputs: Inputs | None,
-        input_gradients: Inputs | None,
-        weights: Tensor,
-    ) -> None:
+    def update(self, gradients: Inputs, points: Any, inputs: Any, input_gradients: Any, weights: Tensor) -> None:
         self._is_tuple = isinstance(gradients, tuple)
-        weight = weights.sum(1)
-        means, squares = [], []
+        wide = _wide(gradients)
         if self._weight is None:
             # All is relative to the first point: equal gradients have a mean of exactly 0, and the running mean of
             # large, nearly equal ones keeps its digits.
-            self._origins = [_wide(g)[:, :1].clone() for g in as_tuple(gradients)]
-        for gradient, origin in zip(as_tuple(gradients), self._origins, strict=True):
-            g = _wide(gradient) - origin
+            self._origins = [g[:, :1].clone() for g in wide]
+        weight = weights.sum(1)
+        moments = []
+        for g in (g - origin for g, origin in zip(wide, self._origins, strict=True)):
             mean = _weighted_sum(g, _share(weights, weight.unsqueeze(1)))
-            squares.append(_weighted_sum((g - mean.unsqueeze(1)).square(), weights))
-            means.append(mean)
+            moments.append((mean, _weighted_sum((g - mean.unsqueeze(1)).square(), weights)))
         if self._weight is None:
-            self._means, self._squares, self._weight = means, squares, weight
+            self._weight, self._moments = weight, moments
             return
         total = self._weight + weight
         share = _share(weight, total)
-        for i, (mean, square) in enumerate(zip(means, squares, strict=True)):
-            difference = mean - self._means[i]
-            self._means[i] = self._means[i] + difference * _beside(share, mean)
-            between = difference.square() * _beside(self._weight * share, mean)
-            self._squares[i] = self._squares[i] + square + between
+        between = self._weight * share
+        for i, ((old_mean, old_squares), (mean, squares)) in enumerate(zip(self._moments, moments, strict=True)):
+            difference = mean - old_mean
+            squares = old_squares + squares + difference.square() * _weight(between, mean)
+            self._moments[i] = (old_mean + difference * _weight(share, mean), squares)
         self._weight = total
 
     def finish(self) -> Inputs:
-        return _per_weight(tuple(self._squares), self._weight, self._is_tuple)
+        return like_inputs(_per_weight([squares for _, squares in self._moments], self._weight), self._is_tuple)
 
 
 class _MeanCosine:
@@ -147,15 +119,10 @@ class _MeanCosine:
         self._mean.init(inputs)
 
     def update(
-        self,
-        gradients: Inputs,
-        points: Inputs,
-        inputs: Inputs,
-        input_gradients: Inputs,
-        weights: Tensor,
+        self, gradients: Inputs, points: Inputs, inputs: Inputs, input_gradients: Inputs, weights: Tensor
     ) -> None:
         others = self._other(points, inputs, input_gradients)
-        values = cosines(tuple(_wide(g) for g in as_tuple(gradients)), others, self.angle)
+        values = cosines(_wide(gradients), others, self.angle)
         self._mean.update(like_inputs(values, isinstance(gradients, tuple)), points, inputs, None, weights)
 
     def finish(self) -> Inputs:
@@ -174,7 +141,7 @@ class StabilityCosine(_MeanCosine):
     needs_input_gradients = False
 
     def _other(self, points: Inputs, inputs: Inputs, input_gradients: Inputs) -> tuple[Tensor, ...]:
-        return tuple(_wide(p) - _wide(x).unsqueeze(1) for p, x in zip(as_tuple(points), as_tuple(inputs), strict=True))
+        return tuple(p - x.unsqueeze(1) for p, x in zip(_wide(points), _wide(inputs), strict=True))
 
 
 class ConsistencyCosine(_MeanCosine):
@@ -184,7 +151,7 @@ class ConsistencyCosine(_MeanCosine):
     needs_input_gradients = True
 
     def _other(self, points: Inputs, inputs: Inputs, input_gradients: Inputs) -> tuple[Tensor, ...]:
-        return tuple(_wide(g).unsqueeze(1) for g in as_tuple(input_gradients))
+        return tuple(g.unsqueeze(1) for g in _wide(input_gradients))
 
 
 class Collected:
@@ -200,119 +167,35 @@ class Collected:
         self.function = function
 
     def init(self, inputs: Inputs | None) -> None:
-        self._tiles: list[tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]] = []
+        self._tiles: list[tuple[Inputs, Inputs, Tensor]] = []
 
-    def update(
-        self, gradients: Inputs, points: Inputs, inputs: Inputs, input_gradients: Inputs, weights: Tensor
-    ) -> None:
-        self._others = inputs, input_gradients, isinstance(gradients, tuple)
-        self._tiles.append((as_tuple(gradients), as_tuple(points), weights))
+    def update(self, gradients: Inputs, points: Inputs, inputs: Any, input_gradients: Any, weights: Tensor) -> None:
+        self._others = inputs, input_gradients
+        self._tiles.append((gradients, points, weights))
 
     def finish(self) -> Any:
-        inputs, input_gradients, is_tuple = self._others
-        gradients, points = (
-            like_inputs(tuple(torch.cat(parts, 1) for parts in zip(*tiles, strict=True)), is_tuple)
-            for tiles in list(zip(*self._tiles, strict=True))[:2]
-        )
-        weights = torch.cat([tile[2] for tile in self._tiles], 1)
+        gradients, points, weights = map(_joined, zip(*self._tiles, strict=True))
         self._tiles = []
-        return self.function(gradients, points, inputs, input_gradients, weights)
+        return self.function(gradients, points, *self._others, weights)
 
 
-def cosines(u: tuple[Tensor, ...], v: tuple[Tensor, ...], angle: str = "auto") -> tuple[Tensor, ...]:
-    """Cosines of the angles between two sets of vectors (b, s, *feature), shown on every element they belong to.
-
-    angle: "channel_pairs": at each pixel three angles of 2-dimensional vectors, of channels (r, g) shown on b, (g, b)
-    on r and (b, r) on g; for images of 3 channels. "pixel": at each pixel one angle, of the vectors of all its
-    channels, shown on all of them. "global": one angle for the whole example, all Tensors of a tuple together, shown on
-    every element. "auto": channel_pairs for images of 3 channels, pixel for images of other C > 1, global otherwise; an
-    image is a Tensor (B, C, H, W) or of more dimensions. A zero vector has cosine 0; values are in [-1, 1].
-
-    Raises:
-        ValueError: channel_pairs for other than 3 channels, pixel without channels.
-    """
-    modes = [_angle_of(x, angle) for x in u]
-    whole = None
-    if "global" in modes:
-        whole = _cosine([x.flatten(2) for x in map(_at_least_3d, u)], [x.flatten(2) for x in map(_at_least_3d, v)])
-    result = []
-    for a, b, mode in zip(u, v, modes, strict=True):
-        if mode == "global":
-            value = whole.reshape(*whole.shape[:2], *(1,) * (a.ndim - 2))  # type: ignore[union-attr]
-        elif mode == "pixel":
-            value = _cosine([a.movedim(2, -1)], [b.movedim(2, -1)]).unsqueeze(2)
-        else:
-            value = _cosines_of_pairs(a, b)
-        result.append(value.expand_as(a))
-    return tuple(result)
+def _joined(tiles: tuple[Inputs, ...]) -> Inputs:
+    joined = tuple(torch.cat(parts, 1) for parts in zip(*map(as_tuple, tiles), strict=True))
+    return like_inputs(joined, isinstance(tiles[0], tuple))
 
 
-def _angle_of(x: Tensor, angle: str) -> str:
-    """The angle of one element (b, s, *feature) of the inputs."""
-    channels = x.shape[2] if x.ndim > 3 else None
-    if angle == "auto":
-        if x.ndim < 5 or channels == 1:
-            return "global"
-        return "channel_pairs" if channels == 3 else "pixel"
-    if angle == "channel_pairs" and channels != 3:
-        raise ValueError(
-            "angle='channel_pairs' needs inputs with 3 channels, (B, 3, ...), got (B, "
-            f"{', '.join(map(str, x.shape[2:]))}); "
-            "use 'pixel', 'global' or 'auto'"
-        )
-    if angle == "pixel" and channels is None:
-        raise ValueError(
-            f"angle='pixel' needs inputs with channels, (B, C, ...), got (B, {', '.join(map(str, x.shape[2:]))}); use "
-            "'global'"
-        )
-    return angle
-
-
-def _cosines_of_pairs(u: Tensor, v: Tensor) -> Tensor:
-    """The angle of every two of three channels, (b, s, 3, ...), shown on the third."""
-    shown = torch.empty_like(u)
-    for first, second, third in _CHANNEL_PAIRS:
-        (a, b), (c, d) = _unit(u[:, :, first], u[:, :, second]), _unit(v[:, :, first], v[:, :, second])
-        shown[:, :, third] = a * c + b * d
-    return shown.clamp_(-1, 1)
-
-
-def _unit(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The vectors (a, b) divided by their lengths, zero vectors left as they are."""
-    # By the larger element first: squares of the tiny gradients of a saturated softmax would underflow to 0.
-    larger = torch.maximum(a.abs(), b.abs())
-    larger = torch.where(larger > 0, larger, torch.ones_like(larger))
-    a, b = a / larger, b / larger
-    length = (a * a + b * b).sqrt_().clamp_(min=1)
-    return a / length, b / length
-
-
-def _cosine(u: list[Tensor], v: list[Tensor]) -> Tensor:
-    """Cosine along the last dimension, of vectors whose elements lie in several Tensors; 0 where one is zero."""
-    u, v = _scaled(u), _scaled(v)
-    dot = torch.stack([(a * b).sum(-1) for a, b in zip(u, v, strict=True)]).sum(0)
-    norms = [torch.stack([x.square().sum(-1) for x in w]).sum(0).sqrt() for w in (u, v)]
-    product = norms[0] * norms[1]
-    return torch.where(product > 0, dot / product, torch.zeros_like(dot)).clamp(-1, 1)
-
-
-def _scaled(vector: list[Tensor]) -> list[Tensor]:
-    # By their largest element: squares of the tiny gradients of a saturated softmax would underflow to 0.
-    largest = torch.stack([x.abs().amax(-1) for x in vector]).amax(0).unsqueeze(-1)
-    return [x / torch.where(largest > 0, largest, torch.ones_like(largest)) for x in vector]
-
-
-def _at_least_3d(x: Tensor) -> Tensor:
-    return x.unsqueeze(-1) if x.ndim == 2 else x
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.to(accumulation_dtype(x.dtype))
+def _wide(values: Inputs) -> tuple[Tensor, ...]:
+    return tuple(map(at_least_float32, as_tuple(values)))
 
 
 def _weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
     """The sum over points of values (b, s, ...) times weights (1 or b, s)."""
-    return (values * weights.to(values.dtype).view(*weights.shape, *(1,) * (values.ndim - 2))).sum(1)
+    return (values * along(weights.to(values.dtype), values)).sum(1)
+
+
+def _weight(weight: Tensor, like: Tensor) -> Tensor:
+    """A weight (1 or b,) to multiply values (b, *feature)."""
+    return beside(weight.to(like.dtype), like)
 
 
 def _share(part: Tensor, total: Tensor) -> Tensor:
@@ -320,12 +203,7 @@ def _share(part: Tensor, total: Tensor) -> Tensor:
     return torch.where(total > 0, part / total, torch.zeros_like(part))
 
 
-def _per_weight(totals: tuple[Tensor, ...], weight: Tensor | None, is_tuple: bool) -> Inputs:
+def _per_weight(totals: Iterable[Tensor], weight: Tensor | None) -> tuple[Tensor, ...]:
     if weight is None:
         raise RuntimeError("a measure was finished before it was given any point")
-    return like_inputs(tuple(t / _beside(weight, t) for t in totals), is_tuple)
-
-
-def _beside(weight: Tensor, values: Tensor) -> Tensor:
-    """A weight (1 or b,) shaped to multiply values (b, *feature)."""
-    return weight.to(values.dtype).view(-1, *(1,) * (values.ndim - 1))
+    return tuple(t / _weight(weight, t) for t in totals)

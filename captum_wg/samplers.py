@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from torch import Tensor
 from captum_wg.engine.baseline_set import BaselineSet
 from captum_wg.engine.checks import check_generator, check_positive_int, name_rows, not_finite
 from captum_wg.engine.problem import Points, PointSource
-from captum_wg.engine.tensors import accumulation_dtype, as_tuple
+from captum_wg.engine.tensors import accumulation_dtype, along, as_tuple, like_inputs
 from captum_wg.integrals.random import reference_order
 
 SAMPLERS = ("segments", "staggered", "ball", "rays")
@@ -37,10 +38,9 @@ Sampler = str | Callable[..., object]
 
 def check_radius(radius: object) -> float:
     """radius as a float: greater than 0, possibly infinite."""
-    number = float(radius) if isinstance(radius, numbers.Real) and not isinstance(radius, bool) else math.nan
-    if not number > 0:
+    if isinstance(radius, bool) or not isinstance(radius, numbers.Real) or not float(radius) > 0:
         raise ValueError(f"radius must be a number greater than 0 (float('inf') for no limit), got {radius!r}")
-    return number
+    return float(radius)
 
 
 def segments(
@@ -57,22 +57,21 @@ def segments(
     n_k, j < n_k, of its segment, p a random order of the m = min(K, S) references used.
     """
     which, share = _along_references(inputs, references, n_samples, generator, staggered)
+    dtype = _dtype(inputs)
 
     def points(examples: slice, chosen: slice) -> Points:
-        offsets = _differences(inputs, references, examples, which[chosen])
+        ends = zip(inputs, references.at(examples, which[chosen]), strict=True)
+        offsets = tuple(r.to(dtype) - x[examples].unsqueeze(1).to(dtype) for x, r in ends)
         distance = _norm(offsets)
         limit = torch.where(distance > radius, radius / distance, torch.ones_like(distance))
-        return _step(inputs, examples, offsets, share[chosen].to(limit.dtype) * limit)
+        lengths = share[chosen].to(limit.dtype) * limit
+        return _moved(inputs, examples, (along(lengths, d) * d for d in offsets))
 
     return points
 
 
 def rays(
-    inputs: tuple[Tensor, ...],
-    references: BaselineSet,
-    radius: float,
-    n_samples: int,
-    generator: torch.Generator,
+    inputs: tuple[Tensor, ...], references: BaselineSet, radius: float, n_samples: int, generator: torch.Generator
 ) -> PointSource:
     """Points x + u radius r / |r|: in the direction of the reference itself, not of its difference to the input."""
     if not math.isfinite(radius):
@@ -87,9 +86,9 @@ def rays(
         )
 
     def points(examples: slice, chosen: slice) -> Points:
-        dtype = accumulation_dtype(*(x.dtype for x in inputs))
-        directions = tuple(r.to(dtype) for r in references.at(examples, which[chosen]))
-        return _step(inputs, examples, directions, share[chosen].to(dtype) * radius / _norm(directions))
+        directions = tuple(r.to(share.dtype) for r in references.at(examples, which[chosen]))
+        lengths = share[chosen] * radius / _norm(directions)
+        return _moved(inputs, examples, (along(lengths, d) * d for d in directions))
 
     return points
 
@@ -101,26 +100,20 @@ def ball(inputs: tuple[Tensor, ...], radius: float, n_samples: int, generator: t
     # One seed a point: its direction can then be drawn whenever its turn comes, without keeping all S of them.
     seeds = torch.randint(2**62, (n_samples,), generator=generator, device=generator.device).tolist()
     dimension = sum(x[0].numel() for x in inputs)
-    dtype = accumulation_dtype(*(x.dtype for x in inputs))
+    dtype = _dtype(inputs)
 
-    def offset(seed: int) -> tuple[Tensor, ...]:
+    def offset(seed: int) -> list[Tensor]:
         own = torch.Generator(generator.device).manual_seed(seed)
-        normal = tuple(
-            torch.randn((1, 1, *x.shape[1:]), generator=own, device=own.device, dtype=dtype).to(x.device)
-            for x in inputs
-        )
+        shapes = [(1, 1, *x.shape[1:]) for x in inputs]
+        drawn = [torch.randn(shape, generator=own, device=own.device, dtype=dtype) for shape in shapes]
+        normal = tuple(n.to(x.device) for n, x in zip(drawn, inputs, strict=True))
         u = torch.rand((), generator=own, device=own.device, dtype=torch.float64).item()
-        length = radius * u ** (1 / dimension)
-        return tuple(n * (length / _norm(normal)).view((1,) * n.ndim) for n in normal)
+        length = radius * u ** (1 / dimension) / _norm(normal)
+        return [n * along(length, n) for n in normal]
 
     def points(examples: slice, chosen: slice) -> Points:
-        offsets = [offset(seed) for seed in seeds[chosen]]
-        return Points(
-            tuple(
-                (x[examples].unsqueeze(1) + torch.cat(parts, dim=1)).to(x.dtype)
-                for x, parts in zip(inputs, zip(*offsets, strict=True), strict=True)
-            )
-        )
+        offsets = zip(*map(offset, seeds[chosen]), strict=True)
+        return _moved(inputs, examples, (torch.cat(parts, dim=1) for parts in offsets))
 
     return points
 
@@ -132,8 +125,8 @@ def from_callable(
 
     sampler(inputs) -> (B, S, *feature); with no input (an attribution over a set) sampler(None) -> (1, S, *feature).
     """
-    given = sampler((inputs if is_tuple else inputs[0]) if inputs else None)
-    values = as_tuple(given)  # type: ignore[arg-type]
+    given: Any = sampler(like_inputs(inputs, is_tuple) if inputs else None)
+    values: tuple[Any, ...] = as_tuple(given)
     if not all(isinstance(v, Tensor) for v in values):
         raise TypeError(
             f"sampler must return a Tensor, or a tuple of Tensors for a tuple of inputs, got {type(given).__name__}"
@@ -151,8 +144,7 @@ def from_callable(
             raise TypeError(f"sampler returns {value.dtype}, the inputs are {inputs[i].dtype}; convert the points")
         if not value.is_floating_point():
             raise TypeError(f"sampler must return floating point Tensors, got {value.dtype}")
-        bad = not_finite(value)
-        if bad.any():
+        if (bad := not_finite(value)).any():
             raise ValueError(f"sampler returns NaN or infinite points for examples {name_rows(bad)}")
     points = tuple(v.detach() for v in values)
     like = inputs or tuple(p[0] for p in points)
@@ -192,29 +184,23 @@ def _along_references(
     generator: torch.Generator,
     staggered: bool = False,
 ) -> tuple[Tensor, Tensor]:
+    """Which reference each point goes to and which share of the way, both (S,)."""
     which = reference_order(references.count, n_samples, generator)
     if staggered:
         used = min(references.count, n_samples)
-        numbers = torch.arange(n_samples, device=generator.device)
-        turn, place = numbers.div(used, rounding_mode="floor"), numbers % used
+        order = torch.arange(n_samples, device=generator.device)
+        turn, place = order.div(used, rounding_mode="floor"), order % used
         shift = torch.randperm(used, generator=generator, device=generator.device).double() + 0.5
-        uses = place.bincount(minlength=used)
-        share = (turn + shift[place] / used) / uses[place]
+        share = (turn + shift[place] / used) / place.bincount(minlength=used)[place]
     else:
         # Drawn in float64 and cut later: a wider dtype of the inputs then sees the same points.
         share = torch.rand(n_samples, generator=generator, device=generator.device, dtype=torch.float64)
-    dtype = accumulation_dtype(*(x.dtype for x in inputs))
-    return which.to(inputs[0].device), share.to(dtype).to(inputs[0].device)
+    device = inputs[0].device
+    return which.to(device), share.to(_dtype(inputs)).to(device)
 
 
-def _differences(
-    inputs: tuple[Tensor, ...], references: BaselineSet, examples: slice, which: Tensor
-) -> tuple[Tensor, ...]:
-    dtype = accumulation_dtype(*(x.dtype for x in inputs))
-    return tuple(
-        r.to(dtype) - x[examples].unsqueeze(1).to(dtype)
-        for x, r in zip(inputs, references.at(examples, which), strict=True)
-    )
+def _dtype(inputs: tuple[Tensor, ...]) -> torch.dtype:
+    return accumulation_dtype(*(x.dtype for x in inputs))
 
 
 def _norm(values: tuple[Tensor, ...], batch_dims: int = 2) -> Tensor:
@@ -224,11 +210,7 @@ def _norm(values: tuple[Tensor, ...], batch_dims: int = 2) -> Tensor:
     return norm
 
 
-def _step(inputs: tuple[Tensor, ...], examples: slice, directions: tuple[Tensor, ...], lengths: Tensor) -> Points:
-    """x + length * direction, (b, s, *feature) in the inputs' dtype."""
-    return Points(
-        tuple(
-            (x[examples].unsqueeze(1) + lengths.view(*lengths.shape, *(1,) * (d.ndim - 2)) * d).to(x.dtype)
-            for x, d in zip(inputs, directions, strict=True)
-        )
-    )
+def _moved(inputs: tuple[Tensor, ...], examples: slice, offsets: Iterable[Tensor]) -> Points:
+    """x + offset, (b, s, *feature) in the inputs' dtype."""
+    moved = ((x[examples].unsqueeze(1) + d).to(x.dtype) for x, d in zip(inputs, offsets, strict=True))
+    return Points(tuple(moved))

@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -38,28 +39,19 @@ from torch import Tensor
 Map = Tensor | np.ndarray
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
+AxesArray = NDArray[np.object_]
+Bounds = tuple[float, float]
+Numbers = float | Sequence[float]
 
 QUANTILES = (0.05, 0.95)
 GREY = 128  # a signed picture's zero; 127 steps lie on either side of it
 SCALES = ("method", "image", "all")
 _FLAT = 1e-6  # a few float32 roundings: differences below this share of the magnitude are no structure
-_COLOURS = (
-    "tab:blue",
-    "tab:red",
-    "tab:green",
-    "tab:orange",
-    "tab:purple",
-    "tab:brown",
-    "tab:pink",
-    "tab:olive",
-)
+_COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
+_FONT, _GAP, _EDGE = 8.0, 0.05, 0.1  # a grid's letters in points, the space between and around its pictures in inches
 
 
-def unsigned_image(
-    attributions: Map,
-    quantiles: tuple[float, float] = QUANTILES,
-    scale: str | tuple[float, float] | None = None,
-) -> Image:
+def unsigned_image(attributions: Map, quantiles: Bounds = QUANTILES, scale: str | Bounds | None = None) -> Image:
     """The magnitude |a| from dark to bright: round(255 u), u as the module defines it.
 
     Args:
@@ -76,55 +68,42 @@ def unsigned_image(
         ValueError: another shape; NaN or infinite values (the message names the rows); impossible quantiles
             or scale.
     """
-    maps, batched = _maps(attributions)
-    pictures = _unsigned(maps, _scales(maps, quantiles, scale))
-    return pictures if batched else pictures[0]
+    return _image(attributions, False, quantiles, scale)
 
 
-def signed_image(
-    attributions: Map,
-    quantiles: tuple[float, float] = QUANTILES,
-    scale: str | tuple[float, float] | None = None,
-) -> Image:
+def signed_image(attributions: Map, quantiles: Bounds = QUANTILES, scale: str | Bounds | None = None) -> Image:
     """The attributions around 50 % grey: 128 + round(127 sign(a) u), u as the module defines it.
 
     The clip is symmetrical: it is |a| that is clipped, so equal magnitudes stand equally far from grey, and
     values below the lower quantile of |a| are grey whatever their sign. Arguments, result and errors as in
     `unsigned_image`.
     """
-    maps, batched = _maps(attributions)
-    pictures = _signed(maps, _scales(maps, quantiles, scale))
-    return pictures if batched else pictures[0]
+    return _image(attributions, True, quantiles, scale)
 
 
-def magnitude_scale(
-    maps: Map | Iterable[Map] | Mapping[str, Map], quantiles: tuple[float, float] = QUANTILES
-) -> tuple[float, float]:
+def magnitude_scale(maps: Map | Iterable[Map] | Mapping[str, Map], quantiles: Bounds = QUANTILES) -> Bounds:
     """One (low, high) for several maps, to be passed on as `scale`: the quantiles of all their |a| together.
 
     maps: a map or a batch, or several of them (a sequence or a dict's values), of any shapes; each
     element counts once, so a map of three channels weighs three times one of a single channel.
     """
-    if isinstance(maps, Mapping):
-        named = {f"maps[{name!r}]": a for name, a in maps.items()}
-    elif isinstance(maps, Tensor | np.ndarray):
-        named = {"maps": maps}
-    elif isinstance(maps, Iterable):
-        named = {f"maps[{i}]": a for i, a in enumerate(maps)}
-    else:
+    if isinstance(maps, Tensor | np.ndarray):
+        return _pooled([_values(maps, "maps")], quantiles)
+    if not isinstance(maps, Iterable):
         raise TypeError(f"maps must be a Tensor, an array or several of them, got {type(maps).__name__}")
-    if not named:
+    named: Iterable[tuple[Any, Map]] = maps.items() if isinstance(maps, Mapping) else enumerate(maps)
+    magnitudes = [_values(a, f"maps[{name!r}]") for name, a in named]
+    if not magnitudes:
         raise ValueError("maps is empty; give at least one map")
-    magnitudes = [np.abs(_values(a, name)).ravel() for name, a in named.items()]
-    return _quantiles_of(np.concatenate(magnitudes), _check_quantiles(quantiles))
+    return _pooled(magnitudes, quantiles)
 
 
 def visualize_attributions(
     attributions: Map,
     signed: bool | None = None,
     *,
-    quantiles: tuple[float, float] = QUANTILES,
-    scale: str | tuple[float, float] | None = None,
+    quantiles: Bounds = QUANTILES,
+    scale: str | Bounds | None = None,
     title: str | Sequence[str] | None = None,
     plt_fig_axis: tuple[Figure, Any] | None = None,
     fig_size: tuple[float, float] | None = None,
@@ -144,20 +123,18 @@ def visualize_attributions(
     Returns:
         The figure and its Axes, for a batch a numpy array of B Axes.
     """
-    maps, batched = _maps(attributions)
-    count = len(maps)
+    image = _image(attributions, signed, quantiles, scale)
+    pictures = image if image.ndim == 4 else image[None]
+    count = len(pictures)
     titles: Sequence[str | None] = [title] if isinstance(title, str) else [None] * count if title is None else title
     if len(titles) != count:
         raise ValueError(f"title has {len(titles)} entries, but there are {count} maps; give one for each")
-    pictures = _pictures(maps, signed, _scales(maps, quantiles, scale))
-    size = fig_size or (3.0 * count, 3.0)
-    figure, axes = _axes(plt_fig_axis, (1, count), size, use_pyplot, layout="constrained")
-    for axis, picture, text in zip(axes, pictures, titles, strict=True):
-        _draw(axis, picture)
-        if text is not None:
-            axis.set_title(text)
-    _show(use_pyplot)
-    return figure, axes if batched else axes[0]
+    with _canvas(plt_fig_axis, (1, count), fig_size or (3.0 * count, 3.0), use_pyplot) as (figure, axes):
+        for axis, picture, text in zip(axes, pictures, titles, strict=True):
+            _draw(axis, picture)
+            if text is not None:
+                axis.set_title(text)
+    return figure, axes if image.ndim == 4 else axes[0]
 
 
 def grid(
@@ -165,15 +142,15 @@ def grid(
     maps: Mapping[str, Map],
     signed: bool | Mapping[str, bool] | None = None,
     *,
-    quantiles: tuple[float, float] = QUANTILES,
-    scale: str | tuple[float, float] | None = None,
-    mean: float | Sequence[float] | None = None,
-    std: float | Sequence[float] | None = None,
+    quantiles: Bounds = QUANTILES,
+    scale: str | Bounds | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
     labels: Sequence[str] | None = None,
     cell_size: float = 1.0,
     dpi: float = 150,
     use_pyplot: bool = False,
-) -> tuple[Figure, NDArray[np.object_]]:
+) -> tuple[Figure, AxesArray]:
     """Images by methods: a row for each image, the image first, then its map by each method.
 
     Args:
@@ -199,57 +176,37 @@ def grid(
         raise TypeError(f"maps must be a dict of attributions by title, got {type(maps).__name__}")
     if not maps:
         raise ValueError("maps is empty; give at least one method's attributions")
-    columns = {name: _maps(a, f"maps[{name!r}]")[0] for name, a in maps.items()}
-    for name, column in columns.items():
+    columns: dict[str, Array] = {}
+    for name, a in maps.items():
+        columns[name] = column = _maps(a, f"maps[{name!r}]")[0]
         if len(column) != rows:
             raise ValueError(f"maps[{name!r}] has {len(column)} maps, but there are {rows} images; give one for each")
-    if isinstance(signed, Mapping):
-        if unknown := [name for name in signed if name not in columns]:
-            raise ValueError(f"signed names {unknown}, which maps does not have; its titles are {list(columns)}")
-        signs = {name: signed.get(name) for name in columns}
-    else:
-        signs = dict.fromkeys(columns, signed)
+    signs = signed if isinstance(signed, Mapping) else dict.fromkeys(columns, signed)
+    if unknown := [name for name in signs if name not in columns]:
+        raise ValueError(f"signed names {unknown}, which maps does not have; its titles are {list(columns)}")
     if labels is not None and len(labels) != rows:
         raise ValueError(f"labels has {len(labels)} entries, but there are {rows} images; give one for each")
     if not cell_size > 0:
         raise ValueError(f"cell_size must be a positive number of inches, got {cell_size!r}")
-    scales = _grid_scales(columns, quantiles, scale)
+    scales = _scales(list(columns.values()), quantiles, scale, SCALES)
+    pictures = [_pictures(a, signs.get(name), own) for (name, a), own in zip(columns.items(), scales, strict=True)]
 
     # Laid out in inches by hand: matplotlib's layout engines are slow for hundreds of axes.
-    font_size, gap = 8.0, 0.05
-    line = 1.25 * font_size / 72
-    letters = max(4, int(cell_size * 72 / (0.6 * font_size)))
-    titles = [_wrap(name, letters) for name in ("input", *columns)]
     cell_height = cell_size * shown.shape[1] / shown.shape[2]
-    down = max(4, int(cell_height * 72 / (0.6 * font_size)))
-    beside = [""] * rows if labels is None else [_wrap(label, down) for label in labels]
-    left = 0.1 + line * max(text.count("\n") + bool(text) for text in beside)
-    top = 0.1 + line * max(title.count("\n") + 1 for title in titles)
-    width = left + len(titles) * (cell_size + gap) + 0.1
-    height = top + rows * (cell_height + gap) + 0.1
-    figure, flat = _axes(
-        None,
-        (rows, len(titles)),
-        (width, height),
-        use_pyplot,
-        dpi=dpi,
-        left=left / width,
-        right=1 - 0.1 / width,
-        top=1 - top / height,
-        bottom=0.1 / height,
-        wspace=gap / cell_size,
-        hspace=gap / cell_height,
-    )
-    axes = flat.reshape(rows, len(titles))
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=font_size, pad=3, linespacing=1.1)
-    for axis, picture, text in zip(axes[:, 0], shown, beside, strict=True):
-        _draw(axis, picture)
-        axis.set_ylabel(text, fontsize=font_size, labelpad=3, linespacing=1.1)
-    for number, (name, column) in enumerate(columns.items(), start=1):
-        for axis, picture in zip(axes[:, number], _pictures(column, signs[name], scales[name]), strict=True):
-            _draw(axis, picture)
-    _show(use_pyplot)
+    titles, top = _wrap(["input", *columns], cell_size)
+    beside, left = _wrap([""] * rows if labels is None else labels, cell_height)
+    width = left + len(titles) * (cell_size + _GAP) + _EDGE
+    height = top + rows * (cell_height + _GAP) + _EDGE
+    margins = {"left": left / width, "right": 1 - _EDGE / width, "top": 1 - top / height, "bottom": _EDGE / height}
+    margins |= {"wspace": _GAP / cell_size, "hspace": _GAP / cell_height}
+    with _canvas(None, (rows, len(titles)), (width, height), use_pyplot, dpi, margins) as (figure, flat):
+        axes = flat.reshape(rows, len(titles))
+        for below, of_column, title in zip(axes.T, [shown, *pictures], titles, strict=True):
+            below[0].set_title(title, fontsize=_FONT, pad=3, linespacing=1.1)
+            for axis, picture in zip(below, of_column, strict=True):
+                _draw(axis, picture)
+        for axis, text in zip(axes[:, 0], beside, strict=True):
+            axis.set_ylabel(text, fontsize=_FONT, labelpad=3, linespacing=1.1)
     return figure, axes
 
 
@@ -259,11 +216,11 @@ def histogram(
     bins: int = 100,
     density: bool = True,
     log: bool = False,
-    quantiles: tuple[float, float] = (0.005, 0.995),
+    quantiles: Bounds = (0.005, 0.995),
     plt_fig_axis: tuple[Figure, Any] | None = None,
     fig_size: tuple[float, float] | None = None,
     use_pyplot: bool = False,
-) -> tuple[Figure, NDArray[np.object_]]:
+) -> tuple[Figure, AxesArray]:
     """How attribution values are distributed: a panel for each measure, several models overlaid (Fig. 8).
 
     Args:
@@ -285,37 +242,33 @@ def histogram(
     if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
         raise ValueError(f"bins must be an integer of at least 1, got {bins!r}")
     _check_quantiles(quantiles)
-    panels = {
-        name: {
-            label: _values(a, f"maps[{name!r}]" + (f"[{label!r}]" if label else "")).ravel()
-            for label, a in (entry if isinstance(entry, Mapping) else {"": entry}).items()
-        }
-        for name, entry in maps.items()
-    }
+    panels: dict[str, dict[str, Array]] = {}
+    for name, entry in maps.items():
+        named = {"": entry} if not isinstance(entry, Mapping) else entry
+        panels[name] = {k: _values(a, f"maps[{name!r}]" + (f"[{k!r}]" if k else "")).ravel() for k, a in named.items()}
     if not panels or not all(panels.values()):
         raise ValueError("maps is empty or has a measure without attributions; give at least one map for each")
     labels = list(dict.fromkeys(label for panel in panels.values() for label in panel))
     size = fig_size or (3.2 * len(panels), 2.6)
-    figure, axes = _axes(plt_fig_axis, (1, len(panels)), size, use_pyplot, layout="constrained")
-    for axis, (name, panel) in zip(axes, panels.items(), strict=True):
-        edges = _bin_edges(np.concatenate(list(panel.values())), bins, quantiles)
-        for label, values in panel.items():
-            heights = np.histogram(values, edges)[0].astype(float)
-            if density:
-                heights /= values.size * (edges[1] - edges[0])
-            colour = _COLOURS[labels.index(label) % len(_COLOURS)]
-            axis.stairs(heights, edges, fill=True, alpha=0.35, color=colour)
-            axis.stairs(heights, edges, color=colour, linewidth=1, label=label)
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=7)
-        axis.margins(x=0)
-        axis.locator_params(axis="x", nbins=5)
-        if log:
-            axis.set_yscale("log")
-        if any(panel):
-            axis.legend(fontsize=7)
-    axes[0].set_ylabel("density" if density else "count", fontsize=8)
-    _show(use_pyplot)
+    with _canvas(plt_fig_axis, (1, len(panels)), size, use_pyplot) as (figure, axes):
+        for axis, (name, panel) in zip(axes, panels.items(), strict=True):
+            edges = _bin_edges(np.concatenate(list(panel.values())), bins, quantiles)
+            for label, values in panel.items():
+                heights = np.histogram(values, edges)[0].astype(float)
+                if density:
+                    heights /= values.size * (edges[1] - edges[0])
+                colour = _COLOURS[labels.index(label) % len(_COLOURS)]
+                axis.stairs(heights, edges, fill=True, alpha=0.35, color=colour)
+                axis.stairs(heights, edges, color=colour, linewidth=1, label=label)
+            axis.set_title(name, fontsize=9)
+            axis.tick_params(labelsize=7)
+            axis.margins(x=0)
+            axis.locator_params(axis="x", nbins=5)
+            if log:
+                axis.set_yscale("log")
+            if any(panel):
+                axis.legend(fontsize=7)
+        axes[0].set_ylabel("density" if density else "count", fontsize=8)
     return figure, axes
 
 
@@ -334,12 +287,9 @@ def _values(attributions: Map, name: str) -> Array:
         )
     if values.size == 0:
         raise ValueError(f"{name} has shape {values.shape}, which holds no values; give at least one map")
-    finite = np.isfinite(values)
-    if not finite.all():
-        where = ""
-        if values.ndim > 3:
-            bad = np.flatnonzero(~finite.reshape(len(values), -1).all(1))
-            where = f" in rows {bad.tolist()}"
+    bad = ~np.isfinite(values)
+    if bad.any():
+        where = f" in rows {np.unique(bad.nonzero()[0]).tolist()}" if values.ndim > 3 else ""
         raise ValueError(f"{name} holds NaN or infinite values{where}; pictures need finite ones")
     return values
 
@@ -352,104 +302,82 @@ def _maps(attributions: Map, name: str = "attributions") -> tuple[Array, bool]:
         return values[None, None], False
     if values.ndim not in (3, 4) or shape[-3] not in (1, 3):
         last = values.ndim in (3, 4) and shape[-1] in (1, 3)
+        remedy = "channels come first here: move the last axis"
         raise ValueError(
             f"{name} must have shape (H, W), (C, H, W) or (B, C, H, W) with 1 or 3 channels, got {shape}; "
-            + (
-                "channels come first here: move the last axis"
-                if last
-                else "sum over the channels, or show three of them at a time"
-            )
+            + (remedy if last else "sum over the channels, or show three of them at a time")
         )
     return (values, True) if values.ndim == 4 else (values[None], False)
 
 
-def _check_quantiles(quantiles: tuple[float, float]) -> tuple[float, float]:
+def _check_quantiles(quantiles: Bounds) -> Bounds:
     if np.shape(quantiles) != (2,) or not 0 <= quantiles[0] < quantiles[1] <= 1:
         raise ValueError(f"quantiles must be two numbers, 0 <= lower < upper <= 1, got {quantiles!r}")
     return quantiles
 
 
-def _quantiles_of(magnitudes: Array, quantiles: tuple[float, float]) -> tuple[float, float]:
-    low, high = np.quantile(magnitudes, quantiles)
+def _pooled(maps: Iterable[Array], quantiles: Bounds) -> Bounds:
+    """(low, high), the quantiles of the magnitudes of all maps together."""
+    magnitudes = np.concatenate([np.abs(a).ravel() for a in maps])
+    low, high = np.quantile(magnitudes, _check_quantiles(quantiles))
     return float(low), float(high)
 
 
 def _scales(
-    maps: Array, quantiles: tuple[float, float], scale: str | tuple[float, float] | None
-) -> list[tuple[float, float]]:
-    """(low, high) for each of the maps (B, C, H, W)."""
+    columns: Sequence[Array], quantiles: Bounds, scale: Any, names: tuple[str, ...] = ("common",)
+) -> list[list[Bounds]]:
+    """(low, high) for each row of each of the columns (B, C, H, W); names: those of scale's that the caller knows."""
     _check_quantiles(quantiles)
+    rows = len(columns[0])
     if scale is None:
-        return [_quantiles_of(m, quantiles) for m in np.abs(maps)]
-    if isinstance(scale, str) and scale == "common":
-        return [_quantiles_of(np.abs(maps), quantiles)] * len(maps)
-    return [_check_scale(scale, '"common"')] * len(maps)
+        return [[_pooled([a], quantiles) for a in column] for column in columns]
+    if isinstance(scale, str) and scale in names:
+        if scale == "image":
+            return [[_pooled([column[row] for column in columns], quantiles) for row in range(rows)]] * len(columns)
+        if scale == "all":
+            return [[_pooled(columns, quantiles)] * rows] * len(columns)
+        return [[_pooled([column], quantiles)] * rows for column in columns]
+    if isinstance(scale, str) or np.shape(scale) != (2,) or not 0 <= scale[0] <= scale[1] < np.inf:
+        known = ", ".join(f'"{name}"' for name in names)
+        raise ValueError(f"scale must be None, {known} or two finite numbers 0 <= low <= high, got {scale!r}")
+    return [[(float(scale[0]), float(scale[1]))] * rows] * len(columns)
 
 
-def _check_scale(scale: Any, names: str) -> tuple[float, float]:
-    fits = not isinstance(scale, str) and np.shape(scale) == (2,)
-    if not fits or not 0 <= scale[0] <= scale[1] < np.inf:
-        raise ValueError(f"scale must be None, {names} or two finite numbers 0 <= low <= high, got {scale!r}")
-    return float(scale[0]), float(scale[1])
+def _image(attributions: Map, signed: bool | None, quantiles: Bounds, scale: str | Bounds | None) -> Image:
+    """The picture (H, W, 3) of a map, or those (B, H, W, 3) of a batch."""
+    maps, batched = _maps(attributions)
+    pictures = _pictures(maps, signed, *_scales([maps], quantiles, scale))
+    return pictures if batched else pictures[0]
 
 
-def _grid_scales(
-    columns: dict[str, Array], quantiles: tuple[float, float], scale: str | tuple[float, float] | None
-) -> dict[str, list[tuple[float, float]]]:
-    """(low, high) for each row of each column."""
-    if scale is None or scale == "method":
-        each = None if scale is None else "common"
-        return {name: _scales(column, quantiles, each) for name, column in columns.items()}
-    rows = range(len(next(iter(columns.values()))))
-    if scale == "image":
-        shared = [magnitude_scale([column[row] for column in columns.values()], quantiles) for row in rows]
-    elif scale == "all":
-        shared = [magnitude_scale(columns.values(), quantiles)] * len(rows)
-    else:
-        _check_quantiles(quantiles)
-        shared = [_check_scale(scale, ", ".join(f'"{name}"' for name in SCALES))] * len(rows)
-    return dict.fromkeys(columns, shared)
-
-
-def _brightness(magnitudes: Array, low: float, high: float) -> Array:
-    """u of the module's docstring."""
-    if high - low <= _FLAT * high:
-        return ((magnitudes > 0) & (magnitudes >= (1 - _FLAT) * high)).astype(np.float64)
-    return (np.clip(magnitudes, low, high) - low) / (high - low)
-
-
-def _unsigned(maps: Array, scales: list[tuple[float, float]]) -> Image:
-    u = np.stack([_brightness(np.abs(a), *scale) for a, scale in zip(maps, scales, strict=True)])
+def _pictures(maps: Array, signed: bool | None, scales: Sequence[Bounds]) -> Image:
+    """The maps (B, C, H, W) as pictures (B, H, W, 3), each on its scale."""
+    u = np.empty_like(maps)  # of the module's docstring
+    for i, (magnitudes, (low, high)) in enumerate(zip(np.abs(maps), scales, strict=True)):
+        if high - low <= _FLAT * high:
+            u[i] = (magnitudes > 0) & (magnitudes >= (1 - _FLAT) * high)
+        else:
+            u[i] = (np.clip(magnitudes, low, high) - low) / (high - low)
+    if signed or (signed is None and (maps < 0).any()):
+        return _rgb(GREY + np.rint((255 - GREY) * np.sign(maps) * u))
     return _rgb(np.rint(255 * u))
-
-
-def _signed(maps: Array, scales: list[tuple[float, float]]) -> Image:
-    u = np.stack([_brightness(np.abs(a), *scale) for a, scale in zip(maps, scales, strict=True)])
-    return _rgb(GREY + np.rint((255 - GREY) * np.sign(maps) * u))
-
-
-def _pictures(maps: Array, signed: bool | None, scales: list[tuple[float, float]]) -> Image:
-    if signed is None:
-        signed = bool((maps < 0).any())
-    return _signed(maps, scales) if signed else _unsigned(maps, scales)
 
 
 def _rgb(pixels: Array) -> Image:
     """(B, C, H, W) with C = 1 or 3 as uint8 (B, H, W, 3)."""
-    batch, _, height, width = pixels.shape
-    return np.moveaxis(np.broadcast_to(pixels, (batch, 3, height, width)), 1, -1).astype(np.uint8)
+    colours = np.broadcast_to(pixels, (len(pixels), 3, *pixels.shape[2:]))
+    return np.moveaxis(colours, 1, -1).astype(np.uint8)
 
 
-def _input_images(images: Map, mean: float | Sequence[float] | None, std: float | Sequence[float] | None) -> Image:
+def _input_images(images: Map, mean: Numbers | None, std: Numbers | None) -> Image:
     values, _ = _maps(images, "images")
     if (mean is None) != (std is None):
         raise ValueError("give both mean and std, or neither")
     if mean is not None:
         channels = values.shape[1]
         shift, spread = (np.asarray(v, dtype=np.float64).reshape(-1, 1, 1) for v in (mean, std))
-        for name, v in (("mean", shift), ("std", spread)):
-            if len(v) not in (1, channels) or not np.isfinite(v).all() or (name == "std" and not (v > 0).all()):
-                sign = "positive " if name == "std" else ""
+        for name, v, sign in (("mean", shift, ""), ("std", spread, "positive ")):
+            if len(v) not in (1, channels) or not np.isfinite(v).all() or (sign and v.min() <= 0):
                 raise ValueError(
                     f"{name} must be one finite {sign}number or one for each of the {channels} channels, "
                     f"got {v.ravel().tolist()}"
@@ -465,75 +393,66 @@ def _input_images(images: Map, mean: float | Sequence[float] | None, std: float 
     return _rgb(np.rint(255 * np.clip(values, 0, 1)))
 
 
-def _axes(
+@contextmanager
+def _canvas(
     plt_fig_axis: tuple[Figure, Any] | None,
     shape: tuple[int, int],
     fig_size: tuple[float, float],
     use_pyplot: bool,
-    *,
     dpi: float | None = None,
-    layout: str | None = None,
-    **margins: float,
-) -> tuple[Figure, NDArray[np.object_]]:
-    """The figure and a flat array of rows * columns Axes: those given, or new ones."""
-    rows, columns = shape
-    if plt_fig_axis is not None:
-        figure, given = plt_fig_axis
-        axes = np.asarray(given, dtype=object).ravel()
-        if len(axes) != rows * columns or not all(isinstance(axis, Axes) for axis in axes):
-            raise ValueError(
-                f"plt_fig_axis must be (figure, axes) with {rows * columns} Axes, one for each picture, got {len(axes)}"
-            )
-        return figure, axes
+    margins: dict[str, Any] | None = None,
+) -> Iterator[tuple[Figure, AxesArray]]:
+    """The figure and a flat array of rows * columns Axes: those given, or new ones; shown once they are drawn on."""
     if use_pyplot:
         # Imported late: pyplot chooses a display, which drawing into a file does not need.
         from matplotlib import pyplot
-
-        figure = pyplot.figure(figsize=fig_size, dpi=dpi, layout=layout)
+    if plt_fig_axis is not None:
+        figure, axes = plt_fig_axis[0], np.asarray(plt_fig_axis[1], dtype=object).ravel()
+        if len(axes) != shape[0] * shape[1] or not all(isinstance(axis, Axes) for axis in axes):
+            raise ValueError(
+                f"plt_fig_axis must be (figure, axes) with {shape[0] * shape[1]} Axes, one for each picture, "
+                f"got {len(axes)}"
+            )
     else:
-        figure = Figure(figsize=fig_size, dpi=dpi, layout=layout)  # type: ignore[arg-type]
-    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=margins or None).ravel()
-
-
-def _draw(axis: Axes, picture: Image) -> None:
-    axis.imshow(picture, interpolation="nearest")
-    # The axis itself stays on: it carries a row's label.
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-
-
-def _show(use_pyplot: bool) -> None:
+        make = pyplot.figure if use_pyplot else Figure
+        figure = make(figsize=fig_size, dpi=dpi, layout=None if margins else "constrained")
+        axes = figure.subplots(*shape, squeeze=False, gridspec_kw=margins).ravel()
+    yield figure, axes
     if use_pyplot:
-        from matplotlib import pyplot
-
         with warnings.catch_warnings():
             # Without a display there is nothing to show, and nothing to say about it.
             warnings.filterwarnings("ignore", message=".*non-interactive")
             pyplot.show()
 
 
-def _wrap(text: str, letters: int) -> str:
-    """Lines of at most that many letters, broken at spaces, after _ / - and inside CamelCase; else cut."""
-    lines: list[str] = []
-    for paragraph in text.splitlines():
-        lines.append("")
-        for word in paragraph.split():
-            glue = " "
-            for piece in re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_/\-])(?=.)", word):
-                for start in range(0, len(piece), letters):
-                    part = piece[start : start + letters]
-                    joined = lines[-1] + (glue if lines[-1] else "") + part
-                    if len(joined) <= letters:
-                        lines[-1] = joined
-                    else:
-                        lines.append(part)
-                    glue = ""
-    return "\n".join(lines)
+def _draw(axis: Axes, picture: Image) -> None:
+    axis.imshow(picture, interpolation="nearest")
+    # The axis itself stays on: it carries a row's label.
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
 
 
-def _bin_edges(values: Array, bins: int, quantiles: tuple[float, float]) -> Array:
+def _wrap(texts: Sequence[str], inches: float) -> tuple[list[str], float]:
+    """Texts in lines of that length, broken at spaces, after _ / - and inside CamelCase, else cut; and the room that
+    the highest takes, in inches."""
+    letters = max(4, int(inches * 72 / (0.6 * _FONT)))
+    wrapped = []
+    for text in texts:
+        lines: list[str] = []
+        for paragraph in text.splitlines():
+            lines.append("")
+            for word in paragraph.split():
+                pieces = re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_/\-])(?=.)", word)
+                parts = [part for piece in pieces for part in re.findall(f".{{1,{letters}}}", piece)]
+                for i, part in enumerate(parts):
+                    joined = lines[-1] + (" " if lines[-1] and i == 0 else "") + part
+                    lines[-1:] = [joined] if len(joined) <= letters else [lines[-1], part]
+        wrapped.append("\n".join(lines))
+    most = max(text.count("\n") + bool(text) for text in wrapped)
+    return wrapped, _EDGE + 1.25 * _FONT / 72 * most
+
+
+def _bin_edges(values: Array, bins: int, quantiles: Bounds) -> Array:
     low, high = np.quantile(values, quantiles)
     if high - low <= _FLAT * max(abs(low), abs(high)):
         middle = (low + high) / 2

@@ -8,6 +8,19 @@ if importlib.util.find_spec("quantus") is None:
 from quantus_ext.deletion_auc import DeletionAUC
 from quantus_ext.explain import explain, explainer
 from quantus_ext.insertion_auc import InsertionAUC
+from quantus_ext.masked_confidence import AverageDrop, IncreaseInConfidence
 from quantus_ext.overlap_auc import OverlapAUC
+from quantus_ext.removal import NoisyLinearImputation
+from quantus_ext.symmetric_relevance_gain import SymmetricRelevanceGain
 
-__all__ = ["DeletionAUC", "InsertionAUC", "OverlapAUC", "explain", "explainer"]
+__all__ = [
+    "AverageDrop",
+    "DeletionAUC",
+    "IncreaseInConfidence",
+    "InsertionAUC",
+    "NoisyLinearImputation",
+    "OverlapAUC",
+    "SymmetricRelevanceGain",
+    "explain",
+    "explainer",
+]

@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_wg.engine.checks import name_rows
+
 
 def to_array(value: Any) -> np.ndarray:
     """A numpy array of a Tensor (any device or dtype), an array or a list. Quantus slices arrays only."""
     if isinstance(value, Tensor):
         value = value.detach().cpu()
-        return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
-    return np.asarray(value)
+        value = (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
+    array: np.ndarray = np.asarray(value)
+    return array
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
@@ -31,26 +34,17 @@ def chunks(count: int, size: int, smallest: int = 1) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
-def name_rows(bad: Any, first: int = 0) -> str:
-    """ "rows 0, 3, 4" of the rows marked in bad (B,), at most ten of them."""
-    rows = (np.flatnonzero(bad) + first).tolist()
-    shown = ", ".join(map(str, rows[:10])) + (f", ... ({len(rows)} in all)" if len(rows) > 10 else "")
-    return f"row{'s' if len(rows) > 1 else ''} {shown}"
+def named(bad: np.ndarray, first: int = 0) -> str:
+    """ "rows 0, 3, 4" or "row 2" of the rows marked in bad (B,), counted from first, at most ten of them."""
+    return f"row{'s' if bad.sum() > 1 else ''} {name_rows(torch.tensor(bad), first)}"
 
 
 def require_finite(array: np.ndarray, name: str) -> None:
     bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
     if bad.any():
-        raise ValueError(f"{name} holds NaN or infinite values in {name_rows(bad)}; give finite ones")
+        raise ValueError(f"{name} holds NaN or infinite values in {named(bad)}; give finite ones")
 
 
-def positive_integer(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return int(value)
-
-
-def one_of(value: Any, choices: tuple[str, ...], name: str) -> Any:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
-    return value
+def require_real(values: np.ndarray | Tensor, name: str) -> None:
+    if values.dtype.is_complex if isinstance(values, Tensor) else values.dtype.kind == "c":
+        raise ValueError(f"{name} must hold real numbers, got {values.dtype}; pass .real or abs() of it")

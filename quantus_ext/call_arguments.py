@@ -11,16 +11,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from quantus.helpers import utils
 from torch import nn
 
-from captum_wg.weighting.masking import Features, ranks
-from quantus_ext.arrays import chunks, name_rows, positive_integer, require_finite, to_array, to_tensor
+from captum_wg.engine.checks import check_positive_int
+from captum_wg.weighting.masking import Features
+from quantus_ext.arrays import chunks, named, require_finite, require_real, to_array, to_tensor
+from quantus_ext.model_output import check_is_no_function
+from quantus_ext.model_state import device_of
 
 
 def call_arguments(
     metric: Any,
+    *,
     model: Any,
     x_batch: Any,
     y_batch: Any,
@@ -42,8 +45,12 @@ def call_arguments(
             layout of the channels; neither a_batch nor explain_func; attributions that rank nothing.
     """
     name = type(metric).__name__
-    positive_integer(batch_size, "batch_size")
+    check_positive_int(batch_size, "batch_size")
+    check_is_no_function(model)
+    if metric.needs_masks and s_batch is None:
+        raise ValueError(f"{name} needs s_batch, one mask of the object for each image; got None")
     x = to_array(x_batch)
+    require_real(x, "x_batch")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"x_batch must be of shape (B, ...) and not empty, got {x.shape}")
     if not np.issubdtype(x.dtype, np.floating):
@@ -53,10 +60,9 @@ def call_arguments(
     is_torch = isinstance(model, nn.Module)
     first = _channel_first(x, channel_first, model)
     x_first = utils.make_channel_first(x, first)
-    if first or is_torch or model is None:
-        x, layout = x_first, True
-    else:
-        layout = False
+    # A Keras model keeps the layout that it was given.
+    layout = first or is_torch or model is None
+    x = x_first if layout else x
 
     kwargs = dict(explain_func_kwargs or {})
     if device is not None:
@@ -73,7 +79,7 @@ def call_arguments(
     _require_ranking(a, x_first, metric)
 
     if is_torch and device is None:
-        device = next((t.device for t in (*model.parameters(), *model.buffers())), None)
+        device = device_of(model)
     return {
         "model": model,
         "x_batch": x,
@@ -87,15 +93,6 @@ def call_arguments(
         "device": device,
         "batch_size": int(batch_size),
     }
-
-
-def feature_ranks(x: np.ndarray, a: np.ndarray, ranking: str) -> torch.Tensor:
-    """The place (B, P) of each feature of x in the descending order of the attributions a."""
-    return ranks(_scores(x, a, ranking))
-
-
-def _scores(x: np.ndarray, a: np.ndarray, ranking: str) -> torch.Tensor:
-    return Features((to_tensor(x),)).scores((to_tensor(a),), ranking)
 
 
 def _channel_first(x: np.ndarray, channel_first: bool | None, model: Any) -> bool:
@@ -167,7 +164,7 @@ def _attributions(a: np.ndarray, shape: tuple[int, ...], channel_first: bool) ->
 
 
 def _require_ranking(a: np.ndarray, x: np.ndarray, metric: Any) -> None:
-    scores = _scores(x, a, metric.ranking)
+    scores = Features((to_tensor(x),)).scores((to_tensor(a),), metric.ranking)
     if scores.shape[1] == 1:
         return
     constant = (scores == scores[:, :1]).all(1).numpy()
@@ -178,7 +175,7 @@ def _require_ranking(a: np.ndarray, x: np.ndarray, metric: Any) -> None:
         )
     if constant.any() and not metric._disable_warnings:
         warnings.warn(
-            f"a_batch gives every feature the same score in {name_rows(constant)}: "
+            f"a_batch gives every feature the same score in {named(constant)}: "
             f"there the features are ranked by position",
             stacklevel=4,
         )

@@ -1,14 +1,19 @@
 """Area under the deletion curve."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from quantus.helpers.enums import ScoreDirection
 
+from quantus_ext.levels import RISE, steps
 from quantus_ext.perturbation_auc import PerturbationAUC
 
 
 class DeletionAUC(PerturbationAUC):
     """Area under the deletion curve: how fast the model loses the class when the highest ranked features go.
 
-    With f the softmax probability of the given class, P features, N levels and k_i = i / N:
+    With f the model's probability of the given class (`output` says which), P features, N levels and k_i = i / N:
 
         score = 1/N sum_{i=1..N} f(x(k_i)),    x(k) = x without its round(k P) highest ranked features
 
@@ -20,7 +25,8 @@ class DeletionAUC(PerturbationAUC):
     is Python's (halves to even). Equal scores are ranked by position, so results repeat.
 
     All levels of several examples share each forward. Over a call these hold at most B * N rows, B more for k = 0,
-    and fewer where levels round to the same number of features.
+    fewer where levels round to the same number of features, and B for the examples themselves where output="auto" or
+    relative asks for them.
 
     Source: Duc et al., "Weighted Average Gradients", 2025, "AUC of Deletion Score", with N = 100. The paper leaves open
     what replaces a removed feature, by what a signed map is ranked and how ties are; here the arguments `removal` and
@@ -37,3 +43,21 @@ class DeletionAUC(PerturbationAUC):
     name = "Deletion AUC"
     score_direction = ScoreDirection.LOWER
     insert = False
+
+    @classmethod
+    def rise(cls, pixels: int = 224 * 224, step: int = 224, **kwargs: Any) -> DeletionAUC:
+        """The deletion game of RISE: `step` pixels at a time are set to 0 (the mean of normalised images).
+
+        Its area counts all steps alike, also a short last one. y_batch are the predicted classes there, f is their
+        softmax, equal scores go by position (there by numpy's unstable sort, backwards).
+
+        Source: Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, and
+        its code.
+
+        Args:
+            pixels: of the images; the code has 224 * 224.
+            step: pixels per step.
+            **kwargs: further arguments of the class, or others in the place of these.
+        """
+        settings = {"levels": steps(pixels, step), "rule": "steps", "removal": 0.0, "definition": RISE}
+        return cls(**{**settings, **kwargs})

@@ -1,14 +1,20 @@
 """Area under the insertion curve."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from quantus.helpers.enums import ScoreDirection
 
+from quantus_ext.levels import RISE, steps
 from quantus_ext.perturbation_auc import PerturbationAUC
+from quantus_ext.removal import rise_blur
 
 
 class InsertionAUC(PerturbationAUC):
     """Area under the insertion curve: how fast the model finds the class when the highest ranked features come back.
 
-    With f the softmax probability of the given class, P features, N levels and k_i = i / N:
+    With f the model's probability of the given class (`output` says which), P features, N levels and k_i = i / N:
 
         score = 1/N sum_{i=1..N} f(x(k_i)),
         x(k) = x with everything removed but its round(k P) highest ranked features
@@ -24,3 +30,9 @@ class InsertionAUC(PerturbationAUC):
     name = "Insertion AUC"
     score_direction = ScoreDirection.HIGHER
     insert = True
+
+    @classmethod
+    def rise(cls, pixels: int = 224 * 224, step: int = 224, **kwargs: Any) -> InsertionAUC:
+        """The insertion game of RISE, as `DeletionAUC.rise`: pixels come back into the blurred image (`rise_blur`)."""
+        settings = {"levels": steps(pixels, step), "rule": "steps", "removal": rise_blur, "definition": RISE}
+        return cls(**{**settings, **kwargs})

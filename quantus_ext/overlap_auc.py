@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from quantus.helpers import warn
-from quantus.helpers.enums import DataType, EvaluationCategory, ModelType, ScoreDirection
-from quantus.metrics.base import Metric
+from quantus.helpers.enums import DataType, EvaluationCategory, ScoreDirection
+from torch import Tensor
 
-from captum_wg.weighting.masking import RANKINGS
-from quantus_ext.arrays import name_rows, one_of, positive_integer
-from quantus_ext.call_arguments import call_arguments, feature_ranks
-from quantus_ext.perturbation_curve import fractions
-from quantus_ext.plotting import plot_curves
+from captum_wg.engine.checks import check_choice
+from captum_wg.weighting.masking import Features
+from quantus_ext.arrays import named
+from quantus_ext.curve_metric import CurveMetric
+from quantus_ext.levels import Levels
 
 DENOMINATORS = ("top", "mask")
 
 
-class OverlapAUC(Metric[Any]):
+class OverlapAUC(CurveMetric):
     """Area under the overlap curve: how much of the highest ranked pixels lies on the object.
 
     With S the pixels of the object's mask, T_k the max(1, round(k |S|)) highest ranked pixels and k_i = i / N:
@@ -45,13 +43,15 @@ class OverlapAUC(Metric[Any]):
 
     name = "Overlap AUC"
     data_applicability: ClassVar = {DataType.IMAGE}
-    model_applicability: ClassVar = {ModelType.TORCH, ModelType.TF}
     score_direction = ScoreDirection.HIGHER
     evaluation_category = EvaluationCategory.LOCALISATION
+    sensitive_params = "the share's 'denominator' and the order of the pixels 'ranking'"
+    data_domain = "It needs masks of the objects."
+    needs_masks = True
 
     def __init__(
         self,
-        levels: int = 100,
+        levels: Levels = 100,
         denominator: str = "top",
         ranking: str = "signed",
         abs: bool = False,
@@ -70,155 +70,41 @@ class OverlapAUC(Metric[Any]):
         is better.
 
         Args:
-            levels: N, the number of levels.
+            levels: N, the number of levels; or the levels themselves, an ascending list of shares (floats).
             denominator: "top" divides by the number of pixels taken, "mask" by the number of the object's.
             ranking: "signed" ranks by the sum of the attribution over channels, "absolute" by the sum of its absolute
                 values.
-            abs: take absolute values of the attributions first, as in Quantus' metrics.
-            normalise: apply normalise_func to the attributions first. Its default does not change a ranking.
-            normalise_func: Quantus' normalise_by_max by default.
-            normalise_func_kwargs: its keyword arguments.
-            return_curve: return for each example its curve, an array (levels,), not the area.
-            return_aggregate: return the aggregate over the examples of a call alone.
-            aggregate_func: makes it; by default the mean, of curves the mean curve.
-            default_plot_func: what `plot` calls; by default `plot_curves`.
-            disable_warnings: no warnings.
-            display_progressbar: show a progress bar over batches.
+            abs, normalise, normalise_func, normalise_func_kwargs, return_curve, return_aggregate, aggregate_func,
+                default_plot_func, disable_warnings, display_progressbar: as in `DeletionAUC`.
 
         Raises:
             ValueError: levels below 1; unknown denominator or ranking.
         """
-        self.levels = positive_integer(levels, "levels")
-        self.denominator = one_of(denominator, DENOMINATORS, "denominator")
-        self.ranking = one_of(ranking, RANKINGS, "ranking")
-        self.return_curve = return_curve
-        self.fractions = fractions(self.levels)
-        self.curves: np.ndarray | None = None
+        self.denominator = check_choice(denominator, "denominator", DENOMINATORS)
+        # fmt: off
         super().__init__(
-            abs=abs,
-            normalise=normalise,
-            normalise_func=normalise_func,
-            normalise_func_kwargs=normalise_func_kwargs,
-            return_aggregate=return_aggregate,
-            aggregate_func=aggregate_func or (partial(np.mean, axis=0) if return_curve else np.mean),
-            default_plot_func=default_plot_func or self.plot_curves,
-            disable_warnings=disable_warnings,
-            display_progressbar=display_progressbar,
-            **kwargs,
+            levels, ranking, abs, normalise, normalise_func, normalise_func_kwargs, return_curve, return_aggregate,
+            aggregate_func, default_plot_func, disable_warnings, display_progressbar, **kwargs,
         )
-        if not self.disable_warnings:
-            warn.warn_parameterisation(
-                metric_name=self.__class__.__name__,
-                sensitive_params="the share's 'denominator' and the order of the pixels 'ranking'",
-                data_domain_applicability="It needs masks of the objects.",
-                citation="Duc et al. 'Weighted Average Gradients', 2025",
+        # fmt: on
+        if self._levels.dtype.kind != "f":
+            raise ValueError(
+                f"levels must be a number of levels, or shares of the object's area (floats); got {levels!r}"
             )
 
-    def __call__(
-        self,
-        model: Any,
-        x_batch: Any,
-        y_batch: Any,
-        a_batch: Any = None,
-        s_batch: Any = None,
-        channel_first: bool | None = None,
-        explain_func: Callable[..., Any] | None = None,
-        explain_func_kwargs: Mapping[str, Any] | None = None,
-        model_predict_kwargs: dict[str, Any] | None = None,
-        softmax: bool | None = None,
-        device: Any = None,
-        batch_size: int = 64,
-        **kwargs: Any,
-    ) -> Any:
-        """Evaluate attributions. Arrays and torch Tensors are accepted alike; nothing of the caller's is changed.
+    def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
+        """The masks."""
+        return {"s_batch": _masks(data["s_batch"], x.shape)}
 
-        Args:
-            model: a torch or Keras model; None with a_batch.
-            x_batch: images (B, C, H, W).
-            y_batch: class numbers (B,), for explain_func; None with a_batch.
-            a_batch: attributions (B, C, H, W), (B, 1, H, W) or (B, H, W); without them explain_func makes them,
-                batch_size examples at a time.
-            s_batch: masks (B, H, W), (B, 1, H, W) or (B, H, W, 1).
-            channel_first: where images have their channels; None infers it from the shape.
-            explain_func: a function with the signature of `quantus.explain`.
-            explain_func_kwargs: its keyword arguments.
-            model_predict_kwargs: unused.
-            softmax: unused.
-            device: handed to explain_func.
-            batch_size: how many examples are explained together.
+    def curves_of(self, x: Tensor, features: Features, places: Tensor, first: int, data: dict[str, Any]) -> np.ndarray:
+        """The share at each level."""
+        return overlap_curves(places.numpy(), data["s_batch"], self.fractions, self.denominator)
 
-        Returns:
-            one float per example, or one array with return_curve.
-
-        Raises:
-            ValueError: no masks; an empty mask, a mask that is not binary, shapes that don't fit; NaN or infinite
-                values; attributions that rank nothing.
-        """
-        warn.check_kwargs(kwargs)
-        if s_batch is None:
-            raise ValueError("OverlapAUC needs s_batch, one mask of the object for each image; got None")
-        arguments = call_arguments(
-            self,
-            model,
-            x_batch,
-            y_batch,
-            a_batch,
-            s_batch,
-            channel_first,
-            explain_func,
-            explain_func_kwargs,
-            device,
-            batch_size,
-        )
-        return super().__call__(**arguments, model_predict_kwargs=model_predict_kwargs, softmax=softmax)
-
-    def custom_preprocess(  # type: ignore[override]
-        self, *, x_batch: np.ndarray, s_batch: np.ndarray, custom_batch: np.ndarray, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Check the masks and put the attributions in their place."""
-        self.a_axes = range(x_batch.ndim - 1)
-        self.curves = np.full((len(x_batch), len(self.fractions)), np.nan)
-        return {
-            "a_batch": custom_batch,
-            "s_batch": _masks(s_batch, x_batch.shape),
-            "row_batch": np.arange(len(x_batch)),
-            "custom_batch": None,
-        }
-
-    def evaluate_batch(  # type: ignore[override]
-        self,
-        x_batch: np.ndarray,
-        a_batch: np.ndarray,
-        s_batch: np.ndarray,
-        row_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> list[Any]:
-        """The scores or curves of one batch, channels first."""
-        places = feature_ranks(x_batch, a_batch, self.ranking).numpy()
-        curves = overlap_curves(places, s_batch, self.fractions, self.denominator)
-        self.curves[row_batch] = curves  # type: ignore[index]
-        return list(curves) if self.return_curve else curves.mean(1).tolist()
-
-    def plot_curves(self, results: Any = None, ax: Any = None) -> Any:
-        """Draw the mean curve of the last call in its band of one standard deviation.
-
-        Args:
-            results: other curves instead, or a dictionary from methods' names to curves, as `quantus.evaluate`
-                gives them with return_curve=True.
-            ax: matplotlib axes; None makes a figure.
-
-        Raises:
-            ValueError: nothing evaluated yet; results that are not curves.
-        """
-        if results is None and self.curves is None:
-            raise ValueError("there are no curves to plot yet: call the metric first, or pass results")
-        return plot_curves(
-            self.curves if results is None else results,
-            self.fractions,
-            "Highest ranked pixels, as a fraction of the object's",
-            "Share of them on the object" if self.denominator == "top" else "Share of the object covered",
-            ax,
-        )
+    @property
+    def axis_labels(self) -> tuple[str, str]:
+        """What the plot says of the levels, and of the curves."""
+        share = "Share of them on the object" if self.denominator == "top" else "Share of the object covered"
+        return "Highest ranked pixels, as a fraction of the object's", share
 
 
 def overlap_curves(places: np.ndarray, masks: np.ndarray, ks: np.ndarray, denominator: str) -> np.ndarray:
@@ -229,7 +115,8 @@ def overlap_curves(places: np.ndarray, masks: np.ndarray, ks: np.ndarray, denomi
     area = masks.sum(1)
     sizes = np.array([[max(1, round(k * size)) for k in ks] for size in area.tolist()])
     overlap = np.take_along_axis(hits, sizes - 1, axis=1)
-    return overlap / (sizes if denominator == "top" else area[:, None])
+    share: np.ndarray = overlap / (sizes if denominator == "top" else area[:, None])
+    return share
 
 
 def _masks(s: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -243,16 +130,17 @@ def _masks(s: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
             f"s_batch has shape {s.shape}, which does not fit inputs of shape {shape}; give one of {forms}"
         )
     flat = s.reshape(examples, -1)
-    if not (flat.dtype == bool or np.issubdtype(flat.dtype, np.number)):
+    if flat.dtype.kind not in "biuf":
         raise ValueError(f"s_batch must hold numbers or booleans, got an array of {flat.dtype}")
     highest = flat.max(1, keepdims=True)
     soft = ~((flat == 0) | ((flat == highest) & (highest > 0))).all(1)
     if soft.any():
         raise ValueError(
             f"s_batch must hold 0 and one positive value (1, 255, True) in each mask, got other values in "
-            f"{name_rows(soft)}; say which pixels are the object's, for example s_batch > 0.5"
+            f"{named(soft)}; say which pixels are the object's, for example s_batch > 0.5"
         )
     empty = highest[:, 0] == 0
     if empty.any():
-        raise ValueError(f"s_batch marks no pixel in {name_rows(empty)}; leave these examples out")
-    return flat > 0
+        raise ValueError(f"s_batch marks no pixel in {named(empty)}; leave these examples out")
+    positive: np.ndarray = flat > 0
+    return positive

@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from quantus.helpers import warn
-from quantus.helpers.enums import DataType, EvaluationCategory, ModelType
-from quantus.helpers.model.model_interface import ModelInterface
-from quantus.metrics.base import Metric
+import torch
+from quantus.helpers.enums import DataType, EvaluationCategory
+from torch import Tensor
 
-from captum_wg.weighting.masking import RANKINGS
-from quantus_ext.arrays import one_of, positive_integer
-from quantus_ext.call_arguments import call_arguments, feature_ranks
-from quantus_ext.perturbation_curve import (
-    RULES,
-    areas,
-    check_classes,
-    check_removal,
-    fractions,
-    in_own_dtype,
-    neutral_like,
-    perturbation_curves,
-)
-from quantus_ext.plotting import plot_curves
+from captum_wg.engine.checks import check_bool, check_choice, check_positive_int
+from captum_wg.weighting.masking import Features
+from captum_wg.weighting.output import Output, check_output
+from quantus_ext.arrays import named, to_tensor
+from quantus_ext.class_score import ClassScore
+from quantus_ext.curve_metric import CurveMetric
+from quantus_ext.levels import RULES, Levels, counts_at
+from quantus_ext.perturbation_curve import perturbation_curves
+from quantus_ext.removal import check_removal, neutral_like, takes_mask
 
 
-class PerturbationAUC(Metric[Any]):
-    """The abstract side of `DeletionAUC` and `InsertionAUC`, which say what it computes.
-
-    Attributes:
-        curves: the curves (B, number of levels) of the last call's examples; None before it.
-        fractions: their levels, from 0 (rule "trapezoid") or 1/N to 1.
-    """
+class PerturbationAUC(CurveMetric):
+    """The abstract side of `DeletionAUC` and `InsertionAUC`, which say what it computes."""
 
     data_applicability: ClassVar = {DataType.IMAGE, DataType.TIMESERIES, DataType.TABULAR}
-    model_applicability: ClassVar = {ModelType.TORCH, ModelType.TF}
     evaluation_category = EvaluationCategory.FAITHFULNESS
+    sensitive_params = "what replaces a removed feature 'removal' and the order of the features 'ranking'"
 
     insert: ClassVar[bool]
 
     def __init__(
         self,
-        levels: int = 100,
+        levels: Levels = 100,
         rule: str = "mean",
         removal: Any = "corners",
         ranking: str = "signed",
@@ -59,19 +47,29 @@ class PerturbationAUC(Metric[Any]):
         internal_batch_size: int | None = None,
         disable_warnings: bool = False,
         display_progressbar: bool = False,
+        *,
+        output: Output = "auto",
+        feature_mask: Any = None,
+        relative: bool = False,
+        definition: str | None = None,
         **kwargs: Any,
     ):
         """Set up the metric. The score is the mean probability of the class over all levels: lower is better when
         features are deleted, higher when they are inserted.
 
         Args:
-            levels: N, the number of levels.
-            rule: "mean" of the levels 1/N ... 1, as published, or "trapezoid", which adds the level 0.
+            levels: N, the number of levels; or the levels themselves, an ascending list of shares of the features
+                (floats from 0 to 1; ending below 1 it looks at the highest ranked alone) or of numbers of features
+                (integers).
+            rule: "mean" of the levels 1/N ... 1, as published, or "trapezoid", which adds the level 0. Of levels that
+                are a list "mean" is the mean, "trapezoid" goes by their distances, and "steps" counts all distances
+                alike; the area is over their range as a unit.
             removal: what replaces a removed feature: "corners" (default), per channel the mean of the image's four
                 corner squares, for inputs other than images 0; "black", the example's smallest value, as Quantus
                 means it; "mean" of the channel; "blur"; a number; an array or Tensor that broadcasts to the inputs
                 (channels first), also one value for each example; a callable that takes the inputs (a Tensor with
-                channels first) and returns one of these.
+                channels first) and returns one of these; a callable of copies (R, C, H, W) and of what is removed of
+                them, bool of that shape, that returns values for these, such as `NoisyLinearImputation()` (ROAD).
             ranking: "signed" ranks by the sum of the attribution over channels, "absolute" by the sum of its absolute
                 values. Match it to what the explanation means: see `WeightedGradients`' argument of that name. Of maps
                 whose channels were summed before (the default of Quantus and of `explainer`), "absolute" sees only the
@@ -88,163 +86,89 @@ class PerturbationAUC(Metric[Any]):
                 32 for 3x32x32 on a CPU; more are slower there.
             disable_warnings: no warnings.
             display_progressbar: show a progress bar over batches, and one over the masked inputs of each.
+            output: f out of the model's output (R, classes), by the words and the code of the weightings' fitness:
+                "auto" (for each example by the output for itself: as it is where that is one column or a distribution,
+                not negative with sum 1, and else its softmax; where all of it lies in [0, 1] without being one, as a
+                multi-label sigmoid's does, a warning says so), "softmax", "sigmoid", "identity", or a callable of the
+                output that returns scores of that form or (R,). Of a single column under "auto" and "sigmoid" class 1
+                has p, class 0 has 1 - p.
+            feature_mask: integer group numbers (1 or B, *feature), as in Captum: elements with the same number are one
+                feature.
+            relative: divide each curve by f(x). (Not Quantus' normalise, which is of the attributions.)
+            definition: whose definition these settings are, where they are not the paper's; shown by repr.
 
         Raises:
-            ValueError: levels or internal_batch_size below 1; unknown rule, removal or ranking.
+            TypeError, ValueError: levels or internal_batch_size below 1, levels that don't ascend; unknown rule,
+                removal, ranking or output; a switch that is no boolean.
         """
-        self.levels = positive_integer(levels, "levels")
-        self.rule = one_of(rule, RULES, "rule")
+        self.rule = check_choice(rule, "rule", RULES)
         self.removal = check_removal(removal)
-        self.ranking = one_of(ranking, RANKINGS, "ranking")
-        self.return_curve = return_curve
+        self.output = check_output(output)
+        self.feature_mask = check_mask(feature_mask)
+        self.relative = check_bool(relative, "relative")
+        self.definition = definition or self.definition
         self.internal_batch_size = (
-            None if internal_batch_size is None else positive_integer(internal_batch_size, "internal_batch_size")
+            None if internal_batch_size is None else check_positive_int(internal_batch_size, "internal_batch_size")
         )
-        self.fractions = fractions(self.levels, self.rule)
-        self.curves: np.ndarray | None = None
+        # fmt: off
         super().__init__(
-            abs=abs,
-            normalise=normalise,
-            normalise_func=normalise_func,
-            normalise_func_kwargs=normalise_func_kwargs,
-            return_aggregate=return_aggregate,
-            aggregate_func=aggregate_func or (partial(np.mean, axis=0) if return_curve else np.mean),
-            default_plot_func=default_plot_func or self.plot_curves,
-            disable_warnings=disable_warnings,
-            display_progressbar=display_progressbar,
-            **kwargs,
+            levels, ranking, abs, normalise, normalise_func, normalise_func_kwargs, return_curve, return_aggregate,
+            aggregate_func, default_plot_func, disable_warnings, display_progressbar, **kwargs,
         )
-        if not self.disable_warnings:
-            warn.warn_parameterisation(
-                metric_name=self.__class__.__name__,
-                sensitive_params="what replaces a removed feature 'removal' and the order of the features 'ranking'",
-                citation="Duc et al. 'Weighted Average Gradients', 2025",
-            )
+        # fmt: on
 
-    def __call__(
-        self,
-        model: Any,
-        x_batch: Any,
-        y_batch: Any,
-        a_batch: Any = None,
-        s_batch: Any = None,
-        channel_first: bool | None = None,
-        explain_func: Callable[..., Any] | None = None,
-        explain_func_kwargs: Mapping[str, Any] | None = None,
-        model_predict_kwargs: dict[str, Any] | None = None,
-        softmax: bool | None = True,
-        device: Any = None,
-        batch_size: int = 64,
-        **kwargs: Any,
-    ) -> Any:
-        """Evaluate attributions. Arrays and torch Tensors are accepted alike; nothing of the caller's is changed.
-
-        Args:
-            model: a torch or Keras model in evaluation mode.
-            x_batch: inputs (B, ...).
-            y_batch: class numbers (B,).
-            a_batch: attributions; without them explain_func makes them, batch_size examples at a time.
-            s_batch: unused.
-            channel_first: where inputs have their channels; None infers it from the shape, and takes them to come
-                first where the shape is ambiguous and the model is torch's. False moves the channels of inputs and
-                attributions to the front for a torch model.
-            explain_func: a function with the signature of `quantus.explain`.
-            explain_func_kwargs: its keyword arguments.
-            model_predict_kwargs: keyword arguments of the model's call.
-            softmax: whether f is the softmax of the model's output (default) or the output itself.
-            device: the device for inputs; None means the model's.
-            batch_size: how many examples are explained together; forwards have a size of their own.
-
-        Returns:
-            one float per example, or one array with return_curve.
-
-        Raises:
-            ValueError: shapes that don't fit; NaN or infinite values; classes out of range; attributions that
-                rank nothing.
-        """
-        warn.check_kwargs(kwargs)
-        arguments = call_arguments(
-            self,
-            model,
-            x_batch,
-            y_batch,
-            a_batch,
-            s_batch,
-            channel_first,
-            explain_func,
-            explain_func_kwargs,
-            device,
-            batch_size,
-        )
-        return super().__call__(**arguments, model_predict_kwargs=model_predict_kwargs, softmax=softmax)
-
-    def custom_preprocess(  # type: ignore[override]
-        self,
-        *,
-        model: ModelInterface | None,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray | None,
-        custom_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Check the classes, and put the attributions and the neutral values in their place."""
-        if model is None:
+    def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
+        """The score of the model's output, the values that replace removed features, and their groups."""
+        if data["model"] is None:
             raise ValueError(f"{type(self).__name__} needs a model, got None")
-        examples = len(x_batch)
-        self.a_axes = range(x_batch.ndim - 1)
-        self.curves = np.full((examples, len(self.fractions)), np.nan)
-        return {
-            "model": in_own_dtype(model),
-            "y_batch": check_classes(y_batch, examples),
-            "a_batch": custom_batch,
-            "neutral_batch": neutral_like(x_batch, self.removal),
-            "row_batch": np.arange(examples),
-            "custom_batch": None,
-        }
+        score = ClassScore(data["model"], x, data["y_batch"], self.output, self.internal_batch_size, self.relative)
+        if self.relative and not (score.at_inputs > 0).all():
+            raise ValueError(
+                f"relative divides by f(x), which is not positive in {named(~(score.at_inputs > 0))}; choose an output "
+                "that is ('softmax'), or relative=False"
+            )
+        values = (
+            {"values": self.removal} if takes_mask(self.removal) else {"values_batch": neutral_like(x, self.removal)}
+        )
+        mask = self.feature_mask
+        if mask is not None and len(mask) == len(x) > 1:
+            return {**values, "score": score, "mask_batch": mask.numpy()}
+        return {**values, "score": score, "mask": mask}
 
-    def evaluate_batch(  # type: ignore[override]
-        self,
-        model: ModelInterface,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-        neutral_batch: np.ndarray,
-        row_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> list[Any]:
-        """The scores or curves of one batch, channels first."""
+    def features_of(self, x: Tensor, data: dict[str, Any]) -> Features:
+        """Pixels, elements or the mask's groups."""
+        mask = data.get("mask_batch", data.get("mask"))
+        return Features((x,), None if mask is None else (torch.as_tensor(mask),))
+
+    def curves_of(self, x: Tensor, features: Features, places: Tensor, first: int, data: dict[str, Any]) -> np.ndarray:
+        """The model's output for the class at each level."""
+        return self._curves(x, features, places, first, data, self.insert)
+
+    def _curves(
+        self, x: Tensor, features: Features, places: Tensor, first: int, data: dict[str, Any], insert: bool
+    ) -> np.ndarray:
+        score, counts = data["score"], counts_at(self._levels, features.counts.numpy())
+        self.fractions = counts[0] / features.count if self._levels.dtype.kind != "f" else self.fractions
+        values = to_tensor(data["values_batch"]) if "values_batch" in data else data["values"]
         curves = perturbation_curves(
-            model,
-            x_batch,
-            y_batch,
-            feature_ranks(x_batch, a_batch, self.ranking),
-            neutral_batch,
-            self.fractions,
-            insert=self.insert,
-            rows=self.internal_batch_size,
-            first=int(row_batch[0]),
-            show_progress=self.display_progressbar,
+            score, x, features, places, values, counts, insert, first, self.display_progressbar
         )
-        self.curves[row_batch] = curves  # type: ignore[index]
-        return list(curves) if self.return_curve else areas(curves, self.rule).tolist()
+        return curves / score.at_inputs[first : first + len(x), None] if self.relative else curves
 
-    def plot_curves(self, results: Any = None, ax: Any = None) -> Any:
-        """Draw the mean curve of the last call in its band of one standard deviation.
+    @property
+    def axis_labels(self) -> tuple[str, str]:
+        """What the plot says of the levels, and of the curves."""
+        return f"Fraction of features {'inserted' if self.insert else 'removed'}", "Output for the class"
 
-        Args:
-            results: other curves instead, or a dictionary from methods' names to curves, as `quantus.evaluate`
-                gives them with return_curve=True.
-            ax: matplotlib axes; None makes a figure.
 
-        Raises:
-            ValueError: nothing evaluated yet; results that are not curves.
-        """
-        if results is None and self.curves is None:
-            raise ValueError("there are no curves to plot yet: call the metric first, or pass results")
-        return plot_curves(
-            self.curves if results is None else results,
-            self.fractions,
-            f"Fraction of features {'inserted' if self.insert else 'removed'}",
-            "Output for the class",
-            ax,
+def check_mask(feature_mask: Any) -> Tensor | None:
+    """feature_mask as a Tensor of whole numbers."""
+    if feature_mask is None:
+        return None
+    mask = torch.as_tensor(feature_mask)
+    if mask.is_floating_point() or mask.is_complex() or mask.dtype == torch.bool or mask.ndim < 2:
+        raise ValueError(
+            f"feature_mask must hold group numbers (integers) of shape (1 or B, *feature), got {mask.dtype} of shape "
+            f"{tuple(mask.shape)}"
         )
+    return mask.long().cpu()

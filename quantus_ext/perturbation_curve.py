@@ -1,178 +1,77 @@
 """The model's output along a ranking of the features: the one engine of deletion and insertion.
 
-Shapes: B examples, P features, N levels, U different numbers of removed features, R rows (masked copies).
+Shapes: B examples, P features, N levels, R rows (masked copies).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from quantus import PyTorchModel
-from quantus.helpers.model.model_interface import ModelInterface
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_wg.engine.problem import automatic_rows
-from captum_wg.weighting.masking import NEUTRALS, Features, Neutral, neutral_values
-from quantus_ext.arrays import name_rows, to_array, to_tensor
-
-RULES = ("mean", "trapezoid")
-
-
-def fractions(levels: int, rule: str = "mean") -> np.ndarray:
-    """k_i = i / N for i = 1 ... N; the trapezoid rule needs k = 0 before them."""
-    return np.array([i / levels for i in range(0 if rule == "trapezoid" else 1, levels + 1)])
-
-
-def areas(curves: np.ndarray, rule: str) -> np.ndarray:
-    """The area (B,) under the curves (B, N) over [0, 1]: their mean, or by trapezoids between equal steps."""
-    return (curves if rule == "mean" else (curves[:, :-1] + curves[:, 1:]) / 2).mean(1)
+from captum_wg.engine.checks import not_finite
+from captum_wg.weighting.masking import Features
+from quantus_ext.arrays import named
+from quantus_ext.class_score import ClassScore
 
 
 def perturbation_curves(
-    model: ModelInterface,
-    x: np.ndarray,
-    y: np.ndarray,
+    score: ClassScore,
+    x: Tensor,
+    features: Features,
     places: Tensor,
-    neutral: np.ndarray,
-    ks: np.ndarray,
+    values: Tensor | Callable[[Tensor, Tensor], Tensor],
+    counts: np.ndarray,
     insert: bool,
-    rows: int | None = None,
     first: int = 0,
     show_progress: bool = False,
 ) -> np.ndarray:
-    """The model's output for class y (B, N) with the round(k P) highest ranked features removed, for each k.
+    """The scores (B, N) of x with the highest ranked features removed, as many as counts (B, N) says.
 
-    Levels that round to the same number of features are evaluated once: R = B * U rows, in forwards of at most
-    `rows` of them.
+    Levels at which an example has the same number of features are evaluated once, in forwards of at most `score.rows`
+    rows. Masking runs where the model is.
 
     Args:
-        x, neutral: inputs and what replaces them, (B, *feature), channels first.
-        y: classes (B,).
+        x: inputs (B, *feature), channels first.
+        features: what is removed as a whole.
         places: the place (B, P) of each feature in the ranking, 0 for the highest.
-        ks: the levels (N,), shares of the features.
-        insert: those features are put back into an input of which everything is removed, instead of being removed.
-        rows: rows per forward; None: by the size of an input, as `captum_wg.engine.problem.automatic_rows` says.
-        first: the number of the first example, for messages.
+        values: what replaces x, (B, *feature); or a function of rows (R, *feature) and of what is removed of them, bool
+            (R, 1 or C, *), that returns it for these rows.
+        insert: the features are put back into an input of which everything is removed, instead of being removed.
+        first: the number of the first example.
         show_progress: a progress bar over the rows.
 
     Raises:
-        ValueError: an output that is not (R, classes) or not finite; a class out of range; one column under softmax.
+        ValueError: a score that is not finite; and as `ClassScore`.
     """
-    inputs, value, classes = to_tensor(x), to_tensor(neutral), torch.from_numpy(y)
-    features = Features((inputs,))
-    counts, level_of = np.unique([round(k * features.count) for k in ks], return_inverse=True)
-    different = torch.from_numpy(counts)
-    total = len(x) * len(counts)
-    rows = rows or automatic_rows((inputs,), _device_of(model))
+    n, levels = counts.shape
+    keys, key_of = np.unique(np.arange(n)[:, None] * (counts.max() + 1) + counts, return_inverse=True)
+    examples, removed = (torch.from_numpy(k).to(score.device) for k in np.divmod(keys, counts.max() + 1))
+    x, places = x.to(score.device), places.to(score.device)
+    values = values.to(score.device) if isinstance(values, Tensor) else values
 
-    outputs = np.empty(total)
-    with tqdm(total=total, desc="masked inputs", unit="row", leave=False, disable=not show_progress) as bar:
-        for start in range(0, total, rows):
-            row = torch.arange(start, min(start + rows, total))
-            example, count = row // len(counts), different[row % len(counts)]
-            top = places[example] < count[:, None]
-            (masked,) = features.remove((inputs[example],), (value[example],), ~top if insert else top)
-            outputs[start : start + len(row)] = _predict(model, masked.numpy(), classes[example].numpy())
-            bar.update(len(row))
+    outputs = np.empty(len(keys))
+    with tqdm(total=len(keys), desc="masked inputs", unit="row", leave=False, disable=not show_progress) as bar:
+        for start in range(0, len(keys), score.rows):
+            rows = slice(start, start + score.rows)
+            example = examples[rows]
+            top = places[example] < removed[rows, None]
+            gone, inputs = ~top if insert else top, x[example]
+            if callable(values):
+                ones = torch.ones_like(inputs)
+                (mask,) = features.remove((torch.zeros_like(inputs),), (ones,), gone, example)
+                value = values(inputs, mask.bool()).to(inputs)
+            else:
+                value = values[example]
+            (masked,) = features.remove((inputs,), (value,), gone, example)
+            outputs[rows] = score(masked, example + first)
+            bar.update(len(example))
 
-    curves = outputs.reshape(len(x), len(counts))
-    bad = ~np.isfinite(outputs).reshape(curves.shape).all(1)
+    curves = outputs[key_of.reshape(n, levels)]
+    bad = not_finite(torch.from_numpy(curves)).numpy()
     if bad.any():
-        raise ValueError(f"the model's output is NaN or infinite for masked copies of {name_rows(bad, first)}")
-    return curves[:, level_of.reshape(-1)]
-
-
-def neutral_like(x: np.ndarray, removal: Any) -> np.ndarray:
-    """What replaces a removed feature, for every element of x (a read-only view where it repeats)."""
-    if isinstance(removal, str) and removal == "corners" and x.ndim != 4:
-        removal = "auto"
-    if isinstance(removal, np.ndarray | np.generic):
-        removal = torch.tensor(removal)
-    (value,) = neutral_values((to_tensor(x),), removal, name="removal")
-    return np.broadcast_to(value.numpy(), x.shape)
-
-
-def check_removal(removal: Any) -> Neutral:
-    """removal itself, if it is of a form that `neutral_like` takes."""
-    if isinstance(removal, str):
-        if removal not in NEUTRALS:
-            raise ValueError(f"removal must be one of {NEUTRALS}, a number, an array or a callable, got {removal!r}")
-    elif isinstance(removal, bool) or not (
-        isinstance(removal, int | float | np.ndarray | np.generic | Tensor) or callable(removal)
-    ):
-        raise ValueError(
-            f"removal must be one of {NEUTRALS}, a number, an array or a callable, got {type(removal).__name__}"
-        )
-    return removal
-
-
-def check_classes(y: np.ndarray | None, examples: int) -> np.ndarray:
-    """y as int64 (B,)."""
-    if y is None or y.size != examples or y.ndim > 2 or not np.issubdtype(y.dtype, np.number):
-        came = "None" if y is None else f"an array of {y.dtype} of shape {y.shape}"
-        raise ValueError(f"y_batch must hold one class number for each of the {examples} examples, got {came}")
-    bad = ~(np.isreal(y) & (y == np.floor(np.real(y))) & (y >= 0)).reshape(-1)
-    if bad.any():
-        raise ValueError(f"y_batch must hold class numbers from 0, got {y.reshape(-1)[bad][0]!r} ({name_rows(bad)})")
-    return y.reshape(-1).astype(np.int64)
-
-
-def in_own_dtype(model: ModelInterface) -> ModelInterface:
-    """The model's interface; Quantus' own casts inputs to float32, on which a model of another dtype fails."""
-    if not isinstance(model, PyTorchModel):
-        return model
-    dtype = floating_dtype(model.get_model())
-    if dtype in (None, torch.float32):
-        return model
-    return _OwnDtypeModel(
-        model.get_model(),
-        channel_first=bool(model.channel_first),
-        softmax=model.softmax,
-        model_predict_kwargs=model.model_predict_kwargs,
-        device=model.device,
-    )
-
-
-def floating_dtype(model: nn.Module) -> torch.dtype | None:
-    """The dtype of the model's first floating-point parameter or buffer."""
-    tensors = (*model.parameters(), *model.buffers())
-    return next((t.dtype for t in tensors if t.is_floating_point()), None)
-
-
-class _OwnDtypeModel(PyTorchModel):
-    def predict(self, x: Any, grad: bool = False, **kwargs: Any) -> np.ndarray:
-        if self.model.training:
-            raise AttributeError("Torch model needs to be in the evaluation mode.")
-        with torch.set_grad_enabled(grad):
-            rows = torch.as_tensor(x).to(self.device, floating_dtype(self.model))
-            return to_array(self.get_softmax_arg_model()(rows, **{**self.model_predict_kwargs, **kwargs}))
-
-
-def _device_of(model: ModelInterface) -> torch.device:
-    """Where the model computes; the CPU where it can't be said."""
-    module = model.get_model()
-    parameters = module.parameters() if isinstance(module, nn.Module) else iter(())
-    return next((p.device for p in parameters), torch.device("cpu"))
-
-
-def _predict(model: ModelInterface, masked: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    shaped = model.shape_input(masked, masked.shape, channel_first=True, batched=True)
-    output = np.asarray(model.predict(shaped))
-    if output.ndim != 2 or len(output) != len(masked):
-        raise ValueError(
-            f"the model must return one row of class scores per input, (R, classes); "
-            f"for {len(masked)} inputs it returned an array of shape {output.shape}"
-        )
-    if output.shape[1] == 1 and model.softmax:
-        raise ValueError(
-            "the model returns a single column, whose softmax is always 1; pass softmax=False to the metric's call"
-        )
-    if classes.max() >= output.shape[1]:
-        raise ValueError(
-            f"y_batch holds class {classes.max()}, but the model returns {output.shape[1]} columns "
-            f"(classes 0 to {output.shape[1] - 1})"
-        )
-    return output[np.arange(len(output)), classes]
+        raise ValueError(f"the model's output is NaN or infinite for masked copies of {named(bad, first)}")
+    return curves

@@ -33,9 +33,7 @@ class BaselineSet:
 
     def at(self, examples: slice, which: Tensor) -> tuple[Tensor, ...]:
         """Baselines number `which` (s,) of some examples: (b, s, *feature), or (1, s, *feature) if they are shared."""
-        if self.shared:
-            return tuple(v[which].unsqueeze(0) for v in self.values)
-        return tuple(v[examples][:, which] for v in self.values)
+        return tuple(v[which].unsqueeze(0) if self.shared else v[examples][:, which] for v in self.values)
 
     def of_rows(self, examples: Tensor, which: Tensor) -> tuple[Tensor, ...]:
         """Baseline which[i] of example examples[i], both (r,): (r, *feature)."""
@@ -53,20 +51,18 @@ class BaselineSet:
     def mean(self, weights: Tensor) -> tuple[Tensor, ...]:
         """sum_k w_k x'_k with weights (K,), in their dtype: (1, 1, *feature), or (B, 1, *feature) if not shared."""
         means = []
-        for v in self.values:
-            total = torch.zeros_like(v[:1] if self.shared else v[:, :1], dtype=weights.dtype)
+        for v in (v.unsqueeze(0) if self.shared else v for v in self.values):
+            total = torch.zeros_like(v[:, :1], dtype=weights.dtype)
             for k, weight in enumerate(weights):
                 # Not as a matrix product: autocast and TF32 would round it.
-                total += weight * (v[k : k + 1] if self.shared else v[:, k : k + 1]).to(weights.dtype)
-            means.append(total.unsqueeze(0) if self.shared else total)
+                total += weight * v[:, k : k + 1].to(weights.dtype)
+            means.append(total)
         return tuple(means)
 
     def choose(self, kept: Tensor) -> BaselineSet:
         """The baselines numbered kept (B, M), each example its own."""
-        if self.shared:
-            return BaselineSet(tuple(v[kept] for v in self.values), shared=False)
-        rows = torch.arange(kept.shape[0], device=kept.device).unsqueeze(1)
-        return BaselineSet(tuple(v[rows, kept] for v in self.values), shared=False)
+        rows = torch.arange(len(kept), device=kept.device).unsqueeze(1)
+        return BaselineSet(tuple(v[kept] if self.shared else v[rows, kept] for v in self.values), shared=False)
 
 
 def format_baselines(
@@ -93,9 +89,9 @@ def format_baselines(
         return BaselineSet((), shared=True)
     if callable(baselines):
         baselines = cast(Baselines, _called(baselines, inputs if is_tuple else inputs[0]))
-    each = baselines if isinstance(baselines, tuple) else (baselines,) * (1 if len(inputs) == 1 else 0)
     if baselines is None or isinstance(baselines, int | float):
-        each = (baselines,) * len(inputs)
+        baselines = (baselines,) * len(inputs)
+    each = baselines if isinstance(baselines, tuple) else (baselines,)
     if len(each) != len(inputs):
         raise ValueError(
             f"baselines must have one element for each of the {len(inputs)} inputs, got "
@@ -104,11 +100,8 @@ def format_baselines(
     values = [_format_one(value, x, i, pairing) for i, (value, x) in enumerate(zip(each, inputs, strict=True))]
 
     n_examples = len(inputs[0])
-    if (
-        pairing is None
-        and n_examples > 1
-        and any(not own and len(v) == n_examples and bool((v != v[:1]).any()) for v, own in values)
-    ):
+    as_many = [v for v, own in values if not own and len(v) == n_examples > 1]
+    if pairing is None and any(bool((v != v[:1]).any()) for v in as_many):
         warn(
             f"baselines has as many rows ({n_examples}) as there are examples. It is read as {n_examples} baselines "
             "shared by all examples (as GradientShap does); IntegratedGradients would pair row i with example i. Say "
@@ -122,13 +115,10 @@ def format_baselines(
             f"baselines must have the same number of rows in every element of the tuple, or one, got {counts}: row k "
             "of each together is baseline k"
         )
-    any_own = any(own for _, own in values)
-    formatted = []
-    for (value, own), x in zip(values, inputs, strict=True):
-        if any_own and not own:
-            value = value.unsqueeze(0).expand(len(x), *value.shape)
-        formatted.append(value.expand(len(x), count, *x.shape[1:]) if any_own else value.expand(count, *x.shape[1:]))
-    return BaselineSet(tuple(formatted), shared=not any_own)
+    shared = not any(own for _, own in values)
+    lead = (count,) if shared else (n_examples, count)
+    formatted = tuple(v.expand(*lead, *x.shape[1:]) for (v, _), x in zip(values, inputs, strict=True))
+    return BaselineSet(formatted, shared)
 
 
 def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> tuple[Tensor, bool]:
@@ -148,7 +138,6 @@ def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> 
             f"baselines must be None, a number, a Tensor, a callable or a tuple of these, got {type(value).__name__}"
             + (" (convert it with torch.as_tensor)" if hasattr(value, "__array__") else "")
         )
-    expected = f"(K, {_dims(feature)}) or (B, K, {_dims(feature)}) with B = {len(x)}"
     where = f"element {element} of the tuple" if element else "the inputs"
     if not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
         value = value.to(x.dtype)
@@ -158,13 +147,11 @@ def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> 
         raise ValueError(f"baselines are on {value.device}, {where} on {x.device}; move them with .to(inputs.device)")
     value = value.detach()
     shape = tuple(value.shape)
-    if value.ndim == x.ndim and shape[1:] == feature:
-        own = False
-    elif value.ndim == x.ndim + 1 and shape[2:] == feature and shape[0] == len(x):
-        own = True
-    else:
-        raise ValueError(f"baselines must have shape {expected}, got {shape}")
-    if value.shape[1 if own else 0] == 0:
+    own = value.ndim == x.ndim + 1 and len(value) == len(x)
+    if value.ndim != x.ndim + own or shape[1 + own :] != feature:
+        dims = ", ".join(map(str, feature)) or "-"
+        raise ValueError(f"baselines must have shape (K, {dims}) or (B, K, {dims}) with B = {len(x)}, got {shape}")
+    if shape[own] == 0:
         raise ValueError(f"baselines are empty, shape {shape}; give at least one (K >= 1)")
     bad = not_finite(value)
     if bad.any():
@@ -185,7 +172,3 @@ def _called(baselines: Callable[..., object], inputs: Inputs) -> object:
     except (TypeError, ValueError):  # a built-in one
         takes_none = False
     return baselines() if takes_none else baselines(inputs)
-
-
-def _dims(feature: tuple[int, ...]) -> str:
-    return ", ".join(map(str, feature)) or "-"

@@ -61,7 +61,13 @@ class Completeness:
             [a.to(accumulation_dtype(a.dtype)).reshape(len(a), -1).sum(1) for a in as_tuple(attributions)]
         ).sum(0)
         at_baselines = self.at_baselines
-        expected = at_baselines.mean(1) if weights is None else (at_baselines * weights.to(at_baselines)).sum(1)
+        if weights is None:
+            expected = at_baselines.mean(1)
+        else:
+            # One after another, so that baselines of weight 0 leave every bit as it is without them.
+            expected = torch.zeros_like(at_baselines[:, 0])
+            for value, weight in zip(at_baselines.unbind(1), weights.to(at_baselines).unbind(1), strict=True):
+                expected = expected + weight * value
         delta = total - (self.at_inputs - expected)
         check_finite((delta,), "convergence deltas")
         return delta

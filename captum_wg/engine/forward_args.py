@@ -12,7 +12,7 @@ from torch import Tensor
 # The numbers of the arguments whose row i belongs to example i.
 Reading = frozenset[int]
 
-# So many arguments are read in all combinations, more of them all alike.
+# So many arguments are read in all combinations.
 _COMBINED = 4
 
 
@@ -40,6 +40,7 @@ class ForwardArgs:
     Attributes:
         per_example: the numbers of those that do.
         ambiguous: the numbers of those that may.
+        written: the numbers of those that the model writes into: it is given copies.
     """
 
     def __init__(self, additional_forward_args: object, n_examples: int):
@@ -51,22 +52,51 @@ class ForwardArgs:
             else (additional_forward_args,)
         )
         self.ambiguous: Reading = frozenset(
-            i for i, a in enumerate(given) if isinstance(a, Tensor) and a.ndim > 0 and a.shape[0] == n_examples
+            i
+            for i, a in enumerate(given)
+            if isinstance(a, Tensor) and not a.is_nested and a.ndim > 0 and len(a) == n_examples
         )
         self.per_example = self.ambiguous
+        # Until a call of the model has shown which it leaves alone.
+        self.written: Reading = frozenset(i for i, a in enumerate(given) if isinstance(a, Tensor | Shared))
+        self._handed: list[Any] | None = []
         self._args = tuple(a.value if isinstance(a, Shared) else a for a in given)
 
     def of(self, examples: Tensor, reading: Reading | None = None) -> tuple[Any, ...]:
         """The arguments for rows that belong to `examples` (R,)."""
         chosen = self.per_example if reading is None else reading
         # index_select, as sparse Tensors can't be indexed.
-        return tuple(a.index_select(0, examples.to(a.device)) if i in chosen else a for i, a in enumerate(self._args))
+        made = tuple(
+            a.index_select(0, examples.to(a.device))
+            if i in chosen
+            else a.clone()
+            if i in self.written and isinstance(a, Tensor)
+            else a
+            for i, a in enumerate(self._args)
+        )
+        if self._handed is not None:
+            self._handed = list(made)
+        return made
+
+    def called(self) -> None:
+        """After the first call of the model with the latest arguments: see which of them it wrote into."""
+        if self._handed is not None:
+            self.written = frozenset(i for i, a in enumerate(self._handed) if isinstance(a, Tensor) and _changed(a))
+            self._handed = None
 
     def readings(self) -> Iterator[Reading]:
-        """What may be meant: all per example first, all shared last."""
+        """What may be meant: all per example first, all shared last; of many, all but one of a kind between them."""
         ambiguous = sorted(self.ambiguous)
         if len(ambiguous) > _COMBINED:
-            yield from (self.ambiguous, frozenset())
+            yield self.ambiguous
+            yield from (self.ambiguous - {i} for i in ambiguous)
+            yield from (frozenset({i}) for i in ambiguous)
+            yield frozenset()
             return
         for belongs in product((True, False), repeat=len(ambiguous)):
             yield frozenset(i for i, own in zip(ambiguous, belongs, strict=True) if own)
+
+
+def _changed(fresh: Tensor) -> bool:
+    """Whether a Tensor has been written into since it was made."""
+    return not fresh.is_inference() and fresh._version > 0

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_wg.engine.baseline_set import BaselineSet
 from captum_wg.engine.checks import check_bool, check_inputs, check_positive_int, name_rows, not_finite, warn
-from captum_wg.engine.forward_args import ForwardArgs
+from captum_wg.engine.forward_args import ForwardArgs, Reading
 from captum_wg.engine.gradient import Differentiated, input_gradients
 from captum_wg.engine.outputs import output_tensor
 from captum_wg.engine.probe import probe
@@ -68,8 +69,9 @@ class Problem:
             differentiates is the explained output: its value then comes from a call of it.
         inputs: a Tensor or tuple of Tensors (B, *feature); None where an attribution is over a set alone (B = 1).
         target, additional_forward_args: as in Captum.
-        internal_batch_size: rows of a micro-batch, None for `automatic_rows`. Micro-batches have exactly so many, the
-            last filled up with repeats, where that is no more than automatic_rows or the model takes no others.
+        internal_batch_size: rows of a micro-batch, None for `automatic_rows`. All of a walk have exactly so many, the
+            last filled up with repeats, where that is no more than automatic_rows; and all there are, where the model
+            takes no other number.
         show_progress: whether the walks over rows draw a progress bar, called `name`; None: after a few seconds.
 
     Attributes:
@@ -108,27 +110,27 @@ class Problem:
         self.output_dtype: torch.dtype | None = None  # of the latest forward without gradients
         self.together = False
         warn_of_train_mode(forward_func)
-        self._fill = bool(self.inputs) and self._rows is not None and self._rows <= automatic_rows(self.inputs)
-        if self.inputs and not self._swapped:
-            self._probe()
+        self._exact = False  # whether the model takes _rows rows and no other number
+        self._random = False
 
-    def _probe(self) -> None:
-        size = self._rows
-        among = max(2, size or min(self.n_examples, automatic_rows(self.inputs)))
-        alone = 1
-        if size is not None and not self._takes_one_row():
-            alone, self._fill = size, True
-        self.args.per_example, self.together, self._at_inputs = probe(
-            self._forward, self.inputs, self.args, alone, among
-        )
+    def probe(self, references: BaselineSet) -> None:
+        """Find which arguments go with the examples, and whether rows influence each other, before any walk."""
 
-    def _takes_one_row(self) -> bool:
-        first = torch.zeros(1, dtype=torch.long, device=self.inputs[0].device)
+        def forward(rows: tuple[Tensor, ...], numbers: Tensor, reading: Reading) -> Tensor:
+            self.args.per_example = reading
+            return self.raw_outputs(rows, numbers)
+
         try:
-            self._forward(tuple(x[:1] for x in self.inputs), self.args.of(first))
-        except Exception:  # such as of a model that was compiled for another number of rows
-            return False
-        return True
+            answer = probe(forward, self.inputs, self.args, references, self._rows)
+        except Exception:
+            if self._swapped:  # what can't be asked for its output may still have gradients
+                self.args.per_example = self.args.ambiguous
+                return
+            raise
+        self.args.per_example, self.together, self._at_inputs = answer.per_example, answer.together, answer.at_inputs
+        self._random = answer.random
+        if answer.fixed is not None:
+            self._rows, self._exact = answer.fixed, True
 
     def progress(self, total: int, what: str = "") -> Any:
         """A progress bar over `total` rows."""
@@ -175,12 +177,13 @@ class Problem:
         Raises:
             ValueError: a point or the gradient there is NaN or infinite; the message names the examples.
         """
+        fill = self._fills(self.n_examples * n_points)
         with self.progress(self.n_examples * n_points, what) as bar:
             for examples, parts in self.tiles(n_points, like):
                 # Kept on the device until the example is done: reading it would wait for the device.
                 bad: list[Tensor] = []
                 for chosen in parts:
-                    tile = self._tile(points, examples, chosen)
+                    tile = self._tile(points, examples, chosen, fill)
                     bad += [not_finite(v) for v in (*tile.gradients, *tile.at)]
                     yield tile
                     bar.update((examples.stop - examples.start) * (chosen.stop - chosen.start))
@@ -202,8 +205,9 @@ class Problem:
         """
         self.refuse_together("this n_steps or method takes each example's points by themselves; give n_steps a number")
         bad = torch.zeros(self.n_examples, dtype=torch.int, device=examples.device)
+        fill = self._fills(len(examples))
         for rows in self.parts(len(examples), self.rows()):
-            gradients = self._at(points(rows), examples[rows])
+            gradients = self._at(points(rows), examples[rows], fill)
             for g in gradients:
                 bad.index_add_(0, examples[rows], not_finite(g).int())
             yield rows, gradients
@@ -219,19 +223,19 @@ class Problem:
                 ", and a function such as lambda z: torch.stack([model(s)[i] for s in z])"
             )
 
-    def _tile(self, points: PointSource, examples: slice, chosen: slice) -> Tile:
+    def _tile(self, points: PointSource, examples: slice, chosen: slice, fill: bool) -> Tile:
         made = points(examples, chosen)
         at = tuple(p.detach() for p in made.at)
         b, s = at[0].shape[:2]
         rows = torch.arange(examples.start, examples.stop, device=at[0].device).repeat_interleave(s)
-        gradients = self._at(tuple(p.reshape(b * s, *p.shape[2:]) for p in at), rows)
+        gradients = self._at(tuple(p.reshape(b * s, *p.shape[2:]) for p in at), rows, fill)
         beside_points = tuple(g.reshape(b, s, *p.shape[2:]) for g, p in zip(gradients, at, strict=True))
         return Tile(examples, chosen, at, beside_points, made.differences)
 
-    def _at(self, rows: tuple[Tensor, ...], examples: Tensor) -> tuple[Tensor, ...]:
+    def _at(self, rows: tuple[Tensor, ...], examples: Tensor, fill: bool = False) -> tuple[Tensor, ...]:
         """The gradients at one micro-batch of rows (R, *feature) of `examples` (R,)."""
         count = len(examples)
-        rows, examples = self._filled(rows, examples)
+        rows, examples = self._filled(rows, examples, fill)
         gradients = self._gradient_func(
             forward_fn=self.forward_func,
             inputs=tuple(_leaf(r) for r in rows),
@@ -245,10 +249,15 @@ class Problem:
             for g, r in zip(gradients, rows, strict=True)
         )
 
-    def _filled(self, rows: tuple[Tensor, ...], examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _fills(self, n_rows: int) -> bool:
+        """Whether micro-batches of a walk over n_rows have the size that was asked for, to the row."""
+        size = self._rows
+        return size is not None and bool(self.inputs) and size <= n_rows and size <= automatic_rows(self.inputs)
+
+    def _filled(self, rows: tuple[Tensor, ...], examples: Tensor, fill: bool) -> tuple[tuple[Tensor, ...], Tensor]:
         """A micro-batch of the size that was asked for: short ones are filled up with their last row."""
         missing = (self._rows or 0) - len(examples)
-        if not self._fill or self.together or missing <= 0:
+        if not (fill or self._exact) or self.together or missing <= 0:
             return rows, examples
         more = torch.arange(len(examples) + missing, device=examples.device).clamp(max=len(examples) - 1)
         return tuple(r[more] for r in rows), examples[more]
@@ -274,7 +283,7 @@ class Problem:
                 "check the model there (sqrt(0), log(0), 0/0), or use a wider dtype if it is half precision"
             )
 
-    def raw_outputs(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+    def raw_outputs(self, rows: tuple[Tensor, ...], examples: Tensor, fill: bool = False) -> Tensor:
         """The model's whole output, without gradients, for one micro-batch of rows (R, *feature) of `examples` (R,).
 
         (R,), the explained output itself, where gradient_func is another's.
@@ -282,7 +291,7 @@ class Problem:
         count = len(examples)
         if self._swapped:
             return self._differentiated(rows, examples)
-        rows, examples = self._filled(rows, examples)
+        rows, examples = self._filled(rows, examples, fill)
         output = self._forward(rows, self.args.of(examples))
         return output[:count] if output.ndim else output
 
@@ -292,6 +301,7 @@ class Problem:
             try:
                 with torch.no_grad():
                     output = output_tensor(self.forward_func(*(r.clone() for r in rows), *args))
+                self.args.called()
                 self.output_dtype = output.dtype
                 return output
             except RuntimeError as error:
@@ -312,6 +322,7 @@ class Problem:
     def outputs(self, points: PointSource, n_points: int, what: str = "outputs") -> Tensor:
         """The explained output at S points of each example, (B, S), in at least float32."""
         results = []
+        fill = self._fills(self.n_examples * n_points)
         with self.progress(self.n_examples * n_points, what) as bar:
             for examples, chosen in self.tiles(n_points):
                 numbers = torch.arange(examples.start, examples.stop, device=self.inputs[0].device)
@@ -320,16 +331,15 @@ class Problem:
                     at = points(examples, part).at
                     rows = numbers.repeat_interleave(part.stop - part.start)
                     flat = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
-                    parts.append(self.explained(self.raw_outputs(flat, rows), rows).view(len(numbers), -1))
+                    parts.append(self.explained(self.raw_outputs(flat, rows, fill), rows).view(len(numbers), -1))
                     bar.update(len(rows))
                 results.append(torch.cat(parts, dim=1))
         return torch.cat(results)
 
     def outputs_at_inputs(self) -> Tensor:
         """The explained output of each example, (B,), in at least float32."""
-        if self._at_inputs is None:
-            return self.outputs(lambda e, _: Points(tuple(x[e].unsqueeze(1) for x in self.inputs)), 1).squeeze(1)
-        return self.explained(self._at_inputs, torch.arange(self.n_examples, device=self.inputs[0].device))
+        everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
+        return self.explained(self.raw_outputs_at_inputs(), everyone)
 
     def raw_outputs_at_inputs(self) -> Tensor:
         """The model's whole output for each example, taken once."""
@@ -371,38 +381,53 @@ class Problem:
             ValueError: no row of any example had a gradient.
 
         Warns:
-            UserWarning: an element of the inputs had none, or a map of zeros, although the output changes with it.
+            UserWarning: the gradients of an element of the inputs are missing or zero, although the output changes
+                with it.
         """
         cut = (
-            "the graph is cut (detach, no_grad, .long() or .int(), rounding or quantisation, argmax, numpy). Attribute "
-            "at what comes after it: for token ids or categories the embedding, as inputs of the model's second half "
-            "(captum.attr.configure_interpretable_embedding_layer)"
+            "the graph is cut (detach, no_grad, .long() or .int(), a comparison, rounding or quantisation, argmax, "
+            "numpy). Attribute at what comes after it: for token ids or categories the embedding, as inputs of the "
+            "model's second half (captum.attr.configure_interpretable_embedding_layer)"
         )
         if not any(self._depends):
             raise ValueError(
                 "the output of forward_func has no gradient at any point of any example: either it depends on none of "
                 f"the inputs, or {cut}"
             )
+        if self._random or not self.inputs:
+            return
         flat = [not m.any() for m in maps] or [False] * len(self._depends)
         for i, (depends, zeros) in enumerate(zip(self._depends, flat, strict=True)):
-            if (zeros or not depends) and self.inputs and self._changes_with(i):
+            if (not depends or (zeros and self._flat_at_inputs(i))) and self._changes_with(i):
                 what = f"element {i} of inputs" if self.is_tuple else "every element of inputs"
                 warn(
                     f"{what} gets zeros at all points of all examples, although the output changes with it: it is flat "
                     f"there, or {cut}"
                 )
 
+    def _flat_at_inputs(self, element: int) -> bool:
+        """Whether the gradient for an element is zero, at a few examples."""
+        count = self.n_examples if self.together else min(self.n_examples, 8)
+        gradients = self._at(tuple(x[:count] for x in self.inputs), torch.arange(count, device=self.inputs[0].device))
+        return not gradients[element].any()
+
     def _changes_with(self, element: int) -> bool:
-        """Whether the output for the first example changes with an element of its input."""
-        count = self.n_examples if self.together else 1
+        """Whether the output for a few examples changes with an element of their inputs."""
+        count = self.n_examples if self.together else min(self.n_examples, 8)
         examples = torch.arange(count, device=self.inputs[0].device)
         rows = tuple(x[:count] for x in self.inputs)
+        x = rows[element]
+        # None of them beyond the values that are there: ids may index a table.
+        others = (torch.zeros_like(x), x.roll(1, 0), x.flip(-1) if x.ndim > 1 else x)
         try:
             here = self.raw_outputs(rows, examples)
-            there = self.raw_outputs(tuple(r + (i == element) for i, r in enumerate(rows)), examples)
+            for other in others:
+                there = self.raw_outputs(tuple(other if i == element else r for i, r in enumerate(rows)), examples)
+                if here.shape != there.shape or not torch.equal(here, there):
+                    return True
         except Exception:  # of a value that the model does not take, so that it matters
             return True
-        return here.shape != there.shape or not torch.equal(here, there)
+        return False
 
 
 def automatic_rows(inputs: tuple[Tensor, ...], device: torch.device | None = None) -> int:

@@ -24,39 +24,31 @@ class Targets:
         self._each: Tensor | list[tuple[int, ...]] | None = None
         self._same: int | tuple[int, ...] | None = None
         self.bounds: tuple[int, int] | None = None
-        if target is None:
-            return
         if isinstance(target, Tensor):
             if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
                 raise TypeError(f"target must hold integers, got a Tensor of {target.dtype}")
-            if target.numel() == 1:
-                self._same = int(target)
-            elif target.ndim == 1:
-                self._each = target.long()
-            else:
+            if target.numel() != 1 and target.ndim != 1:
                 raise ValueError(
                     "target must be a Tensor of one integer or of one for each example, got shape "
                     f"{tuple(target.shape)}"
                 )
-        elif isinstance(target, tuple):
-            self._same = tuple(target)
+            if target.numel() == 1:
+                self._same = int(target)
+            else:
+                self._each = target.long()
         elif isinstance(target, list):
             tuples = [t for t in target if isinstance(t, tuple)]
-            if tuples and len(tuples) == len(target):
-                self._each = tuples
-            else:
-                self._each = torch.tensor([_as_int(t) for t in target], dtype=torch.long)
-        else:
-            self._same = _as_int(target)
-        if self._each is not None:
-            if len(self._each) != n_examples:
-                raise ValueError(
-                    f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or a single "
-                    "one"
-                )
-            if isinstance(self._each, Tensor):
-                # Read once: a value out of range must not reach a device's index kernel.
-                self.bounds = int(self._each.min()), int(self._each.max())
+            several = tuples and len(tuples) == len(target)
+            self._each = tuples if several else torch.tensor([_as_int(t) for t in target], dtype=torch.long)
+        elif target is not None:
+            self._same = target if isinstance(target, tuple) else _as_int(target)
+        if self._each is not None and len(self._each) != n_examples:
+            raise ValueError(
+                f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or a single one"
+            )
+        if isinstance(self._each, Tensor):
+            # Read once: a value out of range must not reach a device's index kernel.
+            self.bounds = int(self._each.min()), int(self._each.max())
 
     @property
     def any_per_example(self) -> bool:
@@ -68,8 +60,7 @@ class Targets:
         if self._each is None:
             return self._same
         if isinstance(self._each, Tensor):
-            if self._each.device != examples.device:
-                self._each = self._each.to(examples.device)
+            self._each = self._each.to(examples.device)
             return self._each[examples]
         return [self._each[e] for e in examples.tolist()]
 
@@ -104,8 +95,15 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
         raise ValueError(
             f"target={_short(target)} was given, but forward_func returns one number per example; leave target out"
         )
+    if not isinstance(target, tuple | list):
+        low, high = bounds or (int(target.min()), int(target.max())) if isinstance(target, Tensor) else (target, target)
+        columns = output.shape[1]
+        if not (-columns <= low and high < columns):
+            raise ValueError(
+                f"target {high if high >= columns else low} is out of range: forward_func returns {columns} columns (0 "
+                f"to {columns - 1})"
+            )
     if isinstance(target, Tensor):
-        _check_columns(output, *(bounds or (int(target.min()), int(target.max()))))
         if output.ndim != 2:
             raise ValueError(
                 f"target with one integer per example needs outputs of shape (B, classes), got {shape}; "
@@ -116,12 +114,9 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
     try:
         if isinstance(target, list):
             chosen = torch.stack([output[(i, *t)] for i, t in enumerate(target) if isinstance(t, tuple)])
-        elif isinstance(target, tuple):
-            column: Any = (slice(None), *target)
-            chosen = output[column]
         else:
-            _check_columns(output, target, target)
-            chosen = output[:, target]
+            column: Any = target if isinstance(target, tuple) else (target,)
+            chosen = output[(slice(None), *column)]
     except IndexError as error:
         raise ValueError(f"target={_short(target)} is out of range for outputs of shape {shape}: {error}") from error
     if chosen.numel() != rows:
@@ -142,15 +137,6 @@ def _as_int(value: object) -> int:
             "target must be an int, a tuple of ints, a list with one of these for each example, an integer Tensor or "
             f"None, got {type(value).__name__}"
         ) from None
-
-
-def _check_columns(output: Tensor, low: int, high: int) -> None:
-    columns = output.shape[1]
-    if not (-columns <= low and high < columns):
-        raise ValueError(
-            f"target {high if high >= columns else low} is out of range: forward_func returns {columns} columns (0 to "
-            f"{columns - 1})"
-        )
 
 
 def _short(target: Target) -> str:

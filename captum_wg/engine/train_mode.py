@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import CodeType
 from typing import Any
 
 from torch import nn
@@ -12,8 +14,8 @@ from torch import nn
 from captum_wg.engine.checks import warn
 
 
-def modules_of(function: object, depth: int = 3) -> Iterator[nn.Module]:
-    """The modules that a function calls: itself, or what a lambda, method, partial or callable object holds."""
+def modules_of(function: object, depth: int = 4) -> Iterator[nn.Module]:
+    """The modules that a function calls: itself, or what a lambda, method, partial, object or list holds."""
     if isinstance(function, nn.Module):
         yield function
         return
@@ -25,27 +27,47 @@ def modules_of(function: object, depth: int = 3) -> Iterator[nn.Module]:
     elif inspect.ismethod(function):
         held = [function.__self__, function.__func__]
     elif inspect.isfunction(function):
-        try:
-            variables = inspect.getclosurevars(function)
-        except ValueError:  # a cell that is still empty
-            return
-        held = [*variables.nonlocals.values(), *variables.globals.values(), *(function.__defaults__ or ())]
+        known = function.__globals__
+        held = [known[name] for name in _global_names(function.__code__) if name in known]
+        held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        for cell in function.__closure__ or ():
+            try:
+                held.append(cell.cell_contents)
+            except ValueError:  # still empty
+                continue
+    elif isinstance(function, list | tuple | set):
+        held = list(function)
+    elif isinstance(function, Mapping):
+        held = list(function.values())
     elif hasattr(function, "__dict__") and not isinstance(function, type) and not inspect.ismodule(function):
         held = list(vars(function).values())
     for value in held:
         yield from modules_of(value, depth - 1)
 
 
+def _global_names(code: CodeType) -> Iterator[str]:
+    """The globals that some code reads, and the code inside of it (comprehensions, lambdas)."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield str(instruction.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)
+
+
 def warn_of_train_mode(forward_func: object) -> None:
     """A UserWarning that names the kinds of modules in train mode which make outputs random or depend on other rows."""
-    moody = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     kinds = sorted(
         {
             type(m).__name__
             for model in modules_of(forward_func)
             for m in model.modules()
             if m.training
-            and (isinstance(m, moody) or (isinstance(m, nn.RNNBase | nn.MultiheadAttention) and m.dropout > 0))
+            and (
+                isinstance(m, nn.modules.batchnorm._BatchNorm)
+                or (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0)
+                or (isinstance(m, nn.RNNBase | nn.MultiheadAttention) and m.dropout > 0)
+            )
         }
     )
     if kinds:

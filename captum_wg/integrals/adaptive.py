@@ -87,7 +87,13 @@ class Adaptive:
                     sums = self._sums(problem, references, e, paths, differences, ends, bar)
                     for place, (k, own) in enumerate(zip(paths, differences, strict=True)):
                         gradients = tuple(s[:, place : place + 1] for s in sums)
-                        yield Part(here, torch.tensor([k]), weights, gradients, tuple(d.unsqueeze(1) for d in own))
+                        yield Part(
+                            here,
+                            torch.tensor([k], device="cpu"),
+                            weights,
+                            gradients,
+                            tuple(d.unsqueeze(1) for d in own),
+                        )
 
     def _at_input(self, problem: Problem, e: int, dtype: torch.dtype, bar: Any) -> tuple[Tensor, ...]:
         """The gradient at example e, (1, *feature) for each element."""
@@ -132,7 +138,7 @@ class Adaptive:
                 problem,
                 references,
                 sums,
-                torch.tensor([[0, j] for j in chosen]),
+                torch.tensor([[0, j] for j in chosen], device="cpu"),
                 [torch.from_numpy(nodes[j][new[j]]) for j in chosen],
                 e,
                 bar,

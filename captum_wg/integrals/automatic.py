@@ -115,7 +115,7 @@ def _parts(
             differences = references.differences(problem.inputs, refined.examples, k, refined.sums[0].dtype)
             yield Part(
                 refined.examples,
-                torch.tensor([k]),
+                torch.tensor([k], device="cpu"),
                 refined.sums[0].new_full((1,), 1 / references.count),
                 tuple(s[:, k : k + 1] for s in refined.sums),
                 tuple(d.unsqueeze(1) for d in differences),
@@ -170,7 +170,7 @@ def refined_integrals(
         epsilon = max(epsilon, 2 * torch.finfo(problem.output_dtype).eps)
     rounding = epsilon * (at_inputs.unsqueeze(1).cpu().double().abs() + rises.abs()).amax(1)
     scale = rises.abs().mean(1)
-    missed = torch.zeros(problem.n_examples, dtype=torch.bool)
+    missed = torch.zeros(problem.n_examples, dtype=torch.bool, device="cpu")
     worst = (0.0, 0.0)
     with problem.progress(problem.n_examples * (n_baselines * (first_steps - 1) + 1) if begun is None else 0) as bar:
         for first, last in even_parts(problem.n_examples, max(1, problem.rows() // n_baselines)):
@@ -184,7 +184,7 @@ def refined_integrals(
             else:
                 # What is summed counts 1 / (n - 1/2) each in the mean.
                 totals = tuple(sums[examples].to(dtype) * (first_steps - 0.5) for sums in begun.sums)
-            steps = torch.full((last - first, n_baselines), first_steps)
+            steps = torch.full((last - first, n_baselines), first_steps, device="cpu")
             refine = torch.full_like(steps, begun is None, dtype=torch.bool)
             allowed = tolerance * scale[examples] + rounding[examples]
             fresh = begun is None
@@ -222,7 +222,7 @@ def refined_integrals(
 
 def _new_nodes(n: int, fresh: bool) -> Tensor:
     """The nodes of n points but for x; unless fresh without the middle of every three, those of (n + 1) / 3 points."""
-    j = torch.arange(n - 1, dtype=torch.float64)
+    j = torch.arange(n - 1, dtype=torch.float64, device="cpu")
     nodes = (j + 0.5) / (n - 0.5)
     return nodes if fresh else nodes[j % 3 != 1]
 
@@ -272,5 +272,5 @@ def _paths_to_refine(
     candidates = possible & (steps == lowest)
     # Stable, so that ties go by position.
     order = deltas.abs().masked_fill(~candidates, -math.inf).argsort(dim=1, descending=True, stable=True)
-    place = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
+    place = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1], device="cpu").expand_as(order))
     return candidates & (place < -(-order.shape[1] // 2))

@@ -61,7 +61,7 @@ def whole_paths(problem: Problem, references: BaselineSet, sums: Sums, weights: 
         differences = references.differences(problem.inputs, everyone, k, sums[0].dtype)
         yield Part(
             everyone,
-            torch.tensor([k]),
+            torch.tensor([k], device="cpu"),
             weights[:, k : k + 1].to(sums[0]),
             tuple(s[:, k : k + 1] for s in sums),
             tuple(d.unsqueeze(1) for d in differences),

@@ -44,7 +44,7 @@ class Fixed:
         if len(nodes) and nodes[-1] == 1:
             end_weights = weights[-1].expand(count) / count
             nodes, weights = nodes[:-1], weights[:-1]
-        which = torch.arange(count).repeat_interleave(len(nodes))
+        which = torch.arange(count, device="cpu").repeat_interleave(len(nodes))
         shares = weights.repeat(count) / count
         return Paths(problem.inputs, references, which, nodes.repeat(count), shares, end_weights=end_weights)
 

@@ -44,7 +44,7 @@ class Random:
         """The points; each counts 1 / n_samples."""
         stdevs = self.stdevs
         each = stdevs if isinstance(stdevs, tuple) else (stdevs,) * len(inputs)
-        if len(each) != len(inputs) or not all(isinstance(s, int | float) and 0 <= s < float("inf") for s in each):
+        if len(each) != len(inputs) or not all(_is_deviation(s) for s in each):
             raise ValueError(
                 f"stdevs must be a number of at least 0, or one for each of the {len(inputs)} inputs, got {stdevs!r}"
             )
@@ -53,7 +53,9 @@ class Random:
         which = reference_order(references.count, n, draws)
         nodes = torch.rand(n, generator=draws, device=draws.device, dtype=torch.float64)
         noise = _noise(inputs, n, each, draws) if any(each) else None
-        return Paths(inputs, references, which, nodes, torch.full((n,), 1 / n, dtype=torch.float64), noise)
+        return Paths(
+            inputs, references, which, nodes, torch.full((n,), 1 / n, dtype=torch.float64, device="cpu"), noise
+        )
 
 
 class Staggered:
@@ -89,11 +91,15 @@ class Staggered:
         most = least + (more > 0)
         covered = most / (most + 0.375)
         widths = covered / counts.double()
-        which = torch.arange(count).repeat_interleave(counts)
-        place = torch.cat([torch.arange(int(n)) for n in counts])
+        which = torch.arange(count, device="cpu").repeat_interleave(counts)
+        place = torch.cat([torch.arange(int(n), device="cpu") for n in counts])
         nodes = (place + offsets[which]) * widths[which]
-        end_weights = torch.full((count,), (1 - covered) / count, dtype=torch.float64)
+        end_weights = torch.full((count,), (1 - covered) / count, dtype=torch.float64, device="cpu")
         return Paths(inputs, references, which, nodes, widths[which] / count, end_weights=end_weights)
+
+
+def _is_deviation(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
 def _noise(inputs: tuple[Tensor, ...], n_samples: int, stdevs: tuple[float, ...], generator: torch.Generator) -> Noise:

@@ -138,7 +138,7 @@ def add_gradients(
     counts = [len(n) for n in nodes]
     bounds = [0, *accumulate(counts)]
     example, baseline = paths.to(device).unbind(1)
-    of_row = torch.arange(len(paths)).repeat_interleave(torch.tensor(counts)).to(device)
+    of_row = torch.arange(len(paths), device="cpu").repeat_interleave(torch.tensor(counts, device="cpu")).to(device)
     at = torch.cat(nodes).to(dtype).to(device)
     numbers, which = example[of_row] + first, baseline[of_row] + first_baseline
     share = None if weights is None else torch.cat(weights).to(dtype).to(device)

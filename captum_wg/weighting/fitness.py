@@ -131,11 +131,11 @@ class BoundFitness:
     def check(self, fewer: bool) -> None:
         """Raise now, before gradients are spent, if f(x) shows that there can be no search."""
         if self._searches(fewer):
-            self._problem.refuse_together("weights are searched one row at a time; use weighting='equal'")
             self.take_reference()
 
     def take_reference(self) -> tuple[Tensor, OutputTransform | None]:
         """f(x) and what makes scores of the model's output."""
+        self._problem.refuse_together("weights are searched one row at a time; use weighting='equal'")
         if self._reference is None:
             self._reference = reference_scores(self._problem, self._rule.output)
         return self._reference

@@ -8,15 +8,16 @@ Shapes: R rows (masked copies), P features.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from captum_wg.engine.checks import check_choice
+from captum_wg.engine.tensors import beside
+
 RANKINGS = ("signed", "absolute")
-NEUTRALS = ("auto", "corners", "black", "mean", "blur")
 
 Neutral = str | int | float | Tensor | Callable[..., object] | tuple[Any, ...]
 
@@ -36,21 +37,21 @@ class Features:
     """
 
     def __init__(self, inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...] | None = None):
-        self._shapes = tuple(tuple(x.shape[1:]) for x in inputs)
-        self._groups: tuple[Tensor, ...] | None = None
-        if feature_mask is not None:
-            self._groups, self.count = _number_groups(inputs, feature_mask)
-            present = torch.zeros(
-                max(len(g) for g in self._groups), self.count, dtype=torch.bool, device=inputs[0].device
-            )
-            for groups in self._groups:
-                present.scatter_(1, groups.expand(len(present), -1), True)
-            self._absent = ~present
-            self.counts = present.sum(1).expand(len(inputs[0]))
+        n_examples, device = len(inputs[0]), inputs[0].device
+        self._shapes = [tuple(x.shape[1:]) for x in inputs]
+        self._mask_shapes = self._shapes
+        self._groups: list[Tensor] | None = None
+        if feature_mask is None:
+            self._mask_shapes = [(1, *shape[1:]) if len(shape) == 3 else shape for shape in self._shapes]
+            self.count = sum(map(math.prod, self._mask_shapes))
+            self.counts = torch.full((n_examples,), self.count, device=device)
             return
-        self._sizes = tuple(math.prod(shape[1:]) if len(shape) == 3 else math.prod(shape) for shape in self._shapes)
-        self.count = sum(self._sizes)
-        self.counts = torch.full((len(inputs[0]),), self.count, device=inputs[0].device)
+        self._groups, self.count = _number_groups(inputs, feature_mask)
+        present = torch.zeros(max(map(len, self._groups)), self.count, dtype=torch.bool, device=device)
+        for groups in self._groups:
+            present.scatter_(1, groups.expand(len(present), -1), True)
+        self._absent = ~present
+        self.counts = present.sum(1).expand(n_examples)
 
     def scores(
         self, attributions: tuple[Tensor, ...], ranking: str = "signed", examples: Tensor | None = None
@@ -61,18 +62,12 @@ class Features:
         each row belongs to; only a feature mask that differs between examples needs it. A feature that an example does
         not have scores -inf, the last of all.
         """
-        if ranking not in RANKINGS:
-            raise ValueError(f"ranking must be one of {RANKINGS}, got {ranking!r}")
-        values = tuple(a.abs() if ranking == "absolute" else a for a in attributions)
+        check_choice(ranking, "ranking", RANKINGS)
+        values = [a.abs() if ranking == "absolute" else a for a in attributions]
+        rows = len(values[0])
         if self._groups is None:
-            return torch.cat(
-                [
-                    (v.sum(1) if len(shape) == 3 else v).reshape(len(v), -1)
-                    for v, shape in zip(values, self._shapes, strict=True)
-                ],
-                dim=1,
-            )
-        rows = values[0].shape[0]
+            summed = [v.sum(1) if len(s) == 3 else v for v, s in zip(values, self._shapes, strict=True)]
+            return torch.cat([v.reshape(rows, -1) for v in summed], dim=1)
         scores = values[0].new_zeros(rows, self.count)
         for value, groups, shape in zip(values, self._groups, self._shapes, strict=True):
             flat = value.expand(rows, *shape).reshape(rows, -1)
@@ -88,19 +83,15 @@ class Features:
     ) -> tuple[Tensor, ...]:
         """Copies of inputs (R, *feature) in which the features marked in removed (R, P) have the neutral value.
 
-        inputs and neutral must broadcast to R rows.
+        inputs and neutral must broadcast to R rows; examples as in `scores`.
         """
-        rows = removed.shape[0]
-        copies, start = [], 0
-        for i, (x, value, shape) in enumerate(zip(inputs, neutral, self._shapes, strict=True)):
-            if self._groups is not None:
-                mask = removed.gather(1, _rows_of(self._groups[i], examples, rows)).view(rows, *shape)
-            else:
-                mask = removed[:, start : start + self._sizes[i]]
-                start += self._sizes[i]
-                mask = mask.view(rows, 1, *shape[1:]) if len(shape) == 3 else mask.view(rows, *shape)
-            copies.append(torch.where(mask, value, x))
-        return tuple(copies)
+        rows = len(removed)
+        if self._groups is None:
+            parts = torch.split(removed, [math.prod(shape) for shape in self._mask_shapes], dim=1)
+        else:
+            parts = tuple(removed.gather(1, _rows_of(groups, examples, rows)) for groups in self._groups)
+        masks = [part.view(rows, *shape) for part, shape in zip(parts, self._mask_shapes, strict=True)]
+        return tuple(torch.where(m, value, x) for m, value, x in zip(masks, neutral, inputs, strict=True))
 
 
 def ranks(scores: Tensor) -> Tensor:
@@ -109,9 +100,8 @@ def ranks(scores: Tensor) -> Tensor:
     `ranks(scores) < n` marks the n features that are removed first.
     """
     order = scores.argsort(dim=1, descending=True, stable=True)
-    places = torch.empty_like(order, dtype=torch.int32)
-    positions = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device)
-    return places.scatter_(1, order, positions.expand_as(order))
+    positions = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device).expand_as(order)
+    return torch.empty_like(positions).scatter_(1, order, positions)
 
 
 def neutral_values(inputs: tuple[Tensor, ...], neutral: Neutral = "auto", name: str = "neutral") -> tuple[Tensor, ...]:
@@ -141,47 +131,49 @@ def neutral_values(inputs: tuple[Tensor, ...], neutral: Neutral = "auto", name: 
     return tuple(_neutral_value(x, value, name) for x, value in zip(inputs, each, strict=True))
 
 
-def _neutral_value(x: Tensor, neutral: object, name: str) -> Tensor:
+def _neutral_value(x: Tensor, neutral: Any, name: str) -> Tensor:
+    forms = f"{name} must be one of {NEUTRALS}, a number, a Tensor or a callable"
     if isinstance(neutral, str):
         if neutral not in NEUTRALS:
-            raise ValueError(f"{name} must be one of {NEUTRALS}, a number, a Tensor or a callable, got {neutral!r}")
-        if neutral == "auto":
-            neutral = "corners" if x.ndim == 4 else 0.0
-        elif neutral in ("corners", "blur") and x.ndim != 4:
+            raise ValueError(f"{forms}, got {neutral!r}")
+        if neutral in ("corners", "blur") and x.ndim != 4:
             raise ValueError(
                 f"{name}={neutral!r} needs images of shape (B, C, H, W), got an input of shape {tuple(x.shape)}; "
                 f"use 'mean', 'black' or a number"
             )
-    if isinstance(neutral, str):
         return _NAMED[neutral](x)
-    if isinstance(neutral, Tensor):
-        value = neutral.to(device=x.device, dtype=x.dtype)
-    elif isinstance(neutral, int | float) and not isinstance(neutral, bool):
-        value = torch.tensor(float(neutral), device=x.device, dtype=x.dtype)
-    elif callable(neutral):
-        value = torch.as_tensor(neutral(x), device=x.device, dtype=x.dtype)
-    else:
-        raise TypeError(
-            f"{name} must be one of {NEUTRALS}, a number, a Tensor or a callable, got {type(neutral).__name__}"
-        )
+    if isinstance(neutral, bool) or not (isinstance(neutral, int | float | Tensor) or callable(neutral)):
+        raise TypeError(f"{forms}, got {type(neutral).__name__}")
+    value = torch.as_tensor(neutral(x) if callable(neutral) else neutral, device=x.device, dtype=x.dtype)
+    shape = tuple(value.shape)
     if x.ndim == 4 and value.ndim == 1 and value.numel() > 1:
         # It would broadcast along W where W happens to be as long.
         raise ValueError(
-            f"{name} has shape {tuple(value.shape)} for images (B, C, H, W); for one value per channel reshape it to "
-            "(C, 1, 1)"
+            f"{name} has shape {shape} for images (B, C, H, W); for one value per channel reshape it to (C, 1, 1)"
         )
-    try:
-        fits = np.broadcast_shapes(tuple(value.shape), tuple(x.shape)) == tuple(x.shape)
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"{name} has shape {tuple(value.shape)}, which does not broadcast to the input's {tuple(x.shape)}"
-        )
+    if not _broadcasts(value, x):
+        raise ValueError(f"{name} has shape {shape}, which does not broadcast to the input's {tuple(x.shape)}")
     if not torch.isfinite(value).all():
         raise ValueError(f"{name} holds NaN or infinite values; give finite ones")
     # Batched rows are picked out by example below, so an axis for the batch must stand there.
-    return value.reshape((1,) * (x.ndim - value.ndim) + tuple(value.shape))
+    return value.reshape((1,) * (x.ndim - value.ndim) + shape)
+
+
+def blurred(x: Tensor, sigma: float, reach: float) -> Tensor:
+    """Images (B, C, H, W) blurred by a Gaussian of sigma pixels, cut `reach` sigma, at most a side less 1, from its
+    middle; mirrored at the border."""
+    # Imported late: not every program blurs, and it takes a while.
+    from torchvision.transforms.functional import gaussian_blur
+
+    sides = [min(2 * math.ceil(reach * sigma) + 1, 2 * side - 1) for side in (x.shape[3], x.shape[2])]
+    result: Tensor = gaussian_blur(x, sides, [sigma, sigma])
+    return result
+
+
+def channel_means(x: Tensor) -> Tensor:
+    """The mean of each channel of x (B, C, ...), or of all features of one without channels, broadcasting to x."""
+    # mean of no dimensions would be that of all.
+    return x.mean(tuple(range(2 if x.ndim > 2 else 1, x.ndim)), keepdim=True) if x.ndim > 1 else x
 
 
 def _corners(x: Tensor) -> Tensor:
@@ -190,58 +182,44 @@ def _corners(x: Tensor) -> Tensor:
     return torch.stack([square.mean((2, 3), keepdim=True) for square in squares]).mean(0)
 
 
-def _black(x: Tensor) -> Tensor:
-    return x.reshape(len(x), -1).amin(1).view(-1, *(1,) * (x.ndim - 1))
-
-
-def _mean(x: Tensor) -> Tensor:
-    # mean of no dimensions would be that of all.
-    return x.mean(tuple(range(2 if x.ndim > 2 else 1, x.ndim)), keepdim=True) if x.ndim > 1 else x
-
-
-def _blur(x: Tensor) -> Tensor:
-    from torchvision.transforms.functional import gaussian_blur
-
-    height, width = x.shape[2:]
-    sigma = max(height, width) / 8
-    # Reflection at the border allows at most 2 * side - 1.
-    sides: Sequence[int] = [min(2 * math.ceil(2 * sigma) + 1, 2 * side - 1) for side in (width, height)]
-    blurred: Tensor = gaussian_blur(x, list(sides), [sigma, sigma])
-    return blurred
-
-
 _NAMED: dict[str, Callable[[Tensor], Tensor]] = {
+    "auto": lambda x: _corners(x) if x.ndim == 4 else x.new_zeros((1,) * x.ndim),
     "corners": _corners,
-    "black": _black,
-    "mean": _mean,
-    "blur": _blur,
+    "black": lambda x: beside(x.reshape(len(x), -1).amin(1), x),
+    "mean": channel_means,
+    "blur": lambda x: blurred(x, max(x.shape[2:]) / 8, reach=2),
 }
+NEUTRALS = tuple(_NAMED)
 
 
-def _number_groups(inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], int]:
+def _broadcasts(values: Tensor, x: Tensor) -> bool:
+    try:
+        values.expand_as(x)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _number_groups(inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...]) -> tuple[list[Tensor], int]:
+    """The groups' numbers 0 ... P - 1, (1 or B, elements), and P."""
     if len(feature_mask) != len(inputs):
         raise ValueError(
             f"feature_mask is a tuple of {len(feature_mask)}, but there are {len(inputs)} inputs; give one for each"
         )
-    for mask in feature_mask:
+    masks = []
+    for x, mask in zip(inputs, feature_mask, strict=True):
         if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
             kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise TypeError(f"feature_mask must hold integer Tensors (group numbers), got {kind}")
-    broadcast = []
-    for x, mask in zip(inputs, feature_mask, strict=True):
-        mask = mask.to(device=x.device, dtype=torch.long)
-        try:
-            target = (mask.shape[0] if mask.ndim == x.ndim and mask.shape[0] > 1 else 1, *x.shape[1:])
-            mask = mask.expand(target)
-        except RuntimeError:
-            target = ()
-        if not target or target[0] not in (1, x.shape[0]):
+        if not _broadcasts(mask, x):
             raise ValueError(
                 f"feature_mask has shape {tuple(mask.shape)}, which does not broadcast to the input's {tuple(x.shape)}"
             )
-        broadcast.append(mask.contiguous())
-    numbers = torch.unique(torch.cat([mask.reshape(-1) for mask in broadcast]))
-    return tuple(torch.searchsorted(numbers, mask).reshape(len(mask), -1) for mask in broadcast), numbers.numel()
+        own = mask.ndim == x.ndim and len(mask) > 1
+        mask = mask.to(device=x.device, dtype=torch.long).expand(len(x) if own else 1, *x.shape[1:])
+        masks.append(mask.reshape(len(mask), -1).contiguous())
+    numbers = torch.unique(torch.cat([mask.reshape(-1) for mask in masks]))
+    return [torch.searchsorted(numbers, mask) for mask in masks], numbers.numel()
 
 
 def _rows_of(groups: Tensor, examples: Tensor | None, rows: int) -> Tensor:

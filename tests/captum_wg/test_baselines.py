@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from captum_wg.baselines import (
     channel_mean,
@@ -53,31 +53,12 @@ def no_warnings():
         yield
 
 
-class Labelled(Dataset):
-    """(image, label) pairs; counts what is read."""
-
-    def __init__(self, transform=lambda x: x):
-        self.read, self.transform = [], transform
-
-    def __len__(self):
-        return len(DATA)
-
-    def __getitem__(self, i):
-        self.read.append(i)
-        return self.transform(DATA[i]), i
-
-
 class Stream(IterableDataset):
     def __init__(self, rows):
         self.rows = rows
 
     def __iter__(self):
         return iter(self.rows)
-
-
-def positions(baselines):
-    """Which rows of DATA these are."""
-    return [int((DATA.to(row) == row).flatten(1).all(1).nonzero()) for row in baselines]
 
 
 # Formulas, in loops
@@ -217,88 +198,6 @@ def test_draws_and_corners_lie_in_the_range(values, a, b, seed):
         assert ((corner[:, 0].double() - x).abs() >= (inside - x.double()).abs() - 1e-6 * (1 + abs(inside))).all()
 
 
-# Samples
-
-
-def test_sample_draws_different_rows_of_each_kind_of_data():
-    kinds = [
-        DATA,
-        DATA.numpy(),
-        DATA.numpy()[::-1],
-        list(DATA),
-        Labelled(),
-        TensorDataset(DATA, torch.arange(20)),
-        DataLoader(TensorDataset(DATA, torch.arange(20)), batch_size=6),
-        DataLoader(Labelled(), batch_size=6, shuffle=True),
-        DataLoader(Labelled(), batch_size=None),
-        DataLoader(Stream([(x, 0) for x in DATA]), batch_size=6),
-        Stream(DATA),
-        Stream([(x.numpy(), 0) for x in DATA]),
-    ]
-    for data in kinds:
-        for k in (1, 7, 20):
-            drawn = sample(data, k)(IMAGES)
-            assert drawn.shape == (k, 3, 6, 5) and drawn.dtype == IMAGES.dtype
-            assert len(set(positions(drawn))) == k
-
-
-def test_what_is_an_input_can_be_selected():
-    items = [{"label": i, "pixels": x} for i, x in enumerate(DATA)]
-    assert positions(sample(items, 20, select=lambda item: item["pixels"])(IMAGES)) != list(range(20))
-    batches = DataLoader(items, batch_size=7)
-    assert len(set(positions(sample(batches, 20, select=lambda item: item["pixels"])(IMAGES)))) == 20
-
-
-@pytest.mark.parametrize("data", [list(range(8)), "stream"])
-def test_every_set_of_rows_is_equally_likely(data):
-    rows = [torch.tensor([float(i)]) for i in range(8)]
-    counts = torch.zeros(8)
-    pairs = {}
-    for seed in range(1400):
-        drawn = sample(Stream(rows) if data == "stream" else rows, 2, generator=seed)(torch.zeros(1, 1))
-        chosen = tuple(sorted(int(v) for v in drawn.flatten()))
-        pairs[chosen] = pairs.get(chosen, 0) + 1
-        counts[list(chosen)] += 1
-    # 350 of each row and 50 of each of the 28 pairs are expected; five standard deviations are allowed.
-    assert (counts - 350).abs().max() < 5 * math.sqrt(1400 * 0.25 * 0.75)
-    assert len(pairs) == 28 and max(abs(n - 50) for n in pairs.values()) < 5 * math.sqrt(50)
-
-
-def test_a_dataset_is_read_only_where_drawn_and_only_once():
-    data = Labelled()
-    references = sample(data, 3)
-    assert data.read == []
-    first = references(IMAGES)
-    assert len(data.read) == 3 and torch.equal(references(IMAGES), first)
-    assert torch.equal(references(IMAGES.double()).float(), first) and len(data.read) == 3
-    fresh = sample(data, 3, generator=torch.Generator())
-    assert not torch.equal(fresh(IMAGES), fresh(IMAGES)) and len(data.read) == 9
-
-
-def test_kept_rows_hold_no_batch_and_follow_no_change():
-    data = DATA.clone()
-    for source in (data, data.numpy(), list(data), DataLoader(TensorDataset(data), batch_size=20)):
-        references = sample(source, 2)
-        first = references(IMAGES).clone()
-        assert all(row[0].untyped_storage().nbytes() == 3 * 6 * 5 * 4 for row in references._kept[0])
-        data += 1
-        assert torch.equal(references(IMAGES), first)
-
-
-def test_deep_copies_share_the_data_and_the_rows():
-    data = Labelled()
-    references = sample(data, 3)
-    first = references(IMAGES)
-    twin = copy.deepcopy(references)
-    assert twin.data is data and torch.equal(twin(IMAGES), first) and len(data.read) == 3
-
-
-def test_read_only_arrays_are_taken():
-    array = DATA.numpy().copy()
-    array.flags.writeable = False
-    assert sample(array, 2)(IMAGES).shape == (2, 3, 6, 5)
-
-
 # Tuples
 
 
@@ -426,19 +325,6 @@ def test_a_torch_generator_goes_on(make):
     assert torch.equal(twin(IMAGES), generator(IMAGES))
 
 
-def noisy(x):
-    return x + torch.rand(()) + np.random.rand() + random.random()
-
-
-@pytest.mark.parametrize("data", [Labelled(noisy), DataLoader(Labelled(noisy), batch_size=3, shuffle=True)])
-def test_random_transforms_repeat_and_leave_no_trace(data):
-    first = sample(data, 3)(IMAGES)
-    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    assert torch.equal(sample(data, 3)(IMAGES), first)
-    assert torch.equal(torch.get_rng_state(), states[0])
-    assert np.random.get_state()[1].tolist() == states[1] and random.getstate() == states[2]
-
-
 def test_reprs():
     assert repr(constant(0, (1, 2))) == "constant(0.0, (1.0, 2.0))"
     assert repr(uniform(3, low=0)) == "uniform(k=3, low=0.0, high=None, generator=None)"
@@ -485,13 +371,6 @@ def test_generators_serve_an_attribution():
         (lambda: gaussian_blur([]), ValueError, "sigmas must be finite, and at least one"),
         (lambda: uniform(2, generator="0"), TypeError, "generator must be a torch.Generator, an int seed or None"),
         (lambda: uniform(2, generator=True), TypeError, "generator must be a torch.Generator, an int seed or None"),
-        (lambda: sample(DATA, 21), ValueError, "k=21 rows cannot be drawn without replacement from data of 20"),
-        (lambda: sample(DATA[:0], 1), ValueError, "data is empty"),
-        (lambda: sample([], 1), ValueError, "data is empty"),
-        (lambda: sample(torch.tensor(1.0), 1), ValueError, "got a single number"),
-        (lambda: sample((DATA, DATA[:3]), 1), ValueError, r"tuple of Tensors with \[20, 3\] rows"),
-        (lambda: sample({"a": DATA}, 1), TypeError, "data must be a Tensor or array .* got dict"),
-        (lambda: sample(iter(DATA), 1), TypeError, "data must be a Tensor or array"),
         (lambda: compose(), ValueError, "compose needs at least one generator"),
         (lambda: compose(constant(0), 0.5), TypeError, r"parts\[1\] must be callable or a Tensor.*use constant"),
     ],
@@ -519,29 +398,6 @@ def test_bad_arguments_are_refused(make, error, message):
         (uniform(1), ROWS * math.nan, ValueError, "inputs hold NaN or infinite values, which give no range"),
         (maximum_distance(0), ROWS / 0, ValueError, "inputs hold NaN or infinite"),
         (gaussian_blur(1.0), ROWS, ValueError, r"gaussian_blur needs images \(B, C, H, W\), got .* \(4, 7\)"),
-        (sample(DATA, 2), ROWS, ValueError, r"row of shapes \[\(3, 6, 5\)\], but .* has \[\(7,\)\]"),
-        (sample(DATA, 2), (IMAGES, IMAGES), ValueError, "data has a row of shapes"),
-        (
-            sample((DATA * 255).to(torch.uint8), 2),
-            IMAGES,
-            TypeError,
-            "data must hold floating-point rows, got torch.uint8",
-        ),
-        (sample((DATA.numpy() * 255).astype(np.uint8), 2), IMAGES, TypeError, "floating-point rows, got torch.uint8"),
-        (sample(DATA * math.nan, 2), IMAGES, ValueError, "data has NaN or infinite values in drawn row 0"),
-        (sample(["a", "b"], 1), IMAGES, TypeError, "data must yield Tensors or arrays.* got str; add a transform"),
-        (sample([("a", 1), ("b", 2)], 1), IMAGES, TypeError, "data must yield Tensors .* got str"),
-        (sample([((DATA[0], "a"), 1)], 1), IMAGES, TypeError, r"data must yield .* got \['Tensor', 'str'\]"),
-        (sample(Stream([]), 1), IMAGES, ValueError, "data is empty"),
-        (sample(DataLoader(Stream([])), 1), IMAGES, ValueError, "data is empty"),
-        (sample(Stream(DATA), 21), IMAGES, ValueError, "k=21 rows cannot be drawn .* data of 20"),
-        (sample(DataLoader(TensorDataset(DATA)), 21), IMAGES, ValueError, "k=21 rows cannot be drawn .* of 20"),
-        (
-            sample(DataLoader([1.0, 2.0], collate_fn=lambda batch: torch.tensor(1.0)), 1),
-            IMAGES,
-            ValueError,
-            r"data yields a batch with inputs of shapes \[\(\)\]",
-        ),
         (compose(lambda x: 0), ROWS, TypeError, r"parts\[0\] \(<<lambda>>\) must give a Tensor.* got int"),
         (compose(lambda x: ROWS[:, :6]), ROWS, ValueError, r"baselines of shape \(4, 6\) for inputs of shape \(4, 7\)"),
         (compose(lambda x: ROWS[:0]), ROWS, ValueError, "with K at least 1"),
@@ -550,7 +406,7 @@ def test_bad_arguments_are_refused(make, error, message):
         (compose((ROWS, ROWS[:2])), (ROWS, ROWS), ValueError, r"gives \[2, 4\] baselines for the elements"),
     ],
 )
-def test_bad_inputs_and_data_are_refused(generator, inputs, error, message):
+def test_bad_inputs_are_refused(generator, inputs, error, message):
     with pytest.raises(error, match=message):
         generator(inputs)
 
@@ -559,17 +415,3 @@ def test_bad_inputs_and_data_are_refused(generator, inputs, error, message):
 def test_a_generator_on_another_device_is_refused(make):
     with pytest.raises(ValueError, match="generator is on cpu, the inputs are on meta"):
         make(torch.Generator())(IMAGES.to("meta"))
-
-
-def test_failing_data_leave_the_global_generators_alone():
-    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-
-    def broken(x):
-        noisy(x)
-        raise OSError("unreadable")
-
-    for data in (Labelled(broken), DataLoader(Labelled(broken))):
-        with pytest.raises(OSError, match="unreadable"):
-            sample(data, 2)(IMAGES)
-    assert torch.equal(torch.get_rng_state(), states[0])
-    assert np.random.get_state()[1].tolist() == states[1] and random.getstate() == states[2]

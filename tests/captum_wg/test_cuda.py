@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_wg import ExpectedGradients, GeneralizedAttribution, WeightedGradients
+from captum_wg import Both, Deletion, ExpectedGradients, GeneralizedAttribution, WeightedGradients
 
 pytestmark = [
     pytest.mark.cuda,
@@ -33,22 +33,28 @@ METHODS = {
     "automatic steps": lambda f, x, r, y, **k: ExpectedGradients(f).attribute(
         x, r, y, n_steps="auto", return_convergence_delta=True, **k
     ),
+    "adaptive steps": lambda f, x, r, y, **k: ExpectedGradients(f).attribute(
+        x, r, y, n_steps=20, method="adaptive", return_convergence_delta=True, **k
+    ),
+    "staggered samples": lambda f, x, r, y, **k: ExpectedGradients(f).attribute(
+        x, r, y, n_samples=30, sampling="staggered", **k
+    ),
+    "an own rule": lambda f, x, r, y, **k: WeightedGradients(f).attribute(
+        x, r, y, weighting=lambda _, maps: maps.norms() / maps.norms().sum(1, keepdim=True), return_weights=True, **k
+    ),
     "random samples": lambda f, x, r, y, **k: ExpectedGradients(f).attribute(
         x, r, y, n_samples=30, stdevs=0.1, generator=3, **k
     ),
     "weighted gradients": lambda f, x, r, y, **k: WeightedGradients(f).attribute(
-        x, r, y, alpha=0.95, keep=3, return_weights=True, return_convergence_delta=True, **k
+        x, r, y, weighting=Deletion(alpha=0.95), keep=3, return_weights=True, return_convergence_delta=True, **k
     ),
     "several fitnesses": lambda f, x, r, y, **k: WeightedGradients(f).attribute(
         x,
         r,
         y,
-        alpha=0.95,
+        weighting=Both(alpha=0.95, neutral=["corners", 0.0], normalise_maps=True),
         keep=3,
         screening_steps=3,
-        neutral=["corners", 0.0],
-        fitness="both",
-        normalise_maps=True,
         return_weights=True,
         **k,
     ),

@@ -6,10 +6,10 @@ import torch
 from captum.attr import GradientShap, IntegratedGradients
 from torch import nn
 
-from captum_wg import ExpectedGradients
+from captum_wg import Automatic, ExpectedGradients
 from captum_wg.engine.baseline_set import format_baselines
 from captum_wg.integrals.nodes import METHODS, nodes_and_weights
-from captum_wg.integrals.walk import staggered_paths
+from captum_wg.integrals.random import Staggered
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -108,13 +108,11 @@ def test_the_delta_says_what_too_few_steps_leave_out(make_net, draw):
     torch.testing.assert_close(delta, expected.detach())
 
 
-def test_the_delta_does_not_depend_on_what_is_multiplied(make_net, draw):
+def test_the_delta_without_the_product_is_that_of_the_sum_to_the_letter(make_net, draw):
     net, x, references = make_net(4), draw(3, 4), draw(4, 4, seed=1)
-    deltas = [
-        ExpectedGradients(net, multiply).attribute(x, references, 1, n_steps=2, return_convergence_delta=True)[1]
-        for multiply in (True, False)
-    ]
-    torch.testing.assert_close(*deltas)
+    found, delta = ExpectedGradients(net, False).attribute(x, references, 1, n_steps=2, return_convergence_delta=True)
+    change = (net(x)[:, 1] - net(references)[:, 1].mean()).detach()
+    torch.testing.assert_close(delta, found.sum(1) - change)
 
 
 def test_linear_in_the_function(make_net, draw):
@@ -156,15 +154,10 @@ def test_the_order_of_baselines_and_examples_changes_nothing(make_net, draw):
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"n_samples": 11, "stdevs": 0.2, "generator": 3}], ids=["rule", "random"])
-def test_neither_the_batch_nor_its_cuts_change_a_map(make_net, draw, kwargs):
+def test_an_example_alone_has_the_map_that_it_has_in_a_batch(make_net, draw, kwargs):
     net, x, references, target = make_net(4), draw(5, 4), draw(3, 4, seed=1), [0, 2, 1, 1, 0]
     method = ExpectedGradients(net)
-    whole, delta = method.attribute(x, references, target, return_convergence_delta=True, **kwargs)
-    for size in (1, 3, 7, 1000):
-        found = method.attribute(
-            x, references, target, internal_batch_size=size, return_convergence_delta=True, **kwargs
-        )
-        torch.testing.assert_close(found, (whole, delta), rtol=1e-12, atol=1e-13)
+    whole = method.attribute(x, references, target, **kwargs)
     for b in range(5):
         alone = method.attribute(x[b : b + 1], references, target[b], **kwargs)
         torch.testing.assert_close(alone, whole[b : b + 1], rtol=1e-12, atol=1e-13)
@@ -233,6 +226,7 @@ def test_all_examples_share_the_draws(make_net, draw):
 
 
 @pytest.mark.parametrize(("n_samples", "rows"), [(6, 12), (1, 2)])
+@pytest.mark.usefixtures("unprobed")
 def test_as_many_gradients_as_samples(record, draw, n_samples, rows):
     f = record(lambda x: x.square().sum(1))
     ExpectedGradients(f).attribute(draw(2, 3), draw(5, 3, seed=1), n_samples=n_samples)
@@ -276,54 +270,18 @@ def test_the_constructors_baselines_serve_where_none_are_given(make_net, draw):
     assert torch.equal(called.attribute(x, target=1), given)
 
 
-# --- the convergence delta of given attributions
-
-
-def test_compute_convergence_delta_is_the_returned_one(make_net, draw):
-    net, x, references = make_net(4), draw(3, 4), draw(5, 4, seed=1)
-    method = ExpectedGradients(net)
-    attributions, delta = method.attribute(x, references, [0, 1, 2], n_steps=3, return_convergence_delta=True)
-    torch.testing.assert_close(method.compute_convergence_delta(attributions, references, x, [0, 1, 2]), delta)
-    one = method.attribute(x, n_steps=3, target=1)
-    captums = IntegratedGradients(net).compute_convergence_delta(one, torch.zeros_like(x), x, target=1)
-    torch.testing.assert_close(method.compute_convergence_delta(one, None, x, 1), captums.detach())
-
-
-def test_compute_convergence_delta_against_weighted_baselines(make_net, draw):
-    net, x, references = make_net(4), draw(3, 4), draw(2, 4, seed=1)
-    weights = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.25, 0.75]])
-    delta = ExpectedGradients(net).compute_convergence_delta(x, references, x, 1, weights=weights)
-    f = lambda x: net(x)[:, 1].detach()  # noqa: E731
-    torch.testing.assert_close(delta, x.sum(1) - (f(x) - weights.double() @ f(references)))
-
-
-def test_compute_convergence_delta_of_pairs_tuples_and_arguments(draw):
-    f = lambda a, b, w, power: ((a * b).sum(1) * w) ** power  # noqa: E731
-    x, starts, w = (draw(3, 2), draw(3, 2, seed=1)), (draw(3, 2, seed=2), draw(3, 2, seed=3)), draw(3, seed=4)
-    method = ExpectedGradients(f)
-    kwargs = {"additional_forward_args": (w, 2), "pairing": "paired"}
-    attributions, delta = method.attribute(x, starts, n_steps=2, return_convergence_delta=True, **kwargs)
-    torch.testing.assert_close(method.compute_convergence_delta(attributions, starts, x, **kwargs), delta)
-    expected = sum(a.sum(1) for a in attributions) - (f(*x, w, 2) - f(*starts, w, 2))
-    torch.testing.assert_close(delta, expected)
-
-
-def test_compute_convergence_delta_checks_its_arguments(make_net, draw):
-    method, x = ExpectedGradients(make_net(4)), draw(3, 4)
-    with pytest.raises(ValueError, match=r"weights must have shape \(B, K\) = \(3, 2\), got \(2,\)"):
-        method.compute_convergence_delta(x, draw(2, 4), x, 1, weights=torch.ones(2))
-    with pytest.raises(ValueError, match=r"attributions must have the inputs' shapes, got \[\(3, 3\)\]"):
-        method.compute_convergence_delta(x[:, :3], None, x, 1)
+# --- one gradient at the input for all baselines
 
 
 @pytest.mark.parametrize("method", ["riemann_right", "riemann_trapezoid", "riemann_shared_end"])
 @pytest.mark.parametrize("own", [False, True])
+@pytest.mark.usefixtures("unprobed")
 def test_a_shared_end_is_the_double_sum_for_one_gradient(make_net, draw, record, method, own):
     net = make_net(4)
     x, references = draw(3, 4), draw(3, 5, 4, seed=1) if own else draw(5, 4, seed=1)
     f = record(lambda p: net(p)[:, 1])
     found, delta = ExpectedGradients(f).attribute(
-        x, references, n_steps=6, method=method, return_convergence_delta=True, internal_batch_size=4
+        x, references, n_steps=6, method=method, return_convergence_delta=True
     )
     assert sum(f.graded) == 3 * (5 * 5 + 1)
     assert sum(f.plain) == (15 if own else 5) + 3
@@ -345,6 +303,7 @@ def test_a_shared_end_is_not_rounded_by_autocast(kwargs):
     torch.testing.assert_close(found, x - references.mean(0), rtol=1e-4, atol=0)
 
 
+@pytest.mark.usefixtures("unprobed")
 def test_a_shared_end_is_the_input_to_the_last_bit(draw, record):
     seen = []
     x, references = draw(2, 4).float() * 1e-4, 1000 + draw(3, 4, seed=1).float()
@@ -356,9 +315,9 @@ def test_a_shared_end_is_the_input_to_the_last_bit(draw, record):
 
 def test_staggered_samples_are_the_weighted_sum_of_their_points(make_net, draw):
     net, x, references = make_net(4), draw(3, 4), draw(5, 4, seed=1)
-    paths = staggered_paths((x,), format_baselines(references, (x,)), 23, 7)
+    paths = Staggered(23, 7).paths((x,), format_baselines(references, (x,)))
     expected = torch.zeros_like(x)
-    for which, a, w in zip(paths.which, paths.nodes[:-1], paths.weights[:-1], strict=True):
+    for which, a, w in zip(paths.which[:-1], paths.nodes[:-1], paths.weights[:-1], strict=True):
         point = (references[which] + a * (x - references[which])).requires_grad_()
         (gradient,) = torch.autograd.grad(net(point)[:, 1].sum(), point)
         expected += w * gradient * (x - references[which])
@@ -384,6 +343,7 @@ def test_staggered_samples_come_nearer_than_random_ones(make_net, draw):
 
 
 @pytest.mark.parametrize("per_example", ["target", "argument", "nothing"])
+@pytest.mark.usefixtures("unprobed")
 def test_the_delta_takes_each_shared_baseline_once(draw, record, per_example):
     f = record(lambda x, *scale: torch.stack([x.sum(1), x.square().sum(1)], 1) * (scale[0] if scale else 1))
     x, references = draw(3, 4), draw(5, 4, seed=1)
@@ -433,15 +393,11 @@ def test_the_delta_takes_each_shared_baseline_once(draw, record, per_example):
         ({"n_samples": 9, "sampling": "sobol"}, ValueError, r"sampling must be one of \('random', 'staggered'\)"),
         ({"sampling": "staggered"}, ValueError, "give n_samples too"),
         ({"n_samples": 1, "sampling": "staggered"}, ValueError, "n_samples must be larger than"),
-        ({"n_steps": "many"}, ValueError, "n_steps must be a whole number of at least 1, or 'auto', got 'many'"),
+        ({"n_steps": "many"}, ValueError, "n_steps must be a whole number of at least 1, 'auto' or an Automatic"),
         ({"n_steps": "auto", "n_samples": 3}, ValueError, "exclude each other"),
+        ({"n_steps": Automatic(), "n_samples": 3}, ValueError, "exclude each other"),
         ({"n_steps": "auto", "method": "riemann_middle"}, ValueError, "method='riemann_middle' can't be refined"),
         ({"n_steps": "auto", "method": "simpson"}, ValueError, "method must be one of"),
-        ({"n_steps": "auto", "delta_tolerance": 0.0}, ValueError, "delta_tolerance must be a number in"),
-        ({"n_steps": "auto", "max_steps": 5}, ValueError, "max_steps must be at least 6"),
-        ({"n_steps": "auto", "max_steps": 20.0}, ValueError, "max_steps must be a whole number"),
-        ({"max_steps": 5}, ValueError, "delta_tolerance and max_steps are those of n_steps='auto'"),
-        ({"delta_tolerance": 0.1}, ValueError, "delta_tolerance and max_steps are those of n_steps='auto'"),
         ({"return_steps": True}, ValueError, "return_steps tells what n_steps='auto' took"),
         ({"n_samples": 3, "stdevs": -1.0}, ValueError, "stdevs must be"),
         ({"n_samples": 3, "generator": "seed"}, TypeError, "generator must be"),
@@ -462,5 +418,5 @@ def test_a_function_that_does_not_depend_on_the_input():
 
 def test_a_gradient_that_is_not_finite_names_its_example():
     x = torch.tensor([[1.0], [-1.0], [2.0]])
-    with pytest.raises(ValueError, match="gradient is NaN or infinite for examples 1;"):
+    with pytest.raises(ValueError, match="gradient is NaN or infinite for examples 1,"):
         ExpectedGradients(lambda x: x.sqrt().sum(1)).attribute(x, 0.5)

@@ -9,9 +9,14 @@ import torch
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 
-from captum_wg import ExpectedGradients, GeneralizedAttribution, WeightedGradients
+from captum_wg import Automatic, Deletion, ExpectedGradients, GeneralizedAttribution, WeightedGradients
 
-pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "error::UserWarning",
+    "ignore::FutureWarning",
+    "ignore::DeprecationWarning",
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",  # of a compiler that looks for it
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,6 @@ FORMS = (frozen, channels_last, compiled, traced, folded, data_parallel)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__)
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_form_of_the_model_has_the_models_maps(model, form):
     generator = torch.Generator().manual_seed(1)
     x, references = (torch.randn(n, 3, 8, 8, generator=generator) for n in (2, 4))
@@ -70,8 +74,10 @@ def test_a_form_of_the_model_has_the_models_maps(model, form):
     def maps(f):
         return (
             ExpectedGradients(f).attribute(x, references, y, n_steps=5),
-            ExpectedGradients(f).attribute(x, references, y, n_steps="auto", delta_tolerance=0.05),
-            WeightedGradients(f).attribute(x, references, y, n_steps=5, alpha=0.97, keep=2, screening_steps=2),
+            ExpectedGradients(f).attribute(x, references, y, n_steps=Automatic(0.05)),
+            WeightedGradients(f).attribute(
+                x, references, y, n_steps=5, weighting=Deletion(alpha=0.97), keep=2, screening_steps=2
+            ),
             *GeneralizedAttribution(f).attribute(x, references, y, n_samples=9).values(),
         )
 
@@ -84,7 +90,10 @@ def test_inputs_in_channels_last_have_the_same_maps(model):
     generator = torch.Generator().manual_seed(1)
     x, references = (torch.randn(n, 3, 8, 8, generator=generator) for n in (2, 4))
     other = [v.to(memory_format=torch.channels_last) for v in (x, references)]
-    for method, kwargs in ((ExpectedGradients(model), {}), (WeightedGradients(model), {"alpha": 0.97})):
+    for method, kwargs in (
+        (ExpectedGradients(model), {}),
+        (WeightedGradients(model), {"weighting": Deletion(alpha=0.97)}),
+    ):
         expected = method.attribute(x, references, [0, 2], n_steps=5, **kwargs)
         found = method.attribute(*other, [0, 2], n_steps=5, **kwargs)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

@@ -102,7 +102,7 @@ def test_blur_is_torchvisions(net, images, counting):
 
     x, y, a = images
     model = counting(net)
-    DeletionAUC(levels=1, removal="blur")(model, x, y, a)
+    DeletionAUC(levels=1, removal="blur", output="softmax")(model, x, y, a)
     sigma = 7 / 8
     expected = gaussian_blur(torch.from_numpy(x), [5, 5], [sigma, sigma])
     torch.testing.assert_close(torch.cat(model.seen), expected)
@@ -144,7 +144,7 @@ def test_best_and_worst_ranking_of_all():
 def test_ties_go_by_position(counting):
     model = counting(Additive(torch.ones(4)))
     x = np.array([[1.0, 2.0, 3.0, 4.0]], np.float32)
-    DeletionAUC(levels=4)(model, x, [1], np.array([[1.0, 2.0, 1.0, 1.0]]))
+    DeletionAUC(levels=4, output="softmax")(model, x, [1], np.array([[1.0, 2.0, 1.0, 1.0]]))
     zeros = [set(np.flatnonzero(row == 0).tolist()) for row in torch.cat(model.seen).numpy()]
     assert zeros == [{1}, {0, 1}, {0, 1, 2}, {0, 1, 2, 3}]
 
@@ -164,13 +164,18 @@ def test_levels_round_halves_to_even(counting):
 def test_forwards_are_shared_and_counted(net, images, counting, cls, rule, most):
     x, y, a = images
     model = counting(net)
-    whole = cls(levels=10, rule=rule)(model, x, y, a)
+    whole = cls(levels=10, rule=rule, output="softmax")(model, x, y, a)
     assert model.rows == [4 * most]
 
     model = counting(net)
-    cut = cls(levels=10, rule=rule, internal_batch_size=7)(model, x, y, a)
+    cut = cls(levels=10, rule=rule, internal_batch_size=7, output="softmax")(model, x, y, a)
     assert sum(model.rows) == 4 * most
     assert max(model.rows) == 7
+    # The default looks at the inputs' own outputs first, and so does a curve relative to them.
+    for kwargs in ({}, {"relative": True, "output": "softmax"}):
+        model = counting(net)
+        cls(levels=10, rule=rule, **kwargs)(model, x, y, a)
+        assert model.rows == [4, 4 * most]
     assert cut == pytest.approx(whole, abs=1e-6)
     # Quantus' batch_size bounds neither.
     assert cls(levels=10, rule=rule)(net, x, y, a, batch_size=1) == pytest.approx(whole, abs=1e-6)
@@ -180,7 +185,7 @@ def test_automatic_rows_are_bounded(net, counting):
     rng = np.random.default_rng(0)
     x, a = rng.normal(size=(6, 3, 16, 16)).astype(np.float32), rng.normal(size=(6, 3, 16, 16))
     model = counting(net)
-    DeletionAUC(levels=100)(model, x, np.zeros(6, int), a)
+    DeletionAUC(levels=100, output="softmax")(model, x, np.zeros(6, int), a)
     # 98304 // (3 * 16 * 16) = 128 rows, the rule of the gradients' engine.
     assert model.rows == [128, 128, 128, 128, 88]
 
@@ -415,10 +420,10 @@ def test_is_a_metric_of_quantus(net, images, capsys):
 @pytest.mark.parametrize(
     "kwargs, message",
     [
-        ({"levels": 0}, "levels must be a positive integer, got 0"),
-        ({"levels": 2.5}, "levels must be a positive integer, got 2.5"),
-        ({"levels": True}, "levels must be a positive integer"),
-        ({"internal_batch_size": 0}, "internal_batch_size must be a positive integer, got 0"),
+        ({"levels": 0}, "levels must be a whole number of at least 1, got 0"),
+        ({"levels": 2.5}, "levels must be a whole number of at least 1, got 2.5"),
+        ({"levels": True}, "levels must be a whole number"),
+        ({"internal_batch_size": 0}, "internal_batch_size must be a whole number of at least 1, got 0"),
         ({"rule": "simpson"}, "rule must be one of .*got 'simpson'"),
         ({"ranking": "random"}, "ranking must be one of .*got 'random'"),
         ({"removal": "white"}, "removal must be one of .*got 'white'"),
@@ -461,7 +466,7 @@ def test_bad_calls(net, images, tabular):
         metric(None, x, y, explain_func=print)
     with pytest.raises(ValueError, match="not empty"):
         metric(net, x[:0], y[:0], a[:0])
-    with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         metric(net, x, y, a, batch_size=0)
     with pytest.raises(ValueError, match="channel_first must be True, False or None"):
         metric(net, x, y, a, channel_first="first")
@@ -509,9 +514,9 @@ def test_bad_outputs(images):
             return self.make(x)
 
     metric = DeletionAUC(levels=3)
-    with pytest.raises(ValueError, match=r"one row of class scores per input.*shape \(12, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"one row of class scores per input.*shape \(4, 2, 2\)"):
         metric(Output(lambda x: x[:, :2, :2, 0]).eval(), x, y, a)
-    with pytest.raises(ValueError, match="a single column, whose softmax is always 1"):
+    with pytest.raises(ValueError, match="a single column that is no probability; say output='sigmoid'"):
         metric(Output(lambda x: x[:, :1, 0, 0]).eval(), x, [0] * 4, a)
     assert len(metric(Output(lambda x: x[:, :1, 0, 0]).eval(), x, [0] * 4, a, softmax=False)) == 4
 

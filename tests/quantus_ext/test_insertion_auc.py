@@ -9,7 +9,7 @@ from quantus_ext import DeletionAUC, InsertionAUC
 def test_starts_from_nothing_and_ends_at_the_input(net, images, counting):
     x, y, a = images
     model = counting(net)
-    curves = InsertionAUC(levels=3, rule="trapezoid", removal=0.5, return_curve=True)(model, x, y, a)
+    curves = InsertionAUC(levels=3, rule="trapezoid", removal=0.5, return_curve=True, output="softmax")(model, x, y, a)
     seen = torch.cat(model.seen).reshape(4, 4, 3, 6, 7)
     assert (seen[:, 0] == 0.5).all()
     np.testing.assert_array_equal(seen[:, -1], x)
@@ -21,7 +21,7 @@ def test_starts_from_nothing_and_ends_at_the_input(net, images, counting):
 def test_puts_the_highest_ranked_back_first(counting):
     model = counting(nn.Linear(4, 2).eval())
     x = np.array([[1.0, 2.0, 3.0, 4.0]], np.float32)
-    InsertionAUC(levels=4, removal=0)(model, x, [0], [[0.3, 0.1, 0.4, 0.2]])
+    InsertionAUC(levels=4, removal=0, output="softmax")(model, x, [0], [[0.3, 0.1, 0.4, 0.2]])
     np.testing.assert_array_equal(torch.cat(model.seen), [[0, 0, 3, 0], [1, 0, 3, 0], [1, 0, 3, 4], [1, 2, 3, 4]])
 
 

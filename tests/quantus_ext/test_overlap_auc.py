@@ -129,7 +129,7 @@ def test_is_a_metric_of_quantus(capsys):
 @pytest.mark.parametrize(
     "kwargs, message",
     [
-        ({"levels": 0}, "levels must be a positive integer"),
+        ({"levels": 0}, "levels must be a whole number"),
         ({"denominator": "union"}, "denominator must be one of .*got 'union'"),
         ({"ranking": None}, "ranking must be one of .*got None"),
         ({"removal": 0}, "Unexpected keyword arguments"),

@@ -33,6 +33,11 @@ def literal(function, x, target=None, n_steps=7, baselines=None):
     return total
 
 
+def single(function, x, target, n_steps=7, baselines=None):
+    """`literal` for one example after another: what a function of each row alone gives."""
+    return torch.cat([literal(function, row, target, n_steps, baselines) for row in x.split(1)])
+
+
 def weight(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
@@ -297,6 +302,166 @@ def test_what_the_probe_costs(record):
         ExpectedGradients(recorded).attribute(weight(n_examples, 4, seed=1), target=0, n_steps=5)
         return sum(recorded.plain), sum(recorded.graded)
 
-    # Three rows alone and all together; two rows where there is but one example, and that one alone.
-    assert rows(6) == (3 + 6, 30)
-    assert rows(1) == (3, 5)
+    # Three rows: as they are, in reverse order, exchanged (twice three times), and twice. One example: 15 rows.
+    assert rows(6) == (3 * 8 + 6, 30)
+    assert rows(1) == (15, 5)
+
+
+LEGAL = torch.tensor([True, True, False])
+A, B = weight(4, 3, seed=31), weight(4, 3, seed=32)
+
+
+def layer_norm(z):
+    q = nn.functional.layer_norm(z, (4,))
+    return torch.tanh((q + q.mean(0)) @ A)
+
+
+def early_exit(z):
+    return torch.tanh(z @ A) if bool((z.norm(dim=1) > 1).all()) else torch.tanh(z @ B)
+
+
+HIDDEN = {
+    "a column of -inf": lambda z: torch.tanh(z @ A * (z @ A).mean(0)).masked_fill(~LEGAL, -float("inf")),
+    "a column of -1e9": lambda z: torch.tanh(z @ A * (z @ A).mean(0)).masked_fill(~LEGAL, -1e9),
+    "a large constant": lambda z: 1e4 + torch.tanh(z @ A * (z @ A).mean(0)),
+    "the largest of all rows": lambda z: torch.tanh(z / z.abs().max() @ A),
+    "scale does not matter": layer_norm,
+    "the largest norm": lambda z: torch.tanh(z / z.norm(dim=1).max().clamp(min=5) @ A),
+    "an exit that all rows take": early_exit,
+    "a switch by any row": lambda z: torch.tanh(z @ A) * (1 + (z > 1.5).any()),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize(
+    "x",
+    [weight(1, 4, seed=33), torch.tensor([[3.0, -2, 1, 2]]).double(), torch.zeros(1, 4).double()],
+    ids=["drawn", "large", "zero"],
+)
+def test_influence_is_found_with_one_example(name, x):
+    function, baselines = HIDDEN[name], weight(5, 4, seed=34)
+    found = ExpectedGradients(function).attribute(x, baselines, target=1, n_steps=7)
+    torch.testing.assert_close(found, literal(function, x, 1, baselines=baselines), rtol=1e-9, atol=1e-10)
+
+
+# (A switch that only points of other examples would turn can't be seen from a few rows.)
+@pytest.mark.parametrize("name", [n for n in HIDDEN if n not in ("an exit that all rows take", "a switch by any row")])
+@pytest.mark.parametrize(
+    "x",
+    [weight(4, 4, seed=35), weight(1, 4, seed=36).expand(3, 4), torch.zeros(3, 4).double(), 2 + weight(9, 4, seed=37)],
+    ids=["drawn", "equal rows", "zero", "many"],
+)
+def test_influence_is_found_whatever_the_rows_are_like(name, x):
+    function, baselines = HIDDEN[name], weight(5, 4, seed=34)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = ExpectedGradients(function).attribute(x, baselines, target=1, n_steps=7, pairing="shared")
+    torch.testing.assert_close(found, literal(function, x, 1, baselines=baselines), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_influence_is_found_in_half_precision(dtype):
+    def function(z):
+        h = torch.tanh(z @ A.to(dtype))
+        return 4 + h * h.mean(0)
+
+    with pytest.warns(UserWarning, match=INFLUENCE):
+        ExpectedGradients(function).attribute(weight(4, 4, seed=38).to(dtype), target=1, n_steps=2)
+
+
+NET = nn.Sequential(nn.Linear(300, 512), nn.GELU(), nn.Linear(512, 5)).eval()
+WIDE = torch.randn(3, 300, generator=torch.Generator().manual_seed(39))
+CLEAN = NET(WIDE).detach()
+INNOCENT = {
+    "a column of NaN": (lambda z: NET(z).masked_fill(torch.arange(5) == 4, float("nan")), ()),
+    "the distance to the clean output": (lambda z, clean: (NET(z) - clean).abs().sum(1), CLEAN),
+    "divergence from the clean output": (
+        lambda z, clean: nn.functional.kl_div(NET(z).log_softmax(1), clean.softmax(1), reduction="none").sum(1),
+        CLEAN,
+    ),
+    "doubt about confident rows": (lambda z: 1 - (300 * NET(z)).softmax(1).amax(1), ()),
+    "classes": (lambda z: NET(z).argmax(1).float() + NET(z)[:, 0], ()),
+}
+
+
+@pytest.mark.parametrize("name", INNOCENT)
+def test_no_influence_is_seen_where_there_is_none(name):
+    function, argument = INNOCENT[name]
+    target = 1 if name == "a column of NaN" else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*influence")
+        ExpectedGradients(function).attribute(
+            WIDE, target=target, n_steps=3, additional_forward_args=argument if len(argument) else None
+        )
+
+
+@pytest.mark.parametrize("probability", [0.05, 0.5])
+def test_chance_is_no_influence(probability):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(probability)).double()
+    for seed in range(10):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.manual_seed(seed)
+            ExpectedGradients(model).attribute(weight(4, 4, seed=40), target=1, n_steps=2)
+        said = " ".join(str(w.message) for w in caught)
+        assert "draws at random" in said
+        assert INFLUENCE not in said
+
+
+def test_a_fixed_batch_of_as_many_rows_as_examples():
+    def exported(z):
+        if len(z) != 3:
+            raise RuntimeError("exported for 3 rows")
+        return torch.tanh(z @ A)
+
+    x, baselines = weight(3, 4, seed=41), weight(2, 4, seed=42)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = ExpectedGradients(exported).attribute(x, baselines, target=1, n_steps="auto")
+    torch.testing.assert_close(
+        found, ExpectedGradients(lambda z: torch.tanh(z @ A)).attribute(x, baselines, target=1, n_steps="auto")
+    )
+
+
+def test_an_argument_that_the_model_writes_into_is_handed_out_as_a_copy():
+    def writing(z, m):
+        m.sub_(1).mul_(100)
+        return torch.tanh(z @ A * m[:1])
+
+    x, m = weight(4, 4, seed=43), torch.full((3,), 1.001, dtype=torch.float64)
+    for given in (m, shared(m)):
+        found = ExpectedGradients(writing).attribute(x, target=1, n_steps=7, additional_forward_args=given)
+        torch.testing.assert_close(found, single(lambda z: torch.tanh(z @ A * 0.1), x, 1), rtol=1e-8, atol=1e-10)
+        assert torch.equal(m, torch.full((3,), 1.001, dtype=torch.float64))
+
+
+def test_a_neuron_s_rows_influence_each_other_too():
+    from captum._utils.gradient import construct_neuron_grad_fn
+
+    class Mixing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = nn.Identity()
+
+        def forward(self, z):
+            return self.mix(torch.tanh(z @ A * (z @ A).mean(0)))
+
+    model, x = Mixing(), weight(4, 4, seed=44)
+    method = ExpectedGradients(model)
+    method.gradient_func = construct_neuron_grad_fn(model.mix, 2)
+    with pytest.warns(UserWarning, match=INFLUENCE):
+        found = method.attribute(x, n_steps=7)
+    torch.testing.assert_close(found, literal(model, x, 2), rtol=1e-9, atol=1e-10)
+
+
+def test_a_nested_argument_is_passed_on():
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    found = ExpectedGradients(lambda z, _: torch.tanh(z @ A)).attribute(
+        weight(2, 4, seed=45), target=1, n_steps=7, additional_forward_args=nested
+    )
+    torch.testing.assert_close(found, literal(lambda z: torch.tanh(z @ A), weight(2, 4, seed=45), 1))
+
+
+def test_fitness_of_rows_that_stay_together_is_refused():
+    with pytest.warns(UserWarning, match=INFLUENCE), pytest.raises(ValueError, match="one row at a time"):
+        WeightedGradients(deep_set).fitness(weight(5, 4, seed=5), weight(3, 4, seed=10), target=1)

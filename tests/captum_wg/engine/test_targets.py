@@ -5,7 +5,7 @@ import pytest
 import torch
 from captum._utils.common import _select_targets
 
-from captum_wg.engine.targets import ForwardArgs, Targets, select
+from captum_wg.engine.targets import Targets, select
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -124,23 +124,3 @@ def test_a_long_target_is_cut_in_the_message(draw):
 def test_an_output_that_is_no_tensor():
     with pytest.raises(TypeError, match="forward_func must return a Tensor, got tuple"):
         select((torch.ones(2),), None, 2)
-
-
-def test_only_tensors_with_a_row_for_each_example_are_expanded():
-    batched, other, scalar = torch.arange(3.0), torch.ones(2, 3), torch.tensor(5.0)
-    args = ForwardArgs((batched, other, scalar, "text", [1, 2, 3], None), 3).of(torch.tensor([2, 0, 0, 1]))
-    assert args[0].tolist() == [2.0, 0.0, 0.0, 1.0]
-    assert args[1] is other
-    assert args[2] is scalar
-    assert args[3:] == ("text", [1, 2, 3], None)
-
-
-@pytest.mark.parametrize("given", [None, ()])
-def test_no_forward_args(given):
-    assert ForwardArgs(given, 3).of(torch.arange(3)) == ()
-
-
-def test_one_forward_arg_needs_no_tuple():
-    (arg,) = ForwardArgs(torch.arange(2), 2).of(torch.tensor([1, 1, 0]))
-    assert arg.tolist() == [1, 1, 0]
-    assert ForwardArgs("flag", 2).of(torch.tensor([1])) == ("flag",)

@@ -38,6 +38,8 @@ def forms(model):
         "method of an object": Callable_(model).method,
         "callable object": Callable_(model),
         "partial": functools.partial(lambda m, x: m(x), model),
+        "list": lambda x, ms=[model]: ms[0](x),
+        "dict in an object": Callable_({"net": model}),
         "lambda of a lambda": (lambda f: lambda x: f(x))(lambda x: model(x)),
     }
 
@@ -57,6 +59,17 @@ def test_the_module_is_found(form):
 def test_a_global_module_is_found():
     with pytest.warns(UserWarning, match="Dropout"):
         warn_of_train_mode(by_global)
+
+
+def test_a_global_in_a_comprehension_is_found_and_an_attribute_of_its_name_is_none():
+    assert list(modules_of(lambda xs: [GLOBAL(x) for x in xs])) == [GLOBAL]
+    assert list(modules_of(lambda xs: xs.GLOBAL)) == []
+
+
+def test_dropout_of_nothing_is_no_matter():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_train_mode(nn.Dropout(0.0))
 
 
 @pytest.mark.parametrize("function", [torch.sin, len, lambda x: x + 1, Callable_])

@@ -7,13 +7,16 @@ import pytest
 import torch
 from captum.attr import NoiseTunnel
 
-from captum_wg import ExpectedGradients, WeightedGradients
+from captum_wg import Automatic, Deletion, ExpectedGradients, WeightedGradients
+from captum_wg.engine import problem as engine
 from captum_wg.engine.baseline_set import format_baselines
+from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem, input_gradients
 from captum_wg.integrals.automatic import FIRST_STEPS, refined_integrals
 from captum_wg.integrals.nodes import nodes_and_weights
 
-pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+# References are taken with many thousand points.
+pytestmark = pytest.mark.filterwarnings("error::UserWarning", "ignore:.* gradients an example:UserWarning")
 
 LEVELS = (6, 17, 50, 149)
 
@@ -84,18 +87,18 @@ def test_expected_gradients_are_the_mean_of_the_integrals_at_their_levels(given,
     found, delta, steps = ExpectedGradients(kinked, multiply).attribute(
         x,
         references,
-        n_steps="auto",
-        delta_tolerance=tolerance,
-        max_steps=2000,
+        n_steps=Automatic(tolerance, 2000),
         return_convergence_delta=True,
         return_steps=True,
     )
     assert steps.tolist() == literal_steps(kinked, x, references, tolerance, 2000)
     means = path_means(kinked, x, references, steps)
     torch.testing.assert_close(found, (means * (x.unsqueeze(1) - references) if multiply else means).mean(1))
+    torch.testing.assert_close(delta, found.sum(1) - (kinked(x) - kinked(references).mean()))
     deltas, scale = own_deltas(kinked, x, references, steps)
-    torch.testing.assert_close(delta, deltas.mean(1))
-    assert (delta.abs() <= tolerance * scale).all()
+    assert (deltas.mean(1).abs() <= tolerance * scale).all()
+    if multiply:
+        torch.testing.assert_close(delta, deltas.mean(1))
 
 
 def test_the_cases_above_need_different_levels(given):
@@ -105,12 +108,11 @@ def test_the_cases_above_need_different_levels(given):
     assert levels[0].sum() < levels[1].sum()
 
 
+@pytest.mark.usefixtures("unprobed")
 def test_every_gradient_counts(given, record):
     x, references = given
     f = record(kinked)
-    _, steps = ExpectedGradients(f).attribute(
-        x, references, n_steps="auto", delta_tolerance=0.003, max_steps=2000, return_steps=True
-    )
+    _, steps = ExpectedGradients(f).attribute(x, references, n_steps=Automatic(0.003, 2000), return_steps=True)
     assert sum(f.graded) == int((steps - 1).sum()) + 3
     assert sum(f.plain) == 3 + 4
 
@@ -118,7 +120,7 @@ def test_every_gradient_counts(given, record):
 def test_a_linear_function_takes_the_first_level(draw):
     x, references = draw(3, 6), draw(4, 6, seed=1)
     found, steps = ExpectedGradients(lambda x: x.sum(1)).attribute(
-        x, references, n_steps="auto", delta_tolerance=1e-9, return_steps=True
+        x, references, n_steps=Automatic(1e-9), return_steps=True
     )
     assert (steps == FIRST_STEPS).all()
     torch.testing.assert_close(found, x - references.mean(0))
@@ -143,10 +145,8 @@ def test_errors_that_cancel_do_not_end_an_example(draw):
     references = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).double()
     deltas, _ = own_deltas(f, x, references, [[6, 6]])
     assert abs(deltas.mean()) < 1e-9 and (deltas.abs() > 0.1).all()
-    with pytest.warns(UserWarning, match="examples 0 .*delta_tolerance = 1e-05 with 149 points.*max_steps to 446"):
-        _, steps = ExpectedGradients(f).attribute(
-            x, references, n_steps="auto", delta_tolerance=1e-5, return_steps=True
-        )
+    with pytest.warns(UserWarning, match="examples 0 .*tolerance = 1e-05 with 149 points.*max_steps to 446"):
+        _, steps = ExpectedGradients(f).attribute(x, references, n_steps=Automatic(1e-5), return_steps=True)
     assert (steps > FIRST_STEPS).all()
 
 
@@ -157,9 +157,7 @@ def test_errors_of_one_sign_are_judged_by_their_mean(draw):
     mean, spread = (abs(deltas.mean()) / scale).item(), (deltas.norm() / 4 / scale).item()
     assert mean > 1.3 * spread
     for tolerance, enough in ((1.01 * mean, True), (0.99 * mean, False)):
-        _, steps = ExpectedGradients(f).attribute(
-            x, references, n_steps="auto", delta_tolerance=tolerance, return_steps=True
-        )
+        _, steps = ExpectedGradients(f).attribute(x, references, n_steps=Automatic(tolerance), return_steps=True)
         assert bool((steps == FIRST_STEPS).all()) == enough
 
 
@@ -168,7 +166,7 @@ def test_examples_outside_the_tolerance_are_named(draw):
     jump = lambda p: torch.where(p[:, 0] > 0.5, p[:, 0] + 10, p[:, 0])  # noqa: E731
     with pytest.warns(UserWarning, match=r"examples 0, 2 .*with 50 points.*be 10 where 0\.13 is.*max_steps to 149"):
         found, delta, steps = ExpectedGradients(jump).attribute(
-            x, n_steps="auto", max_steps=60, return_steps=True, return_convergence_delta=True
+            x, n_steps=Automatic(max_steps=60), return_steps=True, return_convergence_delta=True
         )
     assert steps.tolist() == [[50], [6], [50]]
     torch.testing.assert_close(delta, torch.tensor([-10.0, 0, -10]).double())
@@ -181,9 +179,7 @@ def test_weighted_gradients_bring_every_baseline_within(given, multiply):
     found, delta, weights, steps = WeightedGradients(hinged, multiply).attribute(
         x,
         references,
-        n_steps="auto",
-        delta_tolerance=0.01,
-        max_steps=3000,
+        n_steps=Automatic(0.01, 3000),
         return_convergence_delta=True,
         return_weights=True,
         return_steps=True,
@@ -192,10 +188,12 @@ def test_weighted_gradients_bring_every_baseline_within(given, multiply):
     means = path_means(hinged, x, references, steps)
     maps = means * (x.unsqueeze(1) - references) if multiply else means
     torch.testing.assert_close(found, (weights.unsqueeze(2) * maps).sum(1))
+    torch.testing.assert_close(delta, found.sum(1) - (hinged(x) - weights @ hinged(references)))
     deltas, scale = own_deltas(hinged, x, references, steps)
-    torch.testing.assert_close(delta, (weights * deltas).sum(1))
     assert (deltas.abs() <= 0.01 * scale.unsqueeze(1)).all()
-    distances = WeightedGradients(hinged, multiply).fitness(x, references, n_steps="auto", max_steps=3000)
+    if multiply:
+        torch.testing.assert_close(delta, (weights * deltas).sum(1))
+    distances = WeightedGradients(hinged, multiply).fitness(x, references, n_steps=Automatic(max_steps=3000))
     inverse = 1 / distances.double()
     torch.testing.assert_close(weights, inverse / inverse.sum(1, keepdim=True))
 
@@ -205,8 +203,7 @@ def test_steps_of_baselines_that_screening_left_out_are_none(given):
     _, weights, steps = WeightedGradients(hinged).attribute(
         x,
         references,
-        n_steps="auto",
-        max_steps=3000,
+        n_steps=Automatic(max_steps=3000),
         keep=2,
         screening_steps=4,
         return_weights=True,
@@ -215,10 +212,12 @@ def test_steps_of_baselines_that_screening_left_out_are_none(given):
     assert ((steps > 0) == (weights > 0)).all() and ((weights > 0).sum(1) == 2).all()
 
 
-@pytest.mark.parametrize("kwargs", [{"power": 0}, {"keep": 1, "screening_steps": 6}])
+@pytest.mark.parametrize(
+    "kwargs", [{"weighting": "equal"}, {"weighting": Deletion(power=0)}, {"keep": 1, "screening_steps": 6}]
+)
 def test_equal_weights_are_refined_as_expected_gradients(given, kwargs):
     x, references = given[0].abs() + 0.5, given[1]
-    settings = dict(n_steps="auto", max_steps=3000, return_steps=True, return_convergence_delta=True)
+    settings = dict(n_steps=Automatic(max_steps=3000), return_steps=True, return_convergence_delta=True)
     found, delta, weights, steps = WeightedGradients(hinged).attribute(
         x, references, return_weights=True, **settings, **kwargs
     )
@@ -231,10 +230,31 @@ def test_equal_weights_are_refined_as_expected_gradients(given, kwargs):
     assert torch.equal(steps[weights > 0].view(3, -1), expected[2])
 
 
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        *[({"tolerance": t}, r"tolerance must be a number in \(0.0, inf\)") for t in (0, -0.1, math.nan, "0.01")],
+        *[({"max_steps": n}, "max_steps must be a whole number") for n in (0, 20.0, None, True)],
+        ({"max_steps": 5}, "max_steps must be at least 6, with which every path starts, got 5"),
+    ],
+    ids=str,
+)
+def test_settings_are_checked(settings, match):
+    with pytest.raises(ValueError, match=match):
+        Automatic(**settings)
+
+
+def test_auto_is_short_for_the_default(given):
+    x, references = given
+    found = ExpectedGradients(kinked).attribute(x, references, n_steps="auto", return_steps=True)
+    same = ExpectedGradients(kinked).attribute(x, references, n_steps=Automatic(0.01, 200), return_steps=True)
+    assert all(torch.equal(a, b) for a, b in zip(found, same, strict=True))
+
+
 @pytest.mark.parametrize("rows", [1, 3, 7, 1000])
 def test_neither_micro_batch_nor_batch_changes_the_result(given, rows):
     x, references = given
-    method, kwargs = ExpectedGradients(kinked), dict(n_steps="auto", delta_tolerance=0.003, max_steps=2000)
+    method, kwargs = ExpectedGradients(kinked), dict(n_steps=Automatic(0.003, 2000))
     whole = method.attribute(x, references, **kwargs)
     torch.testing.assert_close(method.attribute(x, references, internal_batch_size=rows, **kwargs), whole)
     alone = torch.cat([method.attribute(v[None], references, internal_batch_size=rows, **kwargs) for v in x])
@@ -255,7 +275,7 @@ def test_tuples_own_baselines_targets_and_arguments(draw):
     own = (draw(3, 2, 4, seed=3), draw(3, 2, 2, 2, seed=4))
     kwargs = dict(target=[0, 1, 0], additional_forward_args=scale)
     found, steps = ExpectedGradients(f).attribute(
-        (a, b), own, n_steps="auto", delta_tolerance=1e-4, max_steps=5000, return_steps=True, **kwargs
+        (a, b), own, n_steps=Automatic(1e-4, 5000), return_steps=True, **kwargs
     )
     fine = ExpectedGradients(f).attribute((a, b), own, n_steps=3000, method="riemann_middle", **kwargs)
     for ours, exact in zip(found, fine, strict=True):
@@ -266,9 +286,7 @@ def test_tuples_own_baselines_targets_and_arguments(draw):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_narrow_dtypes(given, dtype):
     x, references = (v.to(dtype) for v in given)
-    found = ExpectedGradients(lambda x: kinked(x.float())).attribute(
-        x, references, n_steps="auto", delta_tolerance=0.02
-    )
+    found = ExpectedGradients(lambda x: kinked(x.float())).attribute(x, references, n_steps=Automatic(0.02))
     exact = ExpectedGradients(kinked).attribute(x.double(), references.double(), n_steps=1000, method="riemann_middle")
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), exact, rtol=0.05, atol=0.1)
@@ -292,9 +310,7 @@ def test_paths_without_an_error_are_left_alone(draw, record):
     x = torch.tensor([[1.0, 1.0]]).double()
     f = record(lambda p: p[:, 0] + 20 * (p[:, 1] - 0.77).relu())
     references = torch.cat([x.expand(9, 2), torch.tensor([[1.0, 0.0]]).double()])
-    _, steps = ExpectedGradients(f).attribute(
-        x, references, n_steps="auto", delta_tolerance=1e-3, max_steps=2000, return_steps=True
-    )
+    _, steps = ExpectedGradients(f).attribute(x, references, n_steps=Automatic(1e-3, 2000), return_steps=True)
     assert steps[0, :9].tolist() == [FIRST_STEPS] * 9 and steps[0, 9] > 50
     assert sum(f.graded) == int((steps - 1).sum()) + 1
 
@@ -306,7 +322,7 @@ def test_equal_errors_are_refined_in_the_order_of_their_baselines(draw):
     # Five of nine exact paths would bring the rest within this.
     tolerance = (deltas.mean().abs() / scale * 0.7).item()
     _, steps = ExpectedGradients(f).attribute(
-        x, torch.zeros(9, 1).double(), n_steps="auto", delta_tolerance=tolerance, return_steps=True
+        x, torch.zeros(9, 1).double(), n_steps=Automatic(tolerance), return_steps=True
     )
     assert steps[0].tolist() == [17] * 5 + [6] * 4
 
@@ -315,7 +331,7 @@ def test_equal_errors_are_refined_in_the_order_of_their_baselines(draw):
 def test_screening_is_gone_on_from(given, record, power, max_steps):
     x, references = given[0].abs() + 0.5, given[1]
     f = record(hinged)
-    kwargs = dict(n_steps="auto", max_steps=max_steps, keep=2, screening_steps=6, power=power)
+    kwargs = dict(n_steps=Automatic(max_steps=max_steps), keep=2, screening_steps=6, weighting=Deletion(power=power))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found, delta, weights, steps = WeightedGradients(f).attribute(
@@ -337,7 +353,8 @@ def test_screening_is_gone_on_from(given, record, power, max_steps):
 def test_few_examples_are_at_work_at_once(given):
     x, references = given[0].repeat(5, 1), given[1]
     problem = Problem(kinked, input_gradients, x, internal_batch_size=9)
-    parts = list(refined_integrals(problem, format_baselines(references, (x,)), 0.01, 200))
+    references = format_baselines(references, (x,))
+    parts = list(refined_integrals(Automatic(), problem, references, Completeness(problem, references)))
     sizes = [part.examples.stop - part.examples.start for part in parts]
     assert sum(sizes) == 15 and max(sizes) == 2
     assert all(part.sums[0].shape == (size, 4, 6) for part, size in zip(parts, sizes, strict=True))
@@ -346,7 +363,7 @@ def test_few_examples_are_at_work_at_once(given):
 def test_a_gradient_that_is_not_finite_names_its_example(draw):
     x = draw(3, 4).abs()
     x[1, 0] = 0.0
-    with pytest.raises(ValueError, match="the gradient is NaN or infinite for examples 1;"):
+    with pytest.raises(ValueError, match="the gradient is NaN or infinite for examples 1,"):
         ExpectedGradients(lambda p: p[:, 0].sqrt() + p.sum(1)).attribute(x, 1.0, n_steps="auto")
 
 
@@ -360,16 +377,27 @@ def test_an_output_that_is_not_finite_names_its_example():
 def test_within_noise_tunnel(given):
     x, references = given
     bound = ExpectedGradients(kinked, baselines=references)
-    kwargs = dict(n_steps="auto", delta_tolerance=0.003, max_steps=2000)
+    kwargs = dict(n_steps=Automatic(0.003, 2000))
     found = NoiseTunnel(bound).attribute(x, nt_samples=2, stdevs=0.0, **kwargs)
     torch.testing.assert_close(found, bound.attribute(x, **kwargs))
 
 
-def test_progress_is_shown_on_request(given, capsys):
-    x, references = given
-    kwargs = dict(n_steps="auto", delta_tolerance=0.003, max_steps=2000)
-    ExpectedGradients(kinked).attribute(x, references, **kwargs)
-    assert capsys.readouterr().err == ""
-    _, steps = ExpectedGradients(kinked).attribute(x, references, show_progress=True, return_steps=True, **kwargs)
-    total = int((steps - 1).sum()) + 3
-    assert f"/{total} " in capsys.readouterr().err
+@pytest.mark.parametrize("screening", [{}, {"keep": 2, "screening_steps": 6}], ids=str)
+def test_the_bar_grows_with_the_work_and_ends_full(given, monkeypatch, screening):
+    x, references = given[0].abs() + 0.5, given[1]
+    bars, tqdm = [], engine.tqdm
+
+    class Noted(tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            bars.append(self)
+
+    monkeypatch.setattr(engine, "tqdm", Noted)
+    method = WeightedGradients(hinged) if screening else ExpectedGradients(hinged)
+    _, steps = method.attribute(
+        x, references, n_steps=Automatic(0.003, 2000), return_steps=True, show_progress=True, **screening
+    )
+    # Screening has taken six points of each path.
+    taken = int((steps[steps > 0] - 6).sum()) if screening else int((steps - 1).sum()) + 3
+    (bar,) = [b for b in bars if b.desc == type(method).__name__]
+    assert (bar.total, bar.n) == (taken, taken)

@@ -1,27 +1,39 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
 from captum_wg.engine.baseline_set import format_baselines
+from captum_wg.engine.problem import Problem, input_gradients
 from captum_wg.integrals.nodes import nodes_and_weights
-from captum_wg.integrals.walk import along, quadrature_paths, random_paths, staggered_paths
+from captum_wg.integrals.walk import Paths, add_gradients, row_points
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
 EVERYONE = slice(0, 3)
 
 
+def every_path(x, references, method, n_steps, end=False):
+    """The rule's points on all K paths, each counting 1/K of its weight; end: the last node is the input itself."""
+    nodes, weights = (torch.from_numpy(v) for v in nodes_and_weights(method, n_steps))
+    formatted = format_baselines(references, (x,))
+    count = formatted.count
+    end_weights = (weights[-1] / count).expand(count) if end else None
+    if end:
+        nodes, weights = nodes[:-1], weights[:-1]
+    which = torch.arange(count).repeat_interleave(len(nodes))
+    return Paths((x,), formatted, which, nodes.repeat(count), weights.repeat(count) / count, end_weights=end_weights)
+
+
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("feature", [(), (4,), (2, 3, 3)])
 def test_points_and_differences_against_a_loop(draw, feature, own):
     x, references = draw(3, *feature), draw(3, 2, *feature, seed=1) if own else draw(2, *feature, seed=1)
-    paths = quadrature_paths((x,), format_baselines(references, (x,)), nodes_and_weights("gausslegendre", 4))
+    paths = every_path(x, references, "gausslegendre", 4)
     nodes, weights = nodes_and_weights("gausslegendre", 4)
     assert paths.count == 8
-    (points,), (differences,) = paths(EVERYONE, slice(0, 8)), paths.differences(EVERYONE, slice(0, 8))
+    (points,), (differences,) = paths.at(EVERYONE, slice(0, 8))
+    differences = differences.expand_as(points)
     for b in range(3):
         for k in range(2):
             start = references[b, k] if own else references[k]
@@ -29,101 +41,16 @@ def test_points_and_differences_against_a_loop(draw, feature, own):
                 torch.testing.assert_close(points[b, 4 * k + s], start + nodes[s] * (x[b] - start))
                 torch.testing.assert_close(differences[b, 4 * k + s], x[b] - start)
                 assert float(paths.weights[4 * k + s]) == pytest.approx(weights[s] / 2, rel=1e-14)
-    (part,) = paths(slice(1, 3), slice(3, 6))
+    (part,), _ = paths.at(slice(1, 3), slice(3, 6))
     assert torch.equal(part, points[1:3, 3:6])
 
 
 def test_half_precision_points_are_made_in_float32(draw):
     x, r = draw(3, 4).bfloat16(), draw(2, 4, seed=1).bfloat16()
-    paths = quadrature_paths((x,), format_baselines(r, (x,)), nodes_and_weights("riemann_middle", 3))
-    (points,) = paths(EVERYONE, slice(0, 6))
-    rule = nodes_and_weights("riemann_middle", 3)
-    wide = quadrature_paths((x.float(),), format_baselines(r.float(), (x.float(),)), rule)
-    assert points.dtype == torch.bfloat16
-    assert torch.equal(points, wide(EVERYONE, slice(0, 6))[0].bfloat16())
-    assert paths.differences(EVERYONE, slice(0, 6))[0].dtype == torch.float32
-
-
-@pytest.mark.parametrize("n", [1, 5, 6, 14, 15, 23])
-def test_every_baseline_is_used_before_any_is_used_again(draw, n):
-    x, r = draw(3, 4), draw(5, 4, seed=1)
-    which = random_paths((x,), format_baselines(r, (x,)), n, generator=3).which
-    uses = which.bincount(minlength=5)
-    assert uses.max() - uses.min() <= 1
-    for start in range(0, n - 4, 5):
-        assert sorted(which[start : start + 5].tolist()) == [0, 1, 2, 3, 4]
-
-
-def test_random_points_repeat_with_their_seed_alone(draw):
-    x, r = draw(3, 4), draw(5, 4, seed=1)
-    references = format_baselines(r, (x,))
-
-    def points(**kwargs):
-        return random_paths((x,), references, 6, **kwargs)(EVERYONE, slice(0, 6))[0]
-
-    assert torch.equal(points(generator=1), points(generator=torch.Generator().manual_seed(1)))
-    assert torch.equal(points(), points(generator=0))
-    assert not torch.equal(points(generator=1), points(generator=2))
-    noisy = points(generator=1, stdevs=0.5)
-    assert torch.equal(noisy, points(generator=1, stdevs=0.5))
-    assert not torch.equal(noisy, points(generator=1))
-
-
-def test_a_generator_goes_on(draw):
-    x = draw(3, 4)
-    references, generator = format_baselines(draw(5, 4), (x,)), torch.Generator().manual_seed(1)
-    first = random_paths((x,), references, 6, generator=generator).nodes
-    assert not torch.equal(first, random_paths((x,), references, 6, generator=generator).nodes)
-
-
-def test_random_nodes_are_uniform_and_weights_equal(draw):
-    x = draw(3, 1)
-    paths = random_paths((x,), format_baselines(None, (x,)), 4000)
-    assert paths.nodes.min() >= 0 and paths.nodes.max() < 1
-    assert paths.nodes.mean() == pytest.approx(0.5, abs=4 / math.sqrt(12 * 4000))
-    assert paths.nodes.var() == pytest.approx(1 / 12, rel=0.1)
-    assert (paths.weights == 1 / 4000).all()
-
-
-def test_noise_is_gaussian_of_its_element_and_shared_by_the_examples(draw):
-    x, y = draw(3, 200), draw(3, 50, seed=1)
-    references = format_baselines(None, (x, y), is_tuple=True)
-    paths = random_paths((x, y), references, 40, (0.5, 0.0), 1)
-    dx, dy = paths.differences(EVERYONE, slice(0, 40))
-    noise = dx - x.unsqueeze(1)
-    torch.testing.assert_close(noise, noise[:1].expand_as(noise))
-    assert noise[0].std() == pytest.approx(0.5, rel=0.05)
-    assert noise[0].mean() == pytest.approx(0, abs=0.03)
-    assert noise[0, 0].ne(noise[0, 1]).all()
-    assert torch.equal(dy, y.unsqueeze(1).expand_as(dy))
-    part = paths.differences(slice(1, 2), slice(7, 9))[0]
-    assert torch.equal(part, dx[1:2, 7:9])
-
-
-def test_the_noise_moves_the_point_as_far_as_its_node_says(draw):
-    x = draw(3, 4)
-    paths = random_paths((x,), format_baselines(1.0, (x,)), 5, 0.3)
-    (points,), (differences,) = paths(EVERYONE, slice(0, 5)), paths.differences(EVERYONE, slice(0, 5))
-    torch.testing.assert_close(points, 1 + paths.nodes.view(1, 5, 1) * differences)
-
-
-@pytest.mark.parametrize("stdevs", [-0.1, math.nan, math.inf, "1", None, (0.1, 0.1), ()])
-def test_stdevs_are_checked(draw, stdevs):
-    x = draw(3, 4)
-    with pytest.raises(ValueError, match="stdevs must be a number of at least 0, or one for each of the 1 inputs"):
-        random_paths((x,), format_baselines(None, (x,)), 5, stdevs)
-
-
-@pytest.mark.parametrize("n", [0, -2, 1.5])
-def test_n_samples_is_checked(draw, n):
-    x = draw(3, 4)
-    with pytest.raises(ValueError, match="n_samples must be a whole number of at least 1"):
-        random_paths((x,), format_baselines(None, (x,)), n)
-
-
-def test_values_of_points_multiply_them():
-    assert along(torch.arange(3.0), torch.zeros(2, 3)).shape == (1, 3)
-    assert along(torch.arange(3.0), torch.zeros(2, 3, 4, 5)).shape == (1, 3, 1, 1)
+    (points,), (differences,) = every_path(x, r, "riemann_middle", 3).at(EVERYONE, slice(0, 6))
+    (wide,), _ = every_path(x.float(), r.float(), "riemann_middle", 3).at(EVERYONE, slice(0, 6))
+    assert points.dtype == torch.bfloat16 and differences.dtype == torch.float32
+    assert torch.equal(points, wide.bfloat16())
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -131,11 +58,10 @@ def test_values_of_points_multiply_them():
 def test_the_input_itself_is_one_point_for_all_paths(draw, method, own):
     x, references = draw(3, 2, 2), draw(3, 4, 2, 2, seed=1) if own else draw(4, 2, 2, seed=1)
     nodes, weights = nodes_and_weights(method, 5)
-    paths = quadrature_paths((x,), format_baselines(references, (x,)), (nodes, weights))
+    paths = every_path(x, references, method, 5, end=True)
     assert paths.count == 4 * 4 + 1
-    everything = slice(0, paths.count)
-    (points,), (differences,) = paths(EVERYONE, everything), paths.differences(EVERYONE, everything)
-    torch.testing.assert_close(points[:, -1], x, rtol=0, atol=1e-15)
+    (points,), (differences,) = paths.at(EVERYONE, slice(0, paths.count))
+    assert torch.equal(points[:, -1], x)
     each = references if own else references.expand(3, 4, 2, 2)
     # One point in place of K: of a function linear in the difference both have the same sum.
     literal = torch.zeros(3, 2, 2, dtype=torch.float64)
@@ -146,43 +72,69 @@ def test_the_input_itself_is_one_point_for_all_paths(draw, method, own):
     found = (paths.weights.view(1, -1, 1, 1) * torch.sin(at * x.unsqueeze(1)) * differences).sum(1)
     torch.testing.assert_close(found, literal)
     for cut in (slice(15, 17), slice(16, 17), slice(3, 16)):
-        assert torch.equal(paths(slice(1, 3), cut)[0], points[1:3, cut])
-        assert torch.equal(paths.differences(slice(1, 3), cut)[0], differences[1:3, cut])
+        (part,), (differences_of_part,) = paths.at(slice(1, 3), cut)
+        assert torch.equal(part, points[1:3, cut]) and torch.equal(differences_of_part, differences[1:3, cut])
 
 
-@pytest.mark.parametrize(("count", "total"), [(1, 2), (4, 5), (4, 6), (4, 9), (5, 23), (10, 64)])
-def test_staggered_points_fill_the_paths_evenly(draw, count, total):
-    x = draw(3, 4)
-    paths = staggered_paths((x,), format_baselines(draw(count, 4, seed=1), (x,)), total, 3)
-    assert paths.count == total
-    assert float(paths.weights.sum()) == pytest.approx(1, rel=1e-12)
-    nodes, which, weights = paths.nodes[:-1].numpy(), paths.which.numpy(), paths.weights[:-1].numpy()
-    assert (nodes > 0).all() and (nodes < 1).all()
-    uses = torch.bincount(paths.which, minlength=count)
-    assert uses.max() - uses.min() <= 1
-    ends = set()
-    for k in range(count):
-        own, w = nodes[which == k], weights[which == k] * count
-        # Equal cells, one node in each, at the same place of it.
-        cells = w.cumsum() - w
-        assert ((own - cells) / w == pytest.approx((own - cells)[0] / w[0], abs=1e-9)) and (w == w[0]).all()
-        ends.add(round(1 - w.sum(), 12))
-    assert ends == {round(0.375 / (int(uses.max()) + 0.375), 12)}
-    shifts = sorted(
-        round(nodes[which == k][0] / (weights[which == k][0] * count) * count - 0.5, 6) for k in range(count)
-    )
-    assert shifts == pytest.approx(range(count), abs=1e-6)
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 100])
+def test_a_walk_says_whose_gradients_they_are(draw, rows):
+    x, references = draw(3, 4), draw(2, 4, seed=1)
+    problem = Problem(lambda p: (p**3).sum(1), input_gradients, x, internal_batch_size=rows)
+    paths = every_path(x, references, "riemann_shared_end", 3, end=True)
+    ends, total = 0, torch.zeros_like(x)
+    for part in paths.walk(problem):
+        s = len(part.baselines)
+        assert part.gradients[0].shape[1] == len(part.weights) == s
+        for i in range(s):
+            last = part.at_inputs and i == s - 1
+            start = references.mean(0) if last else references[part.baselines[i]]
+            torch.testing.assert_close(part.differences[0][:, i].expand_as(x[part.examples]), x[part.examples] - start)
+        ends += (part.examples.stop - part.examples.start) * part.at_inputs
+        total[part.examples] += (part.weights.view(1, -1, 1) * part.gradients[0] * part.differences[0]).sum(1)
+    assert ends == 3
+    expected = torch.zeros_like(x)
+    for r in references:
+        for a, w in zip(*nodes_and_weights("riemann_shared_end", 3), strict=True):
+            expected += w / 2 * 3 * (r + a * (x - r)) ** 2 * (x - r)
+    torch.testing.assert_close(total, expected)
 
 
-def test_staggered_points_repeat_with_their_seed_alone(draw):
-    x = draw(3, 4)
-    references = format_baselines(draw(5, 4, seed=1), (x,))
-    first = staggered_paths((x,), references, 13, 1)
-    assert torch.equal(first.nodes, staggered_paths((x,), references, 13, torch.Generator().manual_seed(1)).nodes)
-    assert not torch.equal(first.nodes, staggered_paths((x,), references, 13, 2).nodes)
+# --- any list of points
 
 
-def test_staggered_points_need_one_for_every_baseline(draw):
-    x = draw(3, 4)
-    with pytest.raises(ValueError, match=r"n_samples must be larger than the number of baselines \(5\).*got 5"):
-        staggered_paths((x,), format_baselines(draw(5, 4, seed=1), (x,)), 5)
+@pytest.mark.parametrize("own", [False, True])
+def test_row_points_lie_on_their_own_paths(draw, own):
+    x, references = draw(3, 2, 2), draw(3, 4, 2, 2, seed=1) if own else draw(4, 2, 2, seed=1)
+    examples, which, nodes = torch.tensor([2, 0, 0, 1]), torch.tensor([3, 0, 1, 1]), torch.tensor([0.0, 0.25, 1, 0.5])
+    points = row_points((x,), format_baselines(references, (x,)), examples, which, nodes.double())
+    (found,) = points(slice(0, 4))
+    for i, (b, k, a) in enumerate(zip(examples, which, nodes, strict=True)):
+        start = references[b, k] if own else references[k]
+        torch.testing.assert_close(found[i], start + a * (x[b] - start))
+    assert torch.equal(points(slice(1, 3))[0], found[1:3])
+
+
+PATHS = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("counts", [[2] * 6, [3, 1, 4, 1, 5, 2], [1] * 6, [4, 4, 1, 2, 2, 1]], ids=str)
+def test_gradients_are_added_to_their_paths_whatever_the_micro_batches(draw, counts, weighted):
+    """A run of paths with as many nodes each is summed at once, also where a micro-batch ends with its last one."""
+    x, references = draw(4, 3), draw(5, 3, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    nodes = [torch.rand(n, generator=generator, dtype=torch.float64) for n in counts]
+    weights = [torch.rand(n, generator=generator, dtype=torch.float64) for n in counts] if weighted else None
+    before = draw(2, 3, 3, seed=3)
+    expected = before.clone()
+    for p, (b, k) in enumerate(PATHS):
+        start = references[k + 1]
+        for i, a in enumerate(nodes[p]):
+            gradient = 3 * (start + a * (x[b + 2] - start)) ** 2
+            expected[b, k] += gradient * (weights[p][i] if weighted else 1)
+    for rows in range(1, sum(counts) + 1):
+        problem = Problem(lambda p: (p**3).sum(1), input_gradients, x, internal_batch_size=rows)
+        totals = before.clone()
+        formatted = format_baselines(references, (x,))
+        add_gradients(problem, formatted, (totals,), torch.tensor(PATHS), nodes, 2, None, weights, first_baseline=1)
+        torch.testing.assert_close(totals, expected, rtol=1e-13, atol=1e-13)

@@ -1,0 +1,1 @@
+"""What is behind `quantus_ext.explain` and `explainer`."""
