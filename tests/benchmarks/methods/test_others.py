@@ -289,9 +289,10 @@ def test_without_zennit_the_extra_is_named(monkeypatch):
         ROWS["EpsilonPlus"]("EpsilonPlus", MethodSettings())
 
 
-def test_a_note_names_its_row():
-    (note,) = ROWS["Occlusion"]("Occlusion(patch=4)", MethodSettings(), patch=4).notes
-    assert note.startswith("Occlusion(patch=4) compares with 0")
+def test_a_note_names_its_row_and_one_of_many_rows_none():
+    own, shared = ROWS["IDGI"]("IDGI(n_steps=9)", MethodSettings(), n_steps=9).notes
+    assert own.startswith("IDGI(n_steps=9) explains the class' probability")
+    assert (shared,) == ROWS["Occlusion"]("Occlusion", MethodSettings()).notes
 
 
 def test_a_row_with_settings_can_be_stored(tmp_path):
