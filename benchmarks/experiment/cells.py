@@ -183,8 +183,7 @@ def explain(
 
 
 def stored(store: Store, key: Key, chunk: Chunk) -> pd.DataFrame:
-    """An ingredient's results for the images of a chunk: what `ingredient` gave, but in `value` the value itself, or the
-    problem.
+    """What `ingredient` gave for the images of a chunk, but in `value` the value itself, or the problem.
 
     Raises:
         BenchmarkError: the results are of other images.
