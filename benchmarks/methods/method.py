@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from benchmarks.methods.weightings import Weighting
 
 # (1, C, H, W) inputs -> baselines; or the baselines themselves (K, C, H, W), as captum_wg takes both.
 Baselines = Tensor | Callable[[Tensor], Any]
@@ -153,7 +150,7 @@ class Method:
         slow: many forwards for one map, too slow to explain again and again.
         source: rows of one source are explained again together, where a judge does so; by default its own name.
         local: whether it looks within the local radius.
-        weighting: the settings of a weighting of baselines; None of all else.
+        weighting: of a weighting of baselines its `benchmarks.methods.weightings.Weighting`; None of all else.
     """
 
     name: str
@@ -166,7 +163,7 @@ class Method:
     slow: bool = False
     source: str = ""
     local: bool = False
-    weighting: Weighting | None = None
+    weighting: Any = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", self.source or self.name)

