@@ -26,7 +26,6 @@ import quantus
 import torch
 from torch import nn
 
-from benchmarks.cost.counting import Counted
 from benchmarks.experiment.bench import Bench, bench, prepared
 from benchmarks.experiment.results import LEFT_OUT, MISCLASSIFIED, REFERENCE, UNREADABLE, USED, Chosen
 from benchmarks.experiment.settings import Experiment
@@ -38,8 +37,10 @@ from benchmarks.run.faults import faults_of_the_run, one_line, raise_if_of_the_r
 from benchmarks.run.randomness import generator_of, seeded
 from benchmarks.run.store import Key, Store
 
-# The values of an ingredient for one image, or why there are none.
+# The value of an ingredient for one image, or why there is none.
 Value = np.ndarray | str
+# What an ingredient takes for an image.
+COSTS = ("seconds", "gradients", "forwards")
 
 
 @dataclass(frozen=True)
@@ -125,41 +126,32 @@ def ingredient(
     kind, name, count = which
     own = next(one for one in experiment.method(row).every if (one.kind, one.name) == (kind, name))
     own = replace(own, count=count)
-    made_of = [stored(store, one, chunk) for one in needed]
-    rows: list[dict[str, Any]] = []
+    made_of = [values(store, one, chunk) for one in needed]
+    tables = []
     for group in chunk.groups(experiment.together):
-        images = chunk.images[group]
-        made = _Made(np.empty((len(images), 0), np.float32))
-        given = [one.values[group] for one in made_of]
-        problem = _problem(value for one in given for value in one)
+        images, given = chunk.images[group], [one[group] for one in made_of]
+        found: Sequence[np.ndarray] = [np.empty(0, np.float32)] * len(images)
+        took: dict[str, Any] = {**dict.fromkeys(COSTS, float("nan")), "warnings": ()}
+        problem = _problem(given)
         if not problem:
             try:
-                made = _make(ready, own, images, [np.stack(one) for one in given])
+                inputs = torch.stack([ready.input(image) for image in images])
+                names, labels = [image.name for image in images], [image.label for image in images]
+                found, took = explain(ready, own, names, inputs, labels, [np.stack(one) for one in given])
             except Exception as error:  # the rows' cells say why; the other rows go on
                 raise_if_of_the_run(error)
                 problem = one_line(error)
-        for image, value in zip(images, made.values, strict=True):
-            rows.append({"name": image.name, "value": value.tobytes(), "dtype": str(value.dtype)})
-            rows[-1] |= {"shape": list(value.shape), **made.cost(len(images)), "problem": problem}
-    return pd.DataFrame(rows)
-
-
-@dataclass(frozen=True)
-class _Made:
-    values: np.ndarray
-    seconds: float = float("nan")
-    gradients: int = 0
-    forwards: int = 0
-    warnings: tuple[str, ...] = ()
-
-    def cost(self, count: int) -> dict[str, Any]:
-        whole = {"seconds": self.seconds, "gradients": float(self.gradients), "forwards": float(self.forwards)}
-        return {**{name: value / count for name, value in whole.items()}, "warnings": list(self.warnings)}
-
-
-def _make(ready: Bench, own: Ingredient, images: Sequence[Chosen], needed: Sequence[np.ndarray]) -> _Made:
-    inputs = torch.stack([ready.input(image) for image in images])
-    return explain(ready, own, [image.name for image in images], inputs, [image.label for image in images], needed)
+        table = {
+            "name": [image.name for image in images],
+            "value": [value.tobytes() for value in found],
+            "dtype": str(found[0].dtype),
+            "shape": [list(value.shape) for value in found],
+            **{cost: took[cost] / len(images) for cost in COSTS},
+            "warnings": [list(took["warnings"])] * len(images),
+            "problem": problem,
+        }
+        tables.append(pd.DataFrame(table))
+    return pd.concat(tables, ignore_index=True)
 
 
 def explain(
@@ -170,48 +162,27 @@ def explain(
     targets: Sequence[int],
     needed: Sequence[np.ndarray] = (),
     model: nn.Module | None = None,
-) -> _Made:
-    """An ingredient of a batch (N, C, H, W), of the network or of another model.
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """An ingredient of a batch (N, C, H, W), of the network or of another model; and what it took, by COSTS, and the
+    warnings that it gave, without repetition.
 
     The draws of a method that uses the global generators follow from the seed and the batch alone: they differ between
     batches, repeat between runs and move no generator.
     """
     batch = ready.batch(names, inputs, targets, model)
     entropy = (inputs.numpy().tobytes(), np.asarray(targets, np.int64).tobytes())
-    with (
-        seeded(ready.experiment.seed, own.name, *entropy),
-        warnings.catch_warnings(record=True) as caught,
-    ):
+    with seeded(ready.experiment.seed, own.name, *entropy), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         started = time.perf_counter()
         found = np.ascontiguousarray(own.make(batch, *needed))
-        seconds = time.perf_counter() - started
-    messages = (" ".join(str(warning.message).split()) for warning in caught)
-    gradients, forwards = batch.model.counter.evaluations() if isinstance(batch.model, Counted) else (0, 0)
-    return _Made(found, seconds, gradients, forwards, tuple(dict.fromkeys(messages)))
+        took: dict[str, Any] = {"seconds": time.perf_counter() - started}
+    took["gradients"], took["forwards"] = batch.model.counter.evaluations() if model is None else (0, 0)
+    took["warnings"] = tuple(dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught))
+    return found, took
 
 
-# What an ingredient takes for an image.
-COSTS = ("seconds", "gradients", "forwards")
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """An ingredient's results for the images of a chunk.
-
-    Attributes:
-        values: for each image, or why there is none.
-        costs: a row for each image, the columns COSTS.
-        warnings: messages that were given of each.
-    """
-
-    values: list[Value]
-    costs: pd.DataFrame
-    warnings: list[list[str]]
-
-
-def stored(store: Store, key: Key, chunk: Chunk) -> Stored:
-    """An ingredient's results.
+def stored(store: Store, key: Key, chunk: Chunk) -> pd.DataFrame:
+    """What `ingredient` gave for the images of a chunk, but in `value` the value itself, or the problem.
 
     Raises:
         BenchmarkError: the results are of other images.
@@ -222,16 +193,14 @@ def stored(store: Store, key: Key, chunk: Chunk) -> Stored:
             f"the results {'/'.join(key)} in {store.folder} are of other images than are chosen now; give another "
             "--out, or delete this folder"
         )
-    return Stored(
-        [row.problem or np.frombuffer(row.value, row.dtype).reshape(row.shape) for row in table.itertuples()],
-        table[list(COSTS)],
-        table["warnings"].map(list).tolist(),
-    )
+    rows = table.itertuples()
+    table["value"] = [row.problem or np.frombuffer(row.value, row.dtype).reshape(row.shape) for row in rows]
+    return table
 
 
 def values(store: Store, key: Key, chunk: Chunk) -> list[Value]:
-    """The values of `stored`."""
-    return stored(store, key, chunk).values
+    """The values of an ingredient for each image of a chunk, or why there is none."""
+    return stored(store, key, chunk)["value"].tolist()
 
 
 def method_map(
@@ -263,7 +232,10 @@ def scores(
     tables = []
     read = {key: stored(store, key, chunk) for keys in rows.values() for key in keys}
     methods = {row: experiment.method(row) for row in rows}
-    made_of = {row: [read[key].values for key in keys[: len(methods[row].ingredients)]] for row, keys in rows.items()}
+    made_of = {
+        row: [read[key]["value"].tolist() for key in keys[: len(methods[row].ingredients)]]
+        for row, keys in rows.items()
+    }
     for group in chunk.groups(experiment.together):
         images = chunk.images[slice(group.start, min(group.stop, len(chunk.images) if limit is None else limit))]
         if not images:
@@ -286,14 +258,12 @@ def scores(
     return pd.concat(tables, ignore_index=True).join(pd.concat(maps), on=["method", "name"])
 
 
-def _together(parts: Sequence[Stored], chunk: Chunk) -> pd.DataFrame:
+def _together(parts: Sequence[pd.DataFrame], chunk: Chunk) -> pd.DataFrame:
     """What a map took that is made of these, and the warnings, by the images' names."""
-    table = pd.DataFrame(0.0, index=[image.name for image in chunk.images], columns=list(COSTS))
-    for part in parts:
-        table += part.costs.to_numpy()
-    return table.assign(
-        warnings=[[text for part in parts for text in part.warnings[i]] for i in range(len(chunk.images))]
-    )
+    names = [image.name for image in chunk.images]
+    costs = sum((part[list(COSTS)].to_numpy() for part in parts), np.zeros((len(names), len(COSTS))))
+    given = [[text for part in parts for text in part["warnings"][i]] for i in range(len(names))]
+    return pd.DataFrame(costs, names, list(COSTS)).assign(warnings=given)
 
 
 class _Judging:
@@ -321,7 +291,7 @@ class _Judging:
 
     def scores(self, row: str, judge: Judge) -> tuple[np.ndarray, list[Any], str]:
         """The score of each image, its curve, empty where the judge has none, and why there are no scores."""
-        problem = _problem(value for part in self.made_of[row] for value in part)
+        problem = _problem(self.made_of[row])
         if not problem:
             try:
                 groups = [slice(i, i + 1) for i in range(len(self.x))] if judge.alone else [slice(0, len(self.x))]
@@ -411,11 +381,11 @@ class _Judging:
         key = (own.key, x.numpy().tobytes(), np.asarray(targets).tobytes())
         if model is not None or key not in self._again:
             needed = [self._made(one, model, names, x, targets) for one in own.needs]
-            made = explain(self.ready, own, names, x, np.asarray(targets).tolist(), needed, model)
-            self.warnings = tuple(dict.fromkeys((*self.warnings, *made.warnings)))
+            found, took = explain(self.ready, own, names, x, np.asarray(targets).tolist(), needed, model)
+            self.warnings = tuple(dict.fromkeys((*self.warnings, *took["warnings"])))
             if model is not None:
-                return made.values
-            self._again[key] = made.values
+                return found
+            self._again[key] = found
         return self._again[key]
 
 
@@ -435,8 +405,8 @@ def per_image(found: Any, count: int) -> np.ndarray:
     return values if values.ndim == 1 else values.mean(1)
 
 
-def _problem(values: Any) -> str:
-    return next((value for value in values if isinstance(value, str)), "")
+def _problem(parts: Sequence[Sequence[Value]]) -> str:
+    return next((value for part in parts for value in part if isinstance(value, str)), "")
 
 
 class _Remembering:

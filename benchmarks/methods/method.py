@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from benchmarks.methods.weightings import Weighting
 
 # (1, C, H, W) inputs -> baselines; or the baselines themselves (K, C, H, W), as captum_wg takes both.
 Baselines = Tensor | Callable[[Tensor], Any]
 
 # What random numbers a method uses when it explains the same or a perturbed input again.
 NO_DRAWS, SAME_DRAWS, NEW_DRAWS = "no draws", "same draws", "new draws"
+
+
+def file_name(name: str) -> str:
+    """A row's name as it can stand in the name of a file: "WeightedGradients,power=2,keep=3"."""
+    return name.translate(str.maketrans({"(": ",", **dict.fromkeys(")[] '\"", "")}))
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Ingredient:
     @property
     def key(self) -> tuple[str, str]:
         """Where its results are, but for the images."""
-        return self.kind, self.name if self.count is None else f"{self.name}-first{self.count}"
+        name = file_name(self.name)
+        return self.kind, name if self.count is None else f"{name}-first{self.count}"
 
     def make(self, batch: Batch, *needed: np.ndarray) -> np.ndarray:
         """Its value for each image (N, ...), from those of `needs`."""
@@ -147,7 +150,7 @@ class Method:
         slow: many forwards for one map, too slow to explain again and again.
         source: rows of one source are explained again together, where a judge does so; by default its own name.
         local: whether it looks within the local radius.
-        weighting: the settings of a weighting of baselines; None of all else.
+        weighting: of a weighting of baselines its `benchmarks.methods.weightings.Weighting`; None of all else.
     """
 
     name: str
@@ -160,7 +163,7 @@ class Method:
     slow: bool = False
     source: str = ""
     local: bool = False
-    weighting: Weighting | None = None
+    weighting: Any = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", self.source or self.name)

@@ -175,7 +175,7 @@ def test_warnings_are_kept_once_with_the_maps_and_when_explained_again(ready, re
 
     register(warn)
     assert explain(ready, store, chunk)["warnings"].tolist() == [["look here"]] * 2
-    assert stored(store, KEY, chunk).warnings == [["look here"]] * 2
+    assert stored(store, KEY, chunk)["warnings"].map(list).tolist() == [["look here"]] * 2
     found = judged(ready, store, chunk, "MaxSensitivity", limit=1)
     assert found["name"].tolist() == ["02"] and found["again"].tolist() == [["never seen"]]
     assert judged(ready, store, chunk)["again"].tolist() == [[], []]
