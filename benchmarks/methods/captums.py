@@ -17,8 +17,8 @@ NAMES = (
 _OF_ALL = "Rows of Captum: `quantus.explain` with its defaults."
 _NOTES = {
     "FeaturePermutation": "FeaturePermutation exchanges values between the images of a block.",
-    "Deconvolution": "Deconvolution changes modules nn.ReLU alone: of a network without any, such as one of ReLU6, it is "
-    "the gradient.",
+    "Deconvolution": "Deconvolution changes modules nn.ReLU alone: without any, as in networks of ReLU6, it is the "
+    "gradient.",
 }
 
 
