@@ -6,9 +6,9 @@
 
 The first is a look at a few rows and columns on the photographs that scikit-image and scikit-learn bring along; it
 needs neither a download nor a training. Each prints the table and writes table.md, table.csv, paired.csv, scores.csv
-(one row per method, metric and image), maps.png and picture.png to --out, and there keeps every result, so that the same
-command goes on after an interruption and a later one with more images, methods or metrics does only what is new. A run
-that ends early, by Ctrl-C or an error, writes none of these files: what it has finished is in --out/cells.
+(one row per method, metric and image), maps.png and picture.png to --out, and there keeps every result, so that the
+same command goes on after an interruption and a later one with more images, methods or metrics does only what is new.
+A run that ends early, by Ctrl-C or an error, writes none of these files: what it has finished is in --out/cells.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.gpus import EACH, own_device
 from benchmarks.run.runner import Runner
 from benchmarks.run.store import Store
-from benchmarks.tables import report
+from benchmarks.tables import picture, report
 
 # Images that are explained and judged together where they are small.
 BLOCK = 8
@@ -46,8 +46,12 @@ MODELS = {"digits": DIGITS_RESNET18, "cifar10": CIFAR10_RESNET18, "photographs":
 LOOK = "photographs"
 ROWS = ("IntegratedGradients", EG, WG, f"{WG}(power=0.5, normalise_maps=True)", "Random")
 COLUMNS = ("DeletionAUC", "DeletionAUC-blur", "InsertionAUC-blur")
-DEFAULTS = dict(images=2, n_steps=10, levels=100)
-DEFAULTS_OF_LOOK = dict(images=6, n_steps=10, levels=25)
+DEFAULTS = dict(images=2, n_steps=10, levels=100, chunk=8)
+DEFAULTS_OF_LOOK = dict(images=6, n_steps=10, levels=25, chunk=1)
+A_LOOK = (
+    "So few photographs are a look, no result. The whole table, of as many images as you like: python -m "
+    "benchmarks.attribution_table --full --data digits --images 64, or --data cifar10 --root DIR --weights FILE."
+)
 # The table of Payne et al. (2024), with this project's methods and judges of pixels.
 ALL_ROWS = (*captums.NAMES, EG, WG, f"{WG}-half", *ours.ROWS, "Random", controls.UNTRAINED)
 ALL_COLUMNS = (
@@ -139,8 +143,10 @@ def table(settings: argparse.Namespace) -> int:
         curves=True,
     )
     results = Results(tuple(methods), tuple(judges), tuple(found))
-    print(report.attribution(settings.out, results, text, settings.images))
-    print(f"\n{time.perf_counter() - started:.0f} s; written to {settings.out}")
+    figures = {"picture": lambda: picture.of_results(results)}
+    lines = [A_LOOK] if settings.data == LOOK else []
+    print(report.attribution(settings.out, results, text, settings.images, figures, lines))
+    print(f"\n{time.perf_counter() - started:.0f} s of computing; look at {settings.out / 'picture.png'}")
     return 0 if results.scores["score"].notna().any() else 1
 
 

@@ -36,7 +36,6 @@ SENSES = {
     "distance": "squared distance of the baseline's map to the mean of all baselines' maps",
     "noise": "variance of the map from one random point on the path (the published code's)",
 }
-TESTS = {"p (t)": "t_p", "p (Wilcoxon)": "wilcoxon_p", "Holm (t)": "t_holm", "Holm (Wilcoxon)": "wilcoxon_holm"}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -147,7 +146,7 @@ def _tested(
         {**cells, "95 % interval": markdown.interval(*mean_interval(values, seed), form), **p_values(values)}
         for cells, values in samples
     ]
-    return corrected(pd.DataFrame(rows)).rename(columns={name: title for title, name in TESTS.items()})
+    return corrected(pd.DataFrame(rows)).rename(columns=markdown.P_VALUES)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from benchmarks.experiment.scores import joined, with_constants
 from benchmarks.experiment.settings import Experiment, experiments
 from benchmarks.judges.columns import JUDGES
 from benchmarks.methods import rows
-from benchmarks.methods.method import Ingredient, Method
+from benchmarks.methods.method import Ingredient, Method, file_name
 from benchmarks.methods.weightings import WG
 from benchmarks.run.command_line import engine
 from benchmarks.run.errors import BenchmarkError
@@ -335,13 +335,13 @@ class Plan:
     def _key_of_scores(self, name: str, judge: str, chunk: Chunk) -> Key | None:
         """None of images that are not explained again."""
         if not JUDGES[judge].explains:
-            return ("scores", rows.file_name(name), judge, chunk.name)
+            return ("scores", file_name(name), judge, chunk.name)
         limit = self._limit(chunk)
         if limit == 0:
             return None
         # The maps are those of the whole chunk, so it is part of the name.
         more = () if limit is None else (f"{limit:06d}",)
-        return ("again", rows.file_name(self.methods[name].source), JUDGES[judge].stream, chunk.name, *more)
+        return ("again", file_name(self.methods[name].source), JUDGES[judge].stream, chunk.name, *more)
 
     def _own_fitness(self) -> list[Key]:
         """The D_alpha of weighted gradients by the experiment's own settings, where it is computed."""

@@ -14,8 +14,12 @@ NAMES = (
     "FeaturePermutation",
     "Deconvolution",
 )
-_OF_ALL = "Captum's rows (IntegratedGradients ... Deconvolution): `quantus.explain` with its defaults."
-_NOTES = {"FeaturePermutation": "FeaturePermutation exchanges values between the images of a block."}
+_OF_ALL = "Rows of Captum: `quantus.explain` with its defaults."
+_NOTES = {
+    "FeaturePermutation": "FeaturePermutation exchanges values between the images of a block.",
+    "Deconvolution": "Deconvolution changes modules nn.ReLU alone: of a network without them, such as one of ReLU6, its "
+    "map is the gradient.",
+}
 
 
 def by_quantus(name: str) -> Explain:

@@ -57,6 +57,7 @@ def untrained(name: str, settings: MethodSettings) -> Method:
             reduce_axes=(),
             batch_size=IMAGES_AT_ONCE,
             internal_batch_size=batch.internal_batch_size,
+            show_progress=False,
         )
         return batch.call(of_paths, randomized(batch.model, batch.seed))
 

@@ -24,6 +24,11 @@ Baselines = Tensor | Callable[[Tensor], Any]
 NO_DRAWS, SAME_DRAWS, NEW_DRAWS = "no draws", "same draws", "new draws"
 
 
+def file_name(name: str) -> str:
+    """A row's name as it can stand in the name of a file: "WeightedGradients,power=2,keep=3"."""
+    return name.translate(str.maketrans({"(": ",", **dict.fromkeys(")[] '\"", "")}))
+
+
 @dataclass(frozen=True)
 class MethodSettings:
     """What of an experiment the rows are made with, where their names say nothing else.
@@ -100,7 +105,8 @@ class Ingredient:
     @property
     def key(self) -> tuple[str, str]:
         """Where its results are, but for the images."""
-        return self.kind, self.name if self.count is None else f"{self.name}-first{self.count}"
+        name = file_name(self.name)
+        return self.kind, name if self.count is None else f"{name}-first{self.count}"
 
     def make(self, batch: Batch, *needed: np.ndarray) -> np.ndarray:
         """Its value for each image (N, ...), from those of `needs`."""

@@ -44,12 +44,11 @@ ROWS_AT_ONCE = 16
 DEEP_LIFT_TOLERANCE = 1e-2, 1e-5
 
 HOOKED = (
-    "{} is computed on a copy of the network in which each ReLU and ReLU6 is a module of its own and batch norm is "
-    "merged into the convolution before it; its outputs are the same."
+    "Rows that change what modules pass back are computed on a copy of the network in which each ReLU and ReLU6 is a "
+    "module of its own and batch norm is merged into the convolution before it; its outputs are the same."
 )
+FROM_ZERO = "Rows of other libraries that put something in the place of pixels take 0, the mean colour."
 PUBLISHED = "{} explains the class' probability, as published, where other rows explain the network's output."
-
-FROM_ZERO = "{} compares with 0, the mean colour, in the place of pixels."
 
 # (1, C, H, W), class -> map (1, C, H, W), or (1, 1, H, W) of a method that tells no channels apart.
 Attribute = Callable[[Tensor, int], Tensor]

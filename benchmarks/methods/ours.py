@@ -78,6 +78,7 @@ def four_measures(batch: Batch, settings: MethodSettings, sampler: str, radius: 
         reduce_axes=(),
         batch_size=IMAGES_AT_ONCE,
         internal_batch_size=batch.internal_batch_size,
+        show_progress=False,
     )
     return batch.call(explain, SumOfLogits(batch.model) if sampler == "rays" else None)
 

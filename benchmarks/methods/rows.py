@@ -115,11 +115,6 @@ def _unknown(name: str) -> BenchmarkError:
     )
 
 
-def file_name(name: str) -> str:
-    """A row's name as it can stand in the name of a file: "WeightedGradients,power=2,keep=3"."""
-    return name.translate(str.maketrans({"(": ",", **dict.fromkeys(")[] '\"", "")}))
-
-
 def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Name):
         return node.id

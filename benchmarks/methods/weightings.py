@@ -104,6 +104,7 @@ class BaselineMaps(Ingredient):
         own = (baselines[0] if baselines.ndim == 5 else baselines)[: self.count]
         explain = ExpectedGradients(batch.model).attribute
         common: dict[str, Any] = dict(target=int(batch.targets[i]), internal_batch_size=batch.internal_batch_size)
+        common["show_progress"] = False
         kind = self.name.rstrip("0123456789")
         number = int(self.name[len(kind) :])
         if kind == "steps":

@@ -8,8 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import pandas as pd
 
 ARROWS = {True: " ↑", False: " ↓", None: ""}
-# The p-values of a comparison by their headings; a column's name must be its own, so one has a space more.
-P_VALUES = {"p (t)": "t_p", "Holm": "t_holm", "p (Wilcoxon)": "wilcoxon_p", "Holm ": "wilcoxon_holm"}
+# Headings of p-values.
+P_VALUES = {
+    "t_p": "p (t)",
+    "t_holm": "Holm (t)",
+    "wilcoxon_p": "p (Wilcoxon)",
+    "wilcoxon_holm": "Holm (Wilcoxon)",
+}
 
 
 def table(frame: pd.DataFrame, form: str = "{}") -> str:
@@ -71,7 +76,7 @@ def comparison(
         "method's": _each(mean_and_deviation, found, "mean", "std"),
         "improvement": _each(percent, found, "improvement"),
         "95 % interval": _each(interval, found, "low", "high"),
-        **{title: _each(p_value, found, name) for title, name in P_VALUES.items()},
+        **{title: _each(p_value, found, name) for name, title in P_VALUES.items()},
     }
     return table(pd.DataFrame(text).drop(columns=list(drop)))
 

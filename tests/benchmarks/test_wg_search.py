@@ -50,6 +50,9 @@ def test_candidates_are_methods_of_their_experiment_within_the_budget():
         f"{WG}(n_steps=10, pool=25, power=2, normalise_maps=True)"
     ]
     assert not [name for name in found if "pool=50" in name or "pool=5, keep=5" in name]
+    # Within the budget, but for the maps of the whole pool: 25 * 3 + 50 + 0.5 * (25 * 11 + 1) gradients, 25 * 50 maps.
+    assert price(experiment, screened := f"{WG}(n_steps=50, pool=25, keep=1, screening_steps=3)", 1024, 0.5) == 263
+    assert screened not in found and screened.replace("50", "20") in found
 
 
 def test_weightings_are_not_repeated():

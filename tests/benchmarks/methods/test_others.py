@@ -13,6 +13,7 @@ from benchmarks.methods.method import Batch, MethodSettings
 from benchmarks.methods.others import ROWS
 from benchmarks.models.checkpoints import resnet18_32
 from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.store import Store
 
 # So that each of them is quick.
 FEW = {
@@ -288,9 +289,15 @@ def test_without_zennit_the_extra_is_named(monkeypatch):
         ROWS["EpsilonPlus"]("EpsilonPlus", MethodSettings())
 
 
-def test_a_note_names_its_row():
-    (note,) = ROWS["Occlusion"]("Occlusion(patch=4)", MethodSettings(), patch=4).notes
-    assert note.startswith("Occlusion(patch=4) compares with 0")
+def test_a_note_names_its_row_and_one_of_many_rows_none():
+    own, shared = ROWS["IDGI"]("IDGI(n_steps=9)", MethodSettings(), n_steps=9).notes
+    assert own.startswith("IDGI(n_steps=9) explains the class' probability")
+    assert (shared,) == ROWS["Occlusion"]("Occlusion", MethodSettings()).notes
+
+
+def test_a_row_with_settings_can_be_stored(tmp_path):
+    (ingredient,) = ROWS["RISE"]("RISE(n_masks=9, cells=3)", MethodSettings(), n_masks=9, cells=3).ingredients
+    assert not Store(tmp_path, "{}").has((*ingredient.key, "000000-000002"))
 
 
 def test_the_settings_are_those_of_the_method():

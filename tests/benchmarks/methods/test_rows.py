@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from benchmarks.methods import captums, ours, rows
-from benchmarks.methods.method import Batch, Method, MethodSettings, explained
-from benchmarks.methods.rows import choose, file_name, method, parse
+from benchmarks.methods.method import Batch, Method, MethodSettings, explained, file_name
+from benchmarks.methods.rows import choose, method, parse
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.store import Store
 

@@ -53,7 +53,7 @@ def test_a_comparison_says_which_direction_is_better():
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert rows[0] == [
         *("judge", "reference", "method", "n", "against", "method's", "improvement", "95 % interval"),
-        *("p (t)", "Holm", "p (Wilcoxon)", "Holm"),
+        *("p (t)", "Holm (t)", "p (Wilcoxon)", "Holm (Wilcoxon)"),
     ]
     both = ["7", "0.5000 ± 0.1000", "0.4000 ± 0.2000", "+20.0%"]
     assert rows[2] == ["DeletionAUC ↓", "EG", "WG", *both, "+10.0% ... +30.0%", "0.01", "0.02", "0.016", "0.031"]
