@@ -82,20 +82,20 @@ def source(places: Places, classes: int) -> Source:
     return found
 
 
-def _of_ten(places: Places, classes: int, name: str) -> None:
+def _of_ten(places: Places, classes: int) -> None:
     if classes != 10:
-        raise BenchmarkError(f"{places.model} has {classes} classes; {name} has 10")
+        raise BenchmarkError(f"{places.model} has {classes} classes; --data {places.data} has 10")
 
 
 def _digits(places: Places, classes: int) -> Source:
-    _of_ten(places, classes, "the digits")
+    _of_ten(places, classes)
     train, test = digits.digits_pictures()
     return Source(test, train)
 
 
 def _cifar10(places: Places, classes: int) -> Source:
     train, test = cifar10.cifar10_pictures(places.root, all_classes=True)
-    _of_ten(places, classes, "CIFAR-10")
+    _of_ten(places, classes)
     return Source(test, train)
 
 

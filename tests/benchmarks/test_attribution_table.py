@@ -14,14 +14,14 @@ from torch import nn
 from torchvision import transforms
 
 from benchmarks import attribution_table
-from benchmarks.data import datasets as data
+from benchmarks.data.cifar10 import CIFAR10
 from benchmarks.experiment.settings import experiments
 from benchmarks.judges import columns
-from benchmarks.models import checkpoints as models
+from benchmarks.models import checkpoints, training
 from benchmarks.run.store import open_store
 
 ROOT = Path(__file__).parents[2]
-RESNET = models.resnet18_32
+RESNET = checkpoints.resnet18_32
 QUICK = ["--data", "digits", "--images", "2", "--baselines", "2", "--n-steps", "2", "--levels", "4", "--jobs", "1"]
 SMALL = ["--methods", "Saliency", "GradientShap", "Stability-inf", "--metrics", "MaxSensitivity", "Sparseness"]
 
@@ -40,7 +40,7 @@ def weights(tmp_path_factory):
     with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
         torch.manual_seed(0)
         torch.save(tiny().state_dict(), path)
-        patch.setattr(models, "resnet18_32", tiny)
+        patch.setattr(checkpoints, "resnet18_32", tiny)
         yield str(path)
 
 
@@ -111,7 +111,7 @@ def test_the_whole_table_and_the_first_look():
 @pytest.mark.slow
 def test_two_workers_give_the_same_files(tmp_path, monkeypatch):
     """Of the ResNet-18: other processes don't know the tiny network."""
-    monkeypatch.setattr(models, "resnet18_32", RESNET)
+    monkeypatch.setattr(checkpoints, "resnet18_32", RESNET)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         torch.save(RESNET().state_dict(), tmp_path / "m.pt")
@@ -186,15 +186,15 @@ def test_more_images_are_the_same_experiment(serial):
 
 
 def test_a_trained_network_that_workers_could_not_read(tmp_path, monkeypatch, tiny_model, capsys):
-    monkeypatch.setattr(models, "trained", lambda *args: tiny_model)
+    monkeypatch.setattr(training, "trained", lambda *args, **options: tiny_model)
     assert run(tmp_path, "--cache", tmp_path / "gone") == 2
     assert f"error: --cache {tmp_path / 'gone'} can't be written to, but the workers" in capsys.readouterr().err
 
 
 def test_a_cached_network_that_neither_workers_nor_this_command_can_use(tmp_path, monkeypatch, capsys, tiny_model):
     """It was trained anew, but the damaged file could not be replaced."""
-    models.digits_file(tmp_path).write_bytes(b"half a file")
-    monkeypatch.setattr(models, "trained", lambda *args: tiny_model)
+    training.digits_file(tmp_path).write_bytes(b"half a file")
+    monkeypatch.setattr(training, "trained", lambda *args, **options: tiny_model)
     assert run(tmp_path / "out", "--cache", tmp_path) == 2
     assert f"error: --cache {tmp_path} can't be written to, but the workers" in capsys.readouterr().err
 
@@ -248,7 +248,7 @@ def photographs(tmp_path_factory, weights):
     """A CIFAR-10 of noise, with the classes that the network gives it, a truncated image in each part."""
     root = tmp_path_factory.mktemp("cifar10")
     generator = np.random.default_rng(0)
-    model = models.load_checkpoint(weights)
+    model = checkpoints.load_checkpoint(weights)
     for part, count in (("train", 4), ("test", 5)):
         for label in range(10):
             (root / part / f"class{label}").mkdir(parents=True)
@@ -256,7 +256,7 @@ def photographs(tmp_path_factory, weights):
         for i in range(count):
             pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             x = transforms.functional.normalize(
-                transforms.functional.to_tensor(pixels), data.CIFAR10_MEAN, data.CIFAR10_STD
+                transforms.functional.to_tensor(pixels), CIFAR10.mean, CIFAR10.std
             )
             with torch.no_grad():
                 label = int(model(x[None]).argmax())

@@ -20,8 +20,8 @@ def test_the_whole_table(tmp_path, capsys):
     for _, line in full[full["peer"].notna() & ~shap_missing].iterrows():
         assert line["ratio_min"] <= line["ratio"] <= line["ratio_max"]
         own, theirs = (line["gradients"], line["forwards"]), (line["peer_gradients"], line["peer_forwards"])
-        # But for what a row says of itself, only the forwards that ask the model differ: three of each map, or of four.
-        assert BY_NAME[line["row"]].differs or (own[0] == theirs[0] and abs(own[1] - theirs[1]) <= 4 * 3)
+        # But for what a row says of itself, only the forwards that ask the model differ: 15 of each map, or of four.
+        assert BY_NAME[line["row"]].differs or (own[0] == theirs[0] and abs(own[1] - theirs[1]) <= 4 * 15)
 
     by_row = full.set_index("row")
     parts = by_row.loc[list(BY_NAME["one-by-one"].parts)]

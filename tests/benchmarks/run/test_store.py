@@ -203,7 +203,7 @@ def test_any_flipped_bit_is_found(tmp_path, capsys):
         damaged = bytearray(content)
         damaged[place] ^= 1 << (place % 8)
         path.write_bytes(damaged)
-        with pytest.raises(BenchmarkError, match="one.parquet is damaged; run the command again"):
+        with pytest.raises(BenchmarkError, match=r"one\.parquet is damaged; run the command again"):
             store.read(("maps", "one"))
     path.write_bytes(content)
     pd.testing.assert_frame_equal(store.read(("maps", "one")), table)

@@ -302,9 +302,9 @@ def test_what_the_probe_costs(record):
         ExpectedGradients(recorded).attribute(weight(n_examples, 4, seed=1), target=0, n_steps=5)
         return sum(recorded.plain), sum(recorded.graded)
 
-    # Three rows: as they are, in reverse order, exchanged (twice three times), and twice. One example: 15 rows.
+    # Three rows: as they are, in reverse order, exchanged (twice three times), and twice. One example: seven rows.
     assert rows(6) == (3 * 8 + 6, 30)
-    assert rows(1) == (15, 5)
+    assert rows(1) == (7, 5)
 
 
 LEGAL = torch.tensor([True, True, False])
@@ -328,7 +328,6 @@ HIDDEN = {
     "scale does not matter": layer_norm,
     "the largest norm": lambda z: torch.tanh(z / z.norm(dim=1).max().clamp(min=5) @ A),
     "an exit that all rows take": early_exit,
-    "a switch by any row": lambda z: torch.tanh(z @ A) * (1 + (z > 1.5).any()),
 }
 
 
@@ -345,7 +344,7 @@ def test_influence_is_found_with_one_example(name, x):
 
 
 # (A switch that only points of other examples would turn can't be seen from a few rows.)
-@pytest.mark.parametrize("name", [n for n in HIDDEN if n not in ("an exit that all rows take", "a switch by any row")])
+@pytest.mark.parametrize("name", [n for n in HIDDEN if n != "an exit that all rows take"])
 @pytest.mark.parametrize(
     "x",
     [weight(4, 4, seed=35), weight(1, 4, seed=36).expand(3, 4), torch.zeros(3, 4).double(), 2 + weight(9, 4, seed=37)],

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.data.named import source
+from benchmarks.data.datasets import source
 from benchmarks.experiment.settings import Experiment
 from benchmarks.run.errors import BenchmarkError
 
