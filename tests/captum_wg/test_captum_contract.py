@@ -263,7 +263,10 @@ def test_frozen_models(cls, net, x, references):
 
 def test_train_mode_is_warned_of_and_left(cls, x, references):
     net = nn.Sequential(nn.Linear(FEATURES, 1), nn.Dropout(0.5), nn.Sigmoid()).double()
-    with pytest.warns(UserWarning, match=r"train mode \(Dropout\).*eval\(\) on it unless this is meant"):
+    with (
+        pytest.warns(UserWarning, match="draws at random"),
+        pytest.warns(UserWarning, match=r"train mode \(Dropout\).*eval\(\) on it unless this is meant"),
+    ):
         cls(net).attribute(x, references)
     assert net.training
     cls(net.eval()).attribute(x, references)
