@@ -143,7 +143,7 @@ class _Model:
             if back is None or not _same(here, back.flip(0)):
                 return no
         seen = here
-        for others in rounds[: 1 if one else 2] if count > 1 else ():
+        for others in rounds if count > 1 else ():
             away = None if one else self.ask(others, numbers, reading)
             for odd in (0, 1):
                 there = self.ask(_exchanged(own, others, odd), numbers, reading)

@@ -302,9 +302,9 @@ def test_what_the_probe_costs(record):
         ExpectedGradients(recorded).attribute(weight(n_examples, 4, seed=1), target=0, n_steps=5)
         return sum(recorded.plain), sum(recorded.graded)
 
-    # Three rows: as they are, in reverse order, exchanged (twice three times), and twice. One example: seven rows.
+    # Three rows: as they are, in reverse order, exchanged (twice three times), and twice. One example: eleven rows.
     assert rows(6) == (3 * 8 + 6, 30)
-    assert rows(1) == (7, 5)
+    assert rows(1) == (11, 5)
 
 
 LEGAL = torch.tensor([True, True, False])
