@@ -40,8 +40,14 @@ def input_gradients(
         rows = len(points[0])
         if bounds is None:
             target_ind = Targets(target_ind, rows).of(torch.arange(rows, device=points[0].device))
-        # Copies, as a leaf can't be written into by an in-place first layer.
-        output = select(forward_fn(*(p.clone() for p in points), *args), target_ind, rows, bounds)
+        try:
+            raw = forward_fn(*points, *args)
+        except RuntimeError as error:
+            if "leaf Variable that requires grad" not in str(error):
+                raise
+            # An in-place first layer, which may write into a copy.
+            raw = forward_fn(*(p.clone() for p in points), *args)
+        output = select(raw, target_ind, rows, bounds)
         if not output.requires_grad:
             return (None,) * len(points)
         try:

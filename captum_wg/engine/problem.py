@@ -236,12 +236,13 @@ class Problem:
         """The gradients at one micro-batch of rows (R, *feature) of `examples` (R,)."""
         count = len(examples)
         rows, examples = self._filled(rows, examples, fill)
-        gradients = self._gradient_func(
-            forward_fn=self.forward_func,
-            inputs=tuple(_leaf(r) for r in rows),
-            target_ind=self.targets.of(examples),
-            additional_forward_args=self.args.of(examples) or None,
-        )
+        with torch.inference_mode(False):
+            gradients = self._gradient_func(
+                forward_fn=self.forward_func,
+                inputs=tuple(_leaf(r) for r in rows),
+                target_ind=self.targets.of(examples),
+                additional_forward_args=self.args.of(examples) or None,
+            )
         had = [g is not None for g in gradients]
         self._depends = [before or now for before, now in zip_longest(self._depends, had, fillvalue=False)]
         return tuple(
@@ -457,5 +458,6 @@ def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _leaf(points: Tensor) -> Tensor:
+    """A copy, which the model may write into, and autograd take for its own."""
     with torch.inference_mode(False):
-        return (points.clone() if points.is_inference() else points.detach()).requires_grad_()
+        return points.detach().clone().requires_grad_()

@@ -75,6 +75,8 @@ class FitnessWeighting:
     ways: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        if not self.ways:
+            raise TypeError("FitnessWeighting is what Deletion, Insertion and Both have in common; make one of these")
         check_number(self.alpha, "alpha", 0.0, 1.0, open_interval=True)
         check_number(self.tolerance, "tolerance", 0.0)
         check_positive_int(self.max_iterations, "max_iterations")

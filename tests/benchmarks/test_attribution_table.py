@@ -255,9 +255,7 @@ def photographs(tmp_path_factory, weights):
             Image.new("RGB", (32, 32)).save(root / part / f"class{label}" / "black.png")
         for i in range(count):
             pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            x = transforms.functional.normalize(
-                transforms.functional.to_tensor(pixels), CIFAR10.mean, CIFAR10.std
-            )
+            x = transforms.functional.normalize(transforms.functional.to_tensor(pixels), CIFAR10.mean, CIFAR10.std)
             with torch.no_grad():
                 label = int(model(x[None]).argmax())
             Image.fromarray(pixels).save(root / part / f"class{label}" / f"{i}.png")

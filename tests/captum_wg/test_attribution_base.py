@@ -502,3 +502,10 @@ def test_what_captum_asks_of_an_attribution(cls, draw):
     assert hasattr(cls.attribute, "__wrapped__")  # NoiseTunnel calls it
     with pytest.raises(NotImplementedError, match="attribute_future is not implemented"):
         method.attribute_future(draw(2, 4))
+
+
+@pytest.mark.parametrize("weights", [[[1.0]], (torch.ones(1, 1),), torch.ones(1, 1, dtype=torch.complex64), "equal"])
+def test_weights_of_a_delta_that_are_no_tensor(weights):
+    x = torch.ones(1, 2)
+    with pytest.raises(TypeError, match=r"weights must be a Tensor \(B, K\) of real numbers"):
+        WeightedGradients(lambda z: z.sum(1)).compute_convergence_delta(x, None, x, weights=weights)

@@ -99,6 +99,18 @@ def test_a_model_that_writes_into_its_input_changes_nothing_of_the_caller(method
     assert digest([x, baselines, own]) == before
 
 
+def test_points_of_the_caller_are_left_alone_by_a_model_that_writes_without_gradients():
+    def writing(z):
+        with torch.no_grad():
+            z.mul_(0.5)
+        return (z**2).sum(1)
+
+    x, points = torch.randn(3, 4), torch.randn(3, 5, 4)
+    before = digest([x, points])
+    LocalIntegratedGradients(writing).attribute(x, sampler=lambda _: points)
+    assert digest([x, points]) == before
+
+
 @pytest.mark.parametrize("method", CLASSES)
 def test_nothing_of_the_caller_changes_by_a_call_that_fails(method):
     x, baselines = torch.randn(3, 4), torch.randn(5, 4)

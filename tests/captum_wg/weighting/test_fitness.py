@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from captum_wg import Both, Deletion, Insertion, WeightedGradients
 from captum_wg.engine.problem import Problem, input_gradients
+from captum_wg.weighting import FitnessWeighting
 from captum_wg.weighting.fitness import geometric_mean, reference_scores
 from captum_wg.weighting.maps import StoredMaps
 from captum_wg.weighting.masking import Features
@@ -181,3 +182,8 @@ def test_an_output_that_is_not_positive_names_the_examples_and_the_ways_out():
 def test_an_output_callable_that_returns_no_tensor(draw):
     with pytest.raises(TypeError, match="must return a Tensor, got list"):
         reference(lambda x: x, draw(2, 3), lambda o: o.tolist(), target=0)
+
+
+def test_the_common_part_of_the_rules_is_none():
+    with pytest.raises(TypeError, match="Deletion, Insertion and Both"):
+        FitnessWeighting()
