@@ -87,8 +87,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--robustness-images", type=at_least(0), default=1, help="for the judges that explain again (%(default)s)")
     add("--ablation-robustness", action="store_true", help="also these judges' scores of slow rows")
     add("--cache", type=Path, help=f"folder of the trained digits network ({training.default_cache()})")
-    data, _ = parser.parse_known_args(arguments)
-    parser.set_defaults(**(DEFAULTS_OF_LOOK if data.data == LOOK else DEFAULTS))
+    # The other defaults follow from the data.
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--data", default=LOOK)
+    data = first.parse_known_args(arguments)[0].data
+    parser.set_defaults(**(DEFAULTS_OF_LOOK if data == LOOK else DEFAULTS))
     return parser.parse_args(arguments)
 
 

@@ -169,8 +169,8 @@ class CompleteAttribution(BaselineAttribution):
             weights = weights.weights
         if weights is not None and (not isinstance(weights, Tensor) or weights.is_complex()):
             raise TypeError(
-                "weights must be a Tensor (B, K) of real numbers, or the result of attribute(..., return_weights=True), "
-                f"got {type(weights).__name__}"
+                "weights must be a Tensor (B, K) of real numbers, or the result of attribute(..., return_weights=True)"
+                f", got {type(weights).__name__}"
             )
         if weights is None and self._has_weights and count > 1:
             raise ValueError(

@@ -238,6 +238,21 @@ def test_scores_repeat_and_move_no_generator(ready, store, chunk):
     assert torch.equal(torch.get_rng_state(), before[1])
 
 
+def test_the_draws_of_a_row_follow_from_the_seed_and_the_images_together(ready, register, tmp_path, chosen):
+    register(lambda batch: torch.rand(batch.inputs.shape))
+    chunk = Chunk("000000-000004", chosen(2, 0, 1, 3))
+
+    def drawn(name):
+        store = open_store(tmp_path / name, {})
+        explain(ready, store, chunk)
+        return np.stack(values(store, KEY, chunk))
+
+    first = drawn("a")
+    assert np.array_equal(first, drawn("b")) and not np.array_equal(first[:2], first[2:])
+    object.__setattr__(ready, "experiment", dataclasses.replace(ready.experiment, seed=1))
+    assert not np.array_equal(first, drawn("c"))
+
+
 def test_the_draws_of_a_metric_are_those_of_the_images_and_the_same_for_every_row(ready, store, chunk, monkeypatch):
     drawing = Judge("drawing", lambda settings: lambda **given: np.random.rand(len(given["x_batch"])), True)
     monkeypatch.setitem(columns.JUDGES, "drawing", drawing)
