@@ -38,8 +38,8 @@ class Judge:
         form: of the maps it is given: 1 (summed over the channels), 3 (all), None for each row's own
             (`Method.channels`), or a function (maps, settings) -> maps.
         settings: what the metric is made with, for the notes.
-        notes: what a reader must know of it, in which {pixels}, {values}, {log_pixels} and {log_values} stand for the
-            size of a map of one channel and of all.
+        notes: what a reader must know of it, in which {name} stands for its name and {pixels}, {values}, {log_pixels}
+            and {log_values} for the size of a map of one channel and of all.
         masks: whether it compares with the object's mask.
         slow: left out unless it is asked for, being slow or much like another.
         explains: whether it explains again: perturbed inputs, another network, or another class.
@@ -79,4 +79,4 @@ class Judge:
         """The notes of maps (C, H, W)."""
         pixels, values = shape[1] * shape[2], math.prod(shape)
         sizes = dict(pixels=pixels, values=values, log_pixels=math.log(pixels), log_values=math.log(values))
-        return [note.format(**sizes) for note in self.notes]
+        return [note.format(name=self.name, **sizes) for note in self.notes]

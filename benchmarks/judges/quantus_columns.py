@@ -27,21 +27,21 @@ SENSITIVITY = dict(
 _ALIKE: dict[str, Any] = dict(
     similarity_func=similarity_func.correlation_spearman, abs=False, normalise=False, disable_warnings=True
 )
-_FORMS = (
-    "Columns -1ch judge maps summed over the channels ({pixels} values), columns -3ch the full maps ({values} values); "
-    "the two are not comparable."
-)
+_FORMS = {
+    1: "{name} judges maps summed over the channels ({pixels} values).",
+    3: "{name} judges maps of all channels ({values} values).",
+}
 _OWN_FORM = (
-    "FaithfulnessCorrelation and the sensitivities take each row's own form: 1 channel, of the -rays- rows 3, so those "
-    "of the -rays- rows are not comparable with those of the others."
+    "{name} takes each row in its own form, summed over the channels or not; rows of other forms can't be compared."
 )
 _FLIPPING = (
     "PixelFlipping is the mean of the class probability over the flipping steps. Quantus' value for a uniform "
     "replacement is one number in [0, 1) per image and step, in normalised units."
 )
-_COMPLEXITY = (
-    "Complexity is at most ln {pixels} = {log_pixels:.2f} for -1ch and ln {values} = {log_values:.2f} for -3ch."
-)
+_COMPLEXITY = {
+    1: "{name} is at most ln {pixels} = {log_pixels:.2f}.",
+    3: "{name} is at most ln {values} = {log_values:.2f}.",
+}
 
 
 def _pixel_flipping(settings: JudgeSettings) -> quantus.PixelFlipping:
@@ -79,10 +79,19 @@ def _random_logit(settings: JudgeSettings) -> quantus.RandomLogit:
     return quantus.RandomLogit(**_ALIKE, num_classes=settings.classes, seed=_own_seed())
 
 
-def _forms(metric: str, make: Any, higher: bool, settings: str, *notes: str) -> list[Judge]:
+def _forms(metric: str, make: Any, higher: bool, settings: str, *notes: dict[int, str]) -> list[Judge]:
     return [
-        Judge(f"{metric}-{form}ch", make, higher, form, settings, (_FORMS, *notes), metric=metric, slow=True)
-        for form in (1, 3)
+        Judge(
+            f"{metric}-{form}ch",
+            make,
+            higher,
+            form,
+            settings,
+            (note, *(of_form[form] for of_form in notes)),
+            metric=metric,
+            slow=True,
+        )
+        for form, note in _FORMS.items()
     ]
 
 
@@ -100,7 +109,13 @@ def _sensitivity(kind: type) -> Judge:
 
 
 FAITHFULNESS = (
-    *_forms("PixelFlipping", _pixel_flipping, False, 'features_in_step=32, perturb_baseline="uniform"', _FLIPPING),
+    *_forms(
+        "PixelFlipping",
+        _pixel_flipping,
+        False,
+        'features_in_step=32, perturb_baseline="uniform"',
+        dict.fromkeys(_FORMS, _FLIPPING),
+    ),
     Judge(
         "FaithfulnessCorrelation",
         _faithfulness_correlation,

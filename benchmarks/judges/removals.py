@@ -14,7 +14,7 @@ from quantus_ext import DeletionAUC, InsertionAUC
 
 FITTED = "DeletionAUC"
 ROAD_PERCENTAGES = range(10, 100, 10)
-_CHANNELS = "DeletionAUC and InsertionAUC sum over the channels themselves."
+_CHANNELS = "{name} sums over the channels itself."
 
 
 def noise(x: torch.Tensor) -> torch.Tensor:

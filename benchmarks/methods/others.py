@@ -81,8 +81,14 @@ class Row:
         """The method, called `name` in the table.
 
         Raises:
-            BenchmarkError: it needs a package that is not installed.
+            BenchmarkError: a keyword's value that can't be; it needs a package that is not installed.
         """
+        for word, value in keywords.items():
+            whole = isinstance(self.__signature__.parameters[word].default, int)
+            number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            if not number or not (value >= 1 if whole else 0 < value < 1):
+                wanted = "a whole number of at least 1" if whole else "a number between 0 and 1"
+                raise BenchmarkError(f"--methods {name}: {word} must be {wanted}, got {value!r}")
         if self.package and importlib.util.find_spec(self.package) is None:
             raise BenchmarkError(f"--methods {name} needs {self.package}: pip install 'captum-wg[peers]'")
         explain = partial(_one_by_one, partial(self.prepare, **keywords))

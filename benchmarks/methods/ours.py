@@ -27,10 +27,10 @@ _ONE_PASS = (
     "The four local measures of a sampler and radius come from one pass over the same gradients; each shows the time "
     "of that pass."
 )
-_SEGMENTS = 'Rows ending in -local and -inf: sampler "segments" within the local radius and without a limit.'
+_SEGMENTS = 'Rows ending in -{label}: sampler "segments" {within}.'
 _RAYS = (
-    'Rows with -rays-: the published form, sampler "rays" with the local radius and with radius '
-    f"{PUBLISHED_RADIUS:g}, of the sum of all logits, judged by maps of all channels."
+    'Rows ending in -{label}: the published form, sampler "rays" {within}, of the sum of all logits, judged by maps of '
+    "all channels."
 )
 
 
@@ -88,13 +88,15 @@ def local_measure(
 ) -> Method:
     """The row of the i-th measure."""
     published = sampler == "rays"
+    within = "within the local radius" if radius is None else f"within radius {radius:g}"
+    note = (_RAYS if published else _SEGMENTS).format(label=label, within=within)
     return explained(
         name,
         functools.partial(four_measures, settings=settings, sampler=sampler, radius=radius),
         part=(i, len(MEASURES)),
         source=f"LocalMeasures-{label}",
         group="published" if published else "ours",
-        notes=(_RAYS if published else _SEGMENTS, _ONE_PASS),
+        notes=(note, _ONE_PASS),
         channels=3 if published else 1,
         draws=NEW_DRAWS if settings.fresh_draws else SAME_DRAWS,
         local=radius is None,

@@ -22,6 +22,11 @@ from captum_wg.engine.forward_args import ForwardArgs, Reading
 Forward = Callable[[tuple[Tensor, ...], Tensor, Reading], Tensor]
 
 _ROWS = 3
+RANDOM = (
+    "forward_func draws at random, so it can't be probed for rows that influence each other, nor for which "
+    "additional_forward_args go with the examples (captum_wg.shared marks those that don't); each row's output is "
+    "taken to depend on that row alone"
+)
 
 
 class Answer(NamedTuple):
@@ -72,17 +77,16 @@ def probe(
     for count in dict.fromkeys((max(2, min(n_examples, few, size or few)), size or n_examples, n_examples)):
         answers = [answer for reading in args.readings() if (answer := model.asked(count, reading)) is not None]
         if _random_state(device) != state:
-            warn(
-                "forward_func draws at random, so it can't be probed for rows that influence each other, nor for which "
-                "additional_forward_args go with the examples (captum_wg.shared marks those that don't); each row's "
-                "output is taken to depend on that row alone"
-            )
+            warn(RANDOM)
             fitting = [reading for reading in args.readings() if model.fits(count, reading)]
             return Answer(fitting[0] if fitting else args.ambiguous, random=True)
         for answer in answers:
             if not answer.together:
                 return answer
         if answers:
+            if model.varies():
+                warn(RANDOM)
+                return Answer(answers[0].per_example, random=True)
             break
     everyone = model.ask(inputs, torch.arange(n_examples, device=device), frozenset())
     if everyone is None:
@@ -108,7 +112,8 @@ class _Model:
         self._inputs = inputs
         self._references = references
         self.errors: list[Exception] = []
-        self.answered = False
+        # The first question that it answered.
+        self.answered: tuple[tuple[Tensor, ...], Tensor, Reading, Tensor] | None = None
 
     def ask(self, rows: tuple[Tensor, ...], numbers: Tensor, reading: Reading) -> Tensor | None:
         """Its output; None where it takes no such rows or arguments, or has not one row for each."""
@@ -119,9 +124,17 @@ class _Model:
                 raise
             self.errors.append(error)
             return None
-        self.answered = True
         output = output.reshape(1) if output.ndim == 0 and len(numbers) == 1 else output
+        self.answered = self.answered or (rows, numbers, reading, output)
         return output if output.ndim > 0 and len(output) == len(numbers) else None
+
+    def varies(self) -> bool:
+        """Whether the same question has another answer by now, as of a model that draws from generators of its own."""
+        if self.answered is None:
+            return False
+        rows, numbers, reading, output = self.answered
+        again = self.ask(rows, numbers, reading)
+        return again is not None and not _same(output, again)
 
     def asked(self, count: int, reading: Reading) -> Answer | None:
         """What so many rows say of a reading: None where they can't be asked for, together where it is not meant."""
@@ -136,17 +149,19 @@ class _Model:
             return None
         whole = self.ask(self._inputs, numbers[:1], reading) if one else here if count == len(self._inputs[0]) else None
         no = Answer(reading, together=True)
-        if one and (whole is None or not _close(whole, here[:1], here)):
+        if one and whole is not None and not _close(whole, here[:1], here):
             return no
         if not one and count > 1:
             back = self.ask(tuple(x.flip(0) for x in own), numbers.flip(0), reading)
-            if back is None or not _same(here, back.flip(0)):
+            if back is not None and not _same(here, back.flip(0)):
                 return no
         seen = here
         for others in rounds if count > 1 else ():
-            away = None if one else self.ask(others, numbers, reading)
+            # Company brings its own arguments.
+            away = None if one else self.ask(others, numbers.roll(1), reading)
             for odd in (0, 1):
-                there = self.ask(_exchanged(own, others, odd), numbers, reading)
+                (mixed,) = _exchanged((numbers,), (numbers.roll(1),), odd)
+                there = self.ask(_exchanged(own, others, odd), mixed, reading)
                 if there is None:
                     continue  # such values are not for this model
                 if not _same(here[1 - odd :: 2], there[1 - odd :: 2]):
@@ -155,9 +170,9 @@ class _Model:
                     return no
                 seen = torch.cat([seen, there])
         if one:
-            return Answer(reading, fixed=1 if count == 1 else None, at_inputs=whole)
+            return Answer(reading, fixed=count if count == 1 or whole is None else None, at_inputs=whole)
         double = self._double(numbers, reading)
-        if double is not None and not all(_close(here, part, seen) for part in torch.split(double, count)):
+        if double is not None and not all(_close(here, part, seen) for part in (double[::2], double[1::2])):
             return no
         return Answer(reading, fixed=count if double is None else None, at_inputs=whole)
 
@@ -190,7 +205,7 @@ class _Model:
         return torch.linspace(0, last, count, device=self._inputs[0].device).round().long()
 
     def _double(self, numbers: Tensor, reading: Reading) -> Tensor | None:
-        twice = torch.cat([numbers, numbers])
+        twice = numbers.repeat_interleave(2)  # which keeps an order that the model may ask for
         return self.ask(tuple(x[twice] for x in self._inputs), twice, reading)
 
 
@@ -210,8 +225,8 @@ def _exchanged(own: tuple[Tensor, ...], others: tuple[Tensor, ...], odd: int) ->
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether outputs of batches of the same size agree: but for the order of a sum, to the last bit."""
-    return _within(a, b, a, min(16 * _eps(a), 0.01))
+    """Whether outputs of batches of the same size agree: to the last bits, as parts of them may differ in size."""
+    return _within(a, b, a, min(512 * _eps(a), 0.01))
 
 
 def _close(a: Tensor, b: Tensor, seen: Tensor) -> bool:

@@ -13,6 +13,7 @@ from quantus.helpers.utils import get_wrapped_model
 from torch import nn
 
 import captum_wg
+from captum_wg.engine.checks import check_bool
 from quantus_ext.explaining.quantus_words import layer_of
 
 Method = str | type | Callable[[nn.Module], Attribution]
@@ -80,6 +81,7 @@ def attribution_of(
                 f"{make.__name__}: {error}; pass its further arguments as init_kwargs, such as "
                 f"init_kwargs={{'layer': 'layer4'}}"
             ) from None
+        _check_switches(inspect.signature(make), init_kwargs)
     elif init_kwargs:
         raise ValueError("init_kwargs are for a class; a function of the model sets its own")
     attribution = make(forward, **init_kwargs)
@@ -98,6 +100,14 @@ def check_arguments(attribute: Callable[..., Any], kwargs: Mapping[str, Any], pa
     except TypeError as error:
         own = [n for n in signature.parameters if n not in ("self", "inputs", "target", "kwargs")]
         raise ValueError(f"{attribute.__qualname__}: {error}; its arguments are {own}") from None
+    _check_switches(signature, kwargs)
+
+
+def _check_switches(signature: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
+    """What is True or False by default is one of them: Captum would take "no" for True."""
+    for name, value in kwargs.items():
+        if name in signature.parameters and isinstance(signature.parameters[name].default, bool):
+            check_bool(value, name)
 
 
 def _is_of_model(cls: type) -> bool:

@@ -10,14 +10,33 @@ import captum.attr
 from captum.attr import Attribution
 from torch import Tensor, nn
 
+from captum_wg.engine.checks import warn
 from quantus_ext.explaining.parts import SHARED_BASELINES
 
 WORDS = {"baseline": "baselines", "window": "sliding_window_shapes"}
+IGNORED = (
+    "abs",
+    "normalise",
+    "normalise_func",
+    "normalise_func_kwargs",
+    "pos_only",
+    "neg_only",
+    "nr_channels",
+    "img_size",
+)
 _CALLS = ("named_modules", "modules", "named_children", "children", "get")
 
 
 def in_captums_words(kwargs: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """kwargs by the names that attribute has for them."""
+    """kwargs by the names that attribute has for them.
+
+    Warns:
+        UserWarning: words that Quantus' examples have and its explain ignores; they are left out.
+    """
+    ignored = [name for name in kwargs if name in IGNORED and name not in parameters]
+    if ignored:
+        warn(f"{', '.join(ignored)}: quantus.explain ignores this, and so it is left out here")
+        kwargs = {name: value for name, value in kwargs.items() if name not in ignored}
     return {name if name in parameters else WORDS.get(name, name): value for name, value in kwargs.items()}
 
 

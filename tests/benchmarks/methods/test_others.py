@@ -306,3 +306,18 @@ def test_the_settings_are_those_of_the_method():
 
     assert known("RISE") == ["n_masks", "cells", "seen"]
     assert known("DeepLift") == known("EpsilonPlus") == []
+
+
+@pytest.mark.parametrize(
+    ("row", "keywords", "wanted"),
+    [
+        ("Occlusion", {"patch": "banana"}, "patch must be a whole number of at least 1, got 'banana'"),
+        ("Occlusion", {"patch": 0}, "patch must be a whole number"),
+        ("RISE", {"n_masks": -3}, "n_masks must be a whole number"),
+        ("RISE", {"seen": 2.0}, "seen must be a number between 0 and 1, got 2.0"),
+        ("IDGI", {"n_steps": True}, "n_steps must be a whole number"),
+    ],
+)
+def test_settings_that_can_not_be(row, keywords, wanted):
+    with pytest.raises(BenchmarkError, match=f"--methods {row}: {wanted}"):
+        ROWS[row](row, None, **keywords)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -464,3 +465,72 @@ def test_a_nested_argument_is_passed_on():
 def test_fitness_of_rows_that_stay_together_is_refused():
     with pytest.warns(UserWarning, match=INFLUENCE), pytest.raises(ValueError, match="one row at a time"):
         WeightedGradients(deep_set).fitness(weight(5, 4, seed=5), weight(3, 4, seed=10), target=1)
+
+
+R = weight(3, 8, seed=50)
+SYMMETRIC = {
+    "nearest prototype": (lambda z, r: torch.cdist(torch.tanh(z @ V), r).amin(1), None),
+    "mean distance": (lambda z, r: torch.cdist(torch.tanh(z @ V), r).mean(1), None),
+    "memory": (lambda z, r: (torch.tanh(z @ V) @ r.T).softmax(1) @ r, 2),
+    "one of its rows": (lambda z, r: torch.tanh(z @ V + r[1]), 2),
+}
+
+
+@pytest.mark.parametrize("name", SYMMETRIC)
+@pytest.mark.parametrize("n_examples", [2, 3, 7])
+@pytest.mark.parametrize("size", [None, 3, 4])
+def test_a_shared_argument_is_found_whatever_the_order_of_its_rows_is_to_the_model(name, n_examples, size):
+    function, target = SYMMETRIC[name]
+    x, memory = weight(n_examples, 4, seed=51), weight(n_examples, 8, seed=52)
+    found = ExpectedGradients(function).attribute(
+        x, target=target, n_steps=4, additional_forward_args=memory, internal_batch_size=size
+    )
+    right = literal(lambda z: function(z, memory), x, target, n_steps=4)
+    torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_examples", [1, 2, 5])
+@pytest.mark.parametrize("settings", [{}, {"n_steps": 3}, {"n_steps": "auto"}, {"n_samples": 3}], ids=str)
+def test_a_fixed_batch_whatever_the_number_of_examples(n_examples, settings):
+    def fixed(z):
+        if len(z) != 4:
+            raise RuntimeError("compiled for 4 rows")
+        return torch.tanh(z @ A)
+
+    x = weight(n_examples, 4, seed=53)
+    settings = {"return_convergence_delta": True, **settings}
+    found = ExpectedGradients(fixed).attribute(x, target=1, internal_batch_size=4, **settings)
+    right = ExpectedGradients(lambda z: torch.tanh(z @ A)).attribute(x, target=1, **settings)
+    torch.testing.assert_close(tuple(found), tuple(right), rtol=1e-9, atol=1e-12)
+
+
+def test_generators_of_the_model_s_own_are_chance_and_no_influence():
+    numbers = np.random.default_rng(0)
+    own = torch.Generator().manual_seed(0)
+
+    def by_numpy(z):
+        return torch.tanh(z @ A) * torch.tensor(numbers.random((len(z), 3)))
+
+    def by_its_own(z):
+        return torch.tanh(z @ A) * torch.rand(len(z), 3, generator=own, dtype=z.dtype)
+
+    for function in (by_numpy, by_its_own):
+        for n_examples in (1, 3):
+            with pytest.warns(UserWarning, match="draws at random"):
+                ExpectedGradients(function).attribute(weight(n_examples, 4, seed=54), target=1, n_steps=2)
+
+
+@pytest.mark.filterwarnings("error:.*influence")
+def test_sorted_lengths_are_an_order_and_no_influence():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        lstm = nn.LSTM(4, 5, batch_first=True).double()
+
+    def function(z, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(z, lengths, batch_first=True)
+        return lstm(packed)[1][0][0]
+
+    x, lengths = weight(3, 6, 4, seed=55), torch.tensor([6, 4, 2])
+    found = ExpectedGradients(function).attribute(x, target=1, n_steps=5, additional_forward_args=lengths)
+    right = literal(lambda z: function(z, lengths), x, 1, n_steps=5)
+    torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-10)

@@ -109,3 +109,20 @@ def test_a_function_as_the_model(net, images):
             call(lambda z: net(z)) if call.__class__.__name__ == "function" else call(lambda z: net(z), x, y)
     module = type("Model", (torch.nn.Module,), {"forward": lambda self, z: net(z)})()
     np.testing.assert_array_equal(explainer("Saliency")(module, x, y), explainer("Saliency")(net, x, y))
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+@pytest.mark.parametrize("words", [{"normalise": True}, {"nr_channels": 3, "img_size": 12}, {"abs": True}])
+def test_words_that_quantus_ignores_are_left_out_with_a_word(net, images, words):
+    x, y, _ = images
+    with pytest.warns(UserWarning, match=f"{next(iter(words))}.*quantus.explain ignores this"):
+        found = explain(net, x, y, method="InputXGradient", **words)
+    np.testing.assert_array_equal(found, explain(net, x, y, method="InputXGradient"))
+
+
+def test_captum_s_switches_are_booleans(net, images):
+    x, y, _ = images
+    with pytest.raises(TypeError, match="abs must be True or False"):
+        explain(net, x, y, method="Saliency", abs="no")
+    with pytest.raises(TypeError, match="multiply_by_inputs must be True or False"):
+        explain(net, x, y, method="DeepLift", init_kwargs={"multiply_by_inputs": "no"})
