@@ -24,9 +24,11 @@ from torch import Tensor
 from benchmarks.methods.method import NEW_DRAWS, NO_DRAWS, Batch, Ingredient, Method, MethodSettings
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.randomness import generator_of
-from captum_wg import Both, Deletion, ExpectedGradients, Insertion
+from captum_wg import ExpectedGradients
 from captum_wg.engine.checks import check_choice, check_positive_int
 from captum_wg.engine.problem import Problem, input_gradients
+from captum_wg.weighting.binding import NAMED
+from captum_wg.weighting.fitness import FitnessWeighting
 from captum_wg.weighting.maps import StoredMaps
 from captum_wg.weighting.masking import Features
 from captum_wg.weighting.weights import check_keep, of_normalised_maps, only, smallest
@@ -35,7 +37,7 @@ EG, WG = "ExpectedGradients", "WeightedGradients"
 NEUTRALS = ("corners", "mean", "blur", "black", "zero")
 RANKINGS = ("signed", "absolute")
 # How D_alpha is taken.
-RULES = {"deletion": Deletion, "insertion": Insertion, "both": Both}
+RULES = {name: rule for name, rule in NAMED.items() if issubclass(rule, FitnessWeighting)}
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Fitness:
             return "fitted"
         return "same removal" if works_by in replace(self, kind="both").works_by else "unseen"
 
-    def rule(self, power: float = 1.0, normalise_maps: bool = False) -> Deletion | Insertion | Both:
+    def rule(self, power: float = 1.0, normalise_maps: bool = False) -> FitnessWeighting:
         """As `WeightedGradients` takes it."""
         neutral: list[Any] = [0.0 if name == "zero" else name for name in self.neutrals]
         return RULES[self.kind](

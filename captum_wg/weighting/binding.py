@@ -36,7 +36,7 @@ from captum_wg.weighting.maps import Maps
 from captum_wg.weighting.masking import Features
 from captum_wg.weighting.weights import only, smallest
 
-NAMED: dict[str, Callable[[], FitnessWeighting | Equal]] = {
+NAMED: dict[str, type[FitnessWeighting] | type[Equal]] = {
     "deletion": Deletion,
     "insertion": Insertion,
     "both": Both,
