@@ -88,7 +88,8 @@ def local_measure(
 ) -> Method:
     """The row of the i-th measure."""
     published = sampler == "rays"
-    within = "within the local radius" if radius is None else f"within radius {radius:g}"
+    limits = {None: "within the local radius", math.inf: "without a limit"}
+    within = limits.get(radius, f"within radius {radius}")
     note = (_RAYS if published else _SEGMENTS).format(label=label, within=within)
     return explained(
         name,
