@@ -105,8 +105,10 @@ class ExpectedGradients(CompleteAttribution):
             baselines: None (the constructor's, else zeros); a number; a Tensor (K, *feature) shared by all examples; a
                 Tensor (B, K, *feature), each example's own; a callable of the inputs that returns either; for a tuple
                 of inputs a tuple of these, row k of each together forming baseline k.
-            target, additional_forward_args: as in Captum; of the latter, Tensors with B rows go with the examples, all
-                else is passed on as it is.
+            target, additional_forward_args: as in Captum. Of the latter, Tensors with B rows go with the examples or
+                are the same for all: a few rows without gradients tell which (`captum_wg.engine.probe`;
+                `captum_wg.shared` says it instead); all else is passed on as it is. Where rows of the model influence
+                each other, a warning says so, and all B stay together at each point.
             n_steps: quadrature points per baseline; B * K * n_steps gradients are taken (see method). "auto", short for
                 Automatic(): as many points of "riemann_shared_end" as bring the convergence delta within a tolerance,
                 for each example on its own; Automatic(tolerance, max_steps) sets it.
@@ -116,7 +118,9 @@ class ExpectedGradients(CompleteAttribution):
                 those rules that have one take B * (K * (n_steps - 1) + 1) gradients. "adaptive": as many as
                 "riemann_shared_end", the last two fifths of them where the gradient changes most
                 (`captum_wg.integrals.adaptive`): less error on ReLU networks, one example at a time.
-            internal_batch_size: rows of a micro-batch, any number from 1; None: chosen by the size of an example.
+            internal_batch_size: rows of a micro-batch, any number from 1; None: chosen by the size of an example. The
+                last of a walk is filled up with repeats to that size where it is a small one, or the model takes no
+                other.
             return_convergence_delta: also return sum_i phi_i - (F(x) - 1/K sum_k F(x'_k)), (B,), as
                 `compute_convergence_delta` of the attributions.
             pairing: how a Tensor of B baselines is read: "shared" (unset: this, with a warning) or "paired", row i
