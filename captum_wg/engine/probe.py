@@ -75,14 +75,18 @@ def probe(
     few = n_examples if device.type == "cuda" and size is None else _ROWS
     model = _Model(forward, inputs, references)
     for count in dict.fromkeys((max(2, min(n_examples, few, size or few)), size or n_examples, n_examples)):
-        answers = [answer for reading in args.readings() if (answer := model.asked(count, reading)) is not None]
+        answers: list[Answer] = []
+        for reading in args.readings():
+            answer = model.asked(count, reading)
+            answers += [] if answer is None else [answer]
+            if answer is not None and not answer.together:
+                break  # the first that agrees is meant
         if _random_state(device) != state:
             warn(RANDOM)
             fitting = [reading for reading in args.readings() if model.fits(count, reading)]
             return Answer(fitting[0] if fitting else args.ambiguous, random=True)
-        for answer in answers:
-            if not answer.together:
-                return answer
+        if answers and not answers[-1].together:
+            return answers[-1]
         if answers:
             if model.varies():
                 warn(RANDOM)
