@@ -48,10 +48,10 @@ def names():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_a_block_runs(names, number):
-    source = BLOCKS[number]
-    exec(compile(source, f"{README.name}, block {number + 1}", "exec"), names)
+def test_the_blocks_run_one_after_another(names):
+    for number, source in enumerate(BLOCKS, 1):
+        # The name stands in the traceback of one that fails.
+        exec(compile(source, f"{README.name}, block {number}", "exec"), names)
 
 
 def test_there_are_blocks():
