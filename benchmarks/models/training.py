@@ -93,10 +93,14 @@ def train_network(model: nn.Module, train: Dataset, seed: int, epochs: int = 4, 
 
 
 def one_cycle(
-    model: nn.Module, lr: float, steps: int
+    model: nn.Module, lr: float, steps: int, adam: bool = False
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """SGD with Nesterov momentum and weight decay, its rate rising to `lr` and falling again within the steps."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    """SGD with Nesterov momentum (or AdamW) and weight decay, its rate rising to `lr` and falling within the steps."""
+    optimizer: torch.optim.Optimizer
+    if adam:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps)
 
 

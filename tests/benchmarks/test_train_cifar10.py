@@ -19,7 +19,8 @@ from benchmarks import train_cifar10
 from benchmarks.data import selection
 from benchmarks.data.datasets import load
 from benchmarks.data.pictures import Pictures
-from benchmarks.models import networks, training
+from benchmarks.models import checkpoints, networks, training
+from benchmarks.run.errors import BenchmarkError
 from benchmarks.train_cifar10 import augment, choose_precision, decode, main, network_input, parse, run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ def tiny(monkeypatch):
             nn.Linear(8, classes),
         )
 
-    monkeypatch.setattr(train_cifar10, "resnet18_32", network)
+    monkeypatch.setattr(checkpoints, "resnet18_32", network)
     return network
 
 
@@ -101,6 +102,22 @@ def test_it_learns_and_says_so(root, tmp_path, tiny, capsys):
     assert training.accuracy(model, test) == pytest.approx(printed, abs=1e-4)
     assert printed > 0.9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["colours", "m.pt"]
+
+
+def test_a_transformer_learns_by_adamw_and_loads_by_its_name(root, tmp_path, capsys):
+    path = tmp_path / "vit.pt"
+    assert main(arguments(root, path, "--model", "vit_small", "--epochs", 4)) == 0
+    losses = [float(value) for value in re.findall(r"epoch \d+ of 4: loss (\S+),", capsys.readouterr().out)]
+    assert losses[-1] < losses[0]
+    state = torch.load(path, weights_only=True)
+    state |= {"heads.head.weight": torch.randn(10, 128), "heads.head.bias": torch.zeros(10)}
+    torch.save(state, path)
+    network = networks.load_network("vit_small_cifar10", path)
+    assert network.classes == 10 and network.preparation == networks.CIFAR10
+    with pytest.raises(BenchmarkError, match="does not fit a ResNet-18"):
+        networks.load_network("resnet18_cifar10", path)
+    with pytest.raises(BenchmarkError, match=r"small vision transformer.*--model vit_small"):
+        networks.load_network("vit_small_cifar10")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -146,8 +163,8 @@ def test_each_epoch_takes_every_image_in_another_order(root, tmp_path, tiny, mon
 def test_the_learning_rate_goes_through_one_cycle(root, tmp_path, tiny, monkeypatch):
     made, rates = [], []
 
-    def make(*args):
-        made.append(training.one_cycle(*args))
+    def make(*args, **options):
+        made.append(training.one_cycle(*args, **options))
         return made[0]
 
     def watch(*args):
