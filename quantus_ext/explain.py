@@ -14,8 +14,7 @@ from quantus_ext.arrays import to_array
 from quantus_ext.explaining.arguments import naming_remedies, to_inputs, to_targets
 from quantus_ext.explaining.explanation_function import ExplanationFunction, Options
 from quantus_ext.explaining.methods import Method, find, names, unknown
-from quantus_ext.model_output import check_is_no_function, tensor_outputs
-from quantus_ext.model_state import device_of, evaluating
+from quantus_ext.model import check_is_no_function, device_of, evaluating
 
 
 def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs: Any) -> np.ndarray:
@@ -58,7 +57,7 @@ def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs:
         return quantus_explain(model, inputs, targets, **kwargs)
     # Quantus infers the layout, which square shapes make impossible, and then has no use for it.
     kwargs = {"channel_first": True, "device": device_of(model), **kwargs}
-    with evaluating(model), tensor_outputs(model):
+    with evaluating(model):
         x = to_inputs(inputs, model)
         with naming_remedies(x, to_targets(targets, len(x), x.device)):
             return quantus_explain(model, to_array(inputs), to_array(targets), **kwargs)

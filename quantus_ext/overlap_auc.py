@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,10 +11,7 @@ from torch import Tensor
 from captum_wg.engine.checks import check_choice
 from captum_wg.weighting.masking import Features
 from quantus_ext.arrays import named
-from quantus_ext.curve_metric import CurveMetric
-from quantus_ext.levels import Levels
-
-DENOMINATORS = ("top", "mask")
+from quantus_ext.curve_metric import CurveMetric, Levels
 
 
 class OverlapAUC(CurveMetric):
@@ -46,7 +42,6 @@ class OverlapAUC(CurveMetric):
     score_direction = ScoreDirection.HIGHER
     evaluation_category = EvaluationCategory.LOCALISATION
     sensitive_params = "the share's 'denominator' and the order of the pixels 'ranking'"
-    data_domain = "It needs masks of the objects."
     needs_masks = True
 
     def __init__(
@@ -54,41 +49,24 @@ class OverlapAUC(CurveMetric):
         levels: Levels = 100,
         denominator: str = "top",
         ranking: str = "signed",
-        abs: bool = False,
-        normalise: bool = False,
-        normalise_func: Callable[..., np.ndarray] | None = None,
-        normalise_func_kwargs: dict[str, Any] | None = None,
-        return_curve: bool = False,
-        return_aggregate: bool = False,
-        aggregate_func: Callable[..., Any] | None = None,
-        default_plot_func: Callable[..., Any] | None = None,
-        disable_warnings: bool = False,
-        display_progressbar: bool = False,
-        **kwargs: Any,
+        **options: Any,
     ):
-        """Set up the metric. The score is the mean share of the highest ranked pixels that lie on the object: higher
-        is better.
+        """Set up the metric.
 
         Args:
             levels: N, the number of levels; or the levels themselves, an ascending list of shares (floats).
             denominator: "top" divides by the number of pixels taken, "mask" by the number of the object's.
             ranking: "signed" ranks by the sum of the attribution over channels, "absolute" by the sum of its absolute
                 values.
-            abs, normalise, normalise_func, normalise_func_kwargs, return_curve, return_aggregate, aggregate_func,
-                default_plot_func, disable_warnings, display_progressbar: as in `DeletionAUC`.
+            **options: as in `DeletionAUC`.
 
         Raises:
-            ValueError: levels below 1; unknown denominator or ranking.
+            ValueError: levels below 1; unknown denominator, ranking or option.
         """
-        self.denominator = check_choice(denominator, "denominator", DENOMINATORS)
-        # fmt: off
-        super().__init__(
-            levels, ranking, return_curve, aggregate_func, default_plot_func, abs=abs, normalise=normalise,
-            normalise_func=normalise_func, normalise_func_kwargs=normalise_func_kwargs,
-            return_aggregate=return_aggregate, disable_warnings=disable_warnings,
-            display_progressbar=display_progressbar, **kwargs,
-        )
-        # fmt: on
+        self.denominator = check_choice(denominator, "denominator", ("top", "mask"))
+        share = "Share of them on the object" if denominator == "top" else "Share of the object covered"
+        self.axis_labels = "Highest ranked pixels, as a fraction of the object's", share
+        super().__init__(levels, ranking, **options)
         if self._levels.dtype.kind != "f":
             raise ValueError(
                 f"levels must be a number of levels, or shares of the object's area (floats); got {levels!r}"
@@ -100,25 +78,13 @@ class OverlapAUC(CurveMetric):
 
     def curves_of(self, x: Tensor, features: Features, places: Tensor, first: int, data: dict[str, Any]) -> np.ndarray:
         """The share at each level."""
-        return overlap_curves(places.numpy(), data["s_batch"], self.fractions, self.denominator)
-
-    @property
-    def axis_labels(self) -> tuple[str, str]:
-        """What the plot says of the levels, and of the curves."""
-        share = "Share of them on the object" if self.denominator == "top" else "Share of the object covered"
-        return "Highest ranked pixels, as a fraction of the object's", share
-
-
-def overlap_curves(places: np.ndarray, masks: np.ndarray, ks: np.ndarray, denominator: str) -> np.ndarray:
-    """|T_k & S| / |T_k| or / |S| (B, N), from places (B, P) in the ranking and masks (B, P)."""
-    in_order = np.zeros_like(masks)
-    np.put_along_axis(in_order, places.astype(np.int64), masks, axis=1)
-    hits = in_order.cumsum(1)
-    area = masks.sum(1)
-    sizes = np.array([[max(1, round(k * size)) for k in ks] for size in area.tolist()])
-    overlap = np.take_along_axis(hits, sizes - 1, axis=1)
-    share: np.ndarray = overlap / (sizes if denominator == "top" else area[:, None])
-    return share
+        masks = data["s_batch"]
+        in_order = np.zeros_like(masks)
+        np.put_along_axis(in_order, places.numpy().astype(np.int64), masks, axis=1)
+        area = masks.sum(1)
+        sizes = np.array([[max(1, round(k * size)) for k in self.fractions] for size in area.tolist()])
+        hits = np.take_along_axis(in_order.cumsum(1), sizes - 1, axis=1)
+        return np.asarray(hits / (sizes if self.denominator == "top" else area[:, None]))
 
 
 def _masks(s: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -144,5 +110,4 @@ def _masks(s: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     empty = highest[:, 0] == 0
     if empty.any():
         raise ValueError(f"s_batch marks no pixel in {named(empty)}; leave these examples out")
-    positive: np.ndarray = flat > 0
-    return positive
+    return np.asarray(flat > 0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from captum_wg.engine.forward_args import Shared
 from quantus_ext.arrays import require_finite, require_real, to_array, to_tensor
-from quantus_ext.model_state import device_of, dtype_of
+from quantus_ext.model import device_of, dtype_of
 
 
 def to_inputs(inputs: Any, model: nn.Module) -> Tensor:

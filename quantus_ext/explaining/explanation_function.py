@@ -18,8 +18,7 @@ from quantus_ext.explaining.arguments import naming_remedies, to_axes, to_inputs
 from quantus_ext.explaining.methods import Method, attribution_of, check_arguments, resolve
 from quantus_ext.explaining.parts import bounded, cut, probed, settle_pairing
 from quantus_ext.explaining.quantus_words import in_captums_words, with_defaults
-from quantus_ext.model_output import check_is_module, tensor_outputs
-from quantus_ext.model_state import evaluating, seeded
+from quantus_ext.model import check_is_module, evaluating, seeded
 
 _MORE_THAN_MAPS = ("return_convergence_delta", "return_weights", "return_steps")
 _TORCH_GENERATOR_SEEDS = 2**31
@@ -68,7 +67,7 @@ class ExplanationFunction:
         kwargs.pop("method", None)
         options, kwargs = _merge(self._options, self._kwargs, kwargs)
         check_is_module(model)
-        with evaluating(model), tensor_outputs(model):
+        with evaluating(model):
             seed = self._seed(kwargs.pop("generator", None), options.fresh_draws)
             if options.device is not None:
                 model.to(options.device)
