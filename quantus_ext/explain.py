@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from captum.attr import LayerAttribution
 from quantus.functions.explanation_func import explain as quantus_explain
 from quantus.helpers import constants
-from torch import nn
+from torch import Tensor, nn
 
+from captum_wg.engine.checks import check_bools
 from quantus_ext.arrays import to_array
-from quantus_ext.explaining.arguments import naming_remedies, to_inputs, to_targets
-from quantus_ext.explaining.explanation_function import ExplanationFunction, Options
-from quantus_ext.explaining.methods import Method, find, names, unknown
-from quantus_ext.model import check_is_no_function, device_of, evaluating
+from quantus_ext.attribution_methods import CLASSES, Method, attribution_of, check_arguments, names, resolve, unknown
+from quantus_ext.explain_arguments import (
+    cut,
+    in_captums_words,
+    naming_remedies,
+    parts_of,
+    to_inputs,
+    to_model,
+    to_targets,
+    with_defaults,
+)
+from quantus_ext.model import check_is_module, check_is_no_function, device_of, evaluating, seeded
+
+_MORE_THAN_MAPS = ("return_convergence_delta", "return_weights", "return_steps")
+_TORCH_GENERATOR_SEEDS = 2**31
 
 
 def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs: Any) -> np.ndarray:
@@ -45,7 +61,7 @@ def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs:
     """
     check_is_no_function(model)
     captums = isinstance(model, nn.Module) and kwargs.get("xai_lib", "captum") == "captum"
-    if captums and method is not None and (not isinstance(method, str) or find(method) is not None):
+    if captums and method is not None and (not isinstance(method, str) or method in CLASSES):
         return explainer(method, **kwargs)(model, inputs, targets)
 
     of_quantus = {*constants.AVAILABLE_XAI_METHODS_CAPTUM, *constants.DEPRECATED_XAI_METHODS_CAPTUM}
@@ -63,20 +79,28 @@ def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs:
             return quantus_explain(model, to_array(inputs), to_array(targets), **kwargs)
 
 
-def explainer(
-    method: Method,
-    /,
-    *,
-    init_kwargs: Mapping[str, Any] | None = None,
-    batch_size: int | None = None,
-    reduce_axes: Any = (1,),
-    keepdims: bool = True,
-    softmax: bool | None = None,
-    device: Any = None,
-    interpolate: Any = None,
-    fresh_draws: bool = False,
-    **attribute_kwargs: Any,
-) -> Callable[..., np.ndarray]:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What `explainer` takes beside the arguments of attribute."""
+
+    init_kwargs: Mapping[str, Any] | None = None
+    batch_size: int | None = None
+    reduce_axes: Any = (1,)
+    keepdims: bool = True
+    softmax: bool | None = None
+    device: Any = None
+    interpolate: Any = None
+    interpolate_mode: str | None = None
+    fresh_draws: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.interpolate, str | int | float) and not isinstance(self.interpolate, bool):
+            raise ValueError(f"interpolate must be True, False or a size (H, W), got {self.interpolate!r}")
+        softmax = {} if self.softmax is None else {"softmax": self.softmax}
+        check_bools(keepdims=self.keepdims, fresh_draws=self.fresh_draws, **softmax)
+
+
+class explainer:
     """An explanation function with the signature of `quantus.explain`, made of an attribution class.
 
         xai_methods = {"WG": explainer("WeightedGradients", baselines=references, n_steps=20)}
@@ -127,14 +151,137 @@ def explainer(
         ValueError: an unknown method or argument; inputs or targets that don't fit; a result that is no single map of
             the inputs' shape.
     """
-    options = Options(
-        init_kwargs=init_kwargs,
-        batch_size=batch_size,
-        reduce_axes=reduce_axes,
-        keepdims=keepdims,
-        softmax=softmax,
-        device=device,
-        interpolate=interpolate,
-        fresh_draws=fresh_draws,
-    )
-    return ExplanationFunction(method, options, attribute_kwargs)
+
+    def __init__(self, method: Method, /, **kwargs: Any):
+        self._method, self._make = method, resolve(method)
+        # A class rather than a closure, so that it can be pickled.
+        self._shown = f"explainer({method!r}{''.join(f', {k}={_short(v)}' for k, v in kwargs.items())})"
+        self.__name__ = method if isinstance(method, str) else getattr(method, "__name__", "explainer")
+        self._bound = _merged({}, kwargs)
+        self._kwargs = dict(self._bound)
+        own = {f.name: self._kwargs.pop(f.name) for f in dataclasses.fields(Options) if f.name in self._kwargs}
+        self._options, self._generator = Options(**own), self._kwargs.pop("generator", None)
+        self._calls = [0]
+        if (attribute := getattr(self._make, "attribute", None)) is not None:
+            check_arguments(attribute, in_captums_words(self._kwargs, attribute), partial=True)
+
+    def __repr__(self) -> str:
+        return self._shown
+
+    def __call__(self, model: nn.Module, inputs: Any, targets: Any, **kwargs: Any) -> np.ndarray:
+        """The attributions of the inputs."""
+        kwargs.pop("method", None)
+        if kwargs:
+            other = explainer(self._method, **_merged(self._bound, kwargs))
+            other._calls = self._calls
+            return other(model, inputs, targets)
+        check_is_module(model)
+        options = self._options
+        with evaluating(model):
+            seed = self._seed()
+            if options.device is not None:
+                model.to(options.device)
+            x = to_inputs(inputs, model)
+            target = to_targets(targets, len(x), x.device)
+            axes = _axes(options.reduce_axes, x.ndim)
+            attributions = torch.cat(self._maps(model, x, target, seed))
+        if axes and x.ndim > 2:
+            attributions = attributions.sum(axes, keepdim=options.keepdims)
+        return to_array(attributions)
+
+    def _maps(self, model: nn.Module, x: Tensor, target: Any, seed: int | None) -> list[Tensor]:
+        options, kwargs = self._options, dict(self._kwargs)
+        attribution = attribution_of(model, self._make, to_model(options.init_kwargs or {}, x), options.softmax)
+        parameters = inspect.signature(attribution.attribute).parameters
+        takes_target = "target" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if seed is not None and "generator" in parameters:
+            kwargs["generator"], seed = seed, None
+        if options.interpolate_mode is not None and "interpolate_mode" in parameters:
+            kwargs["interpolate_mode"] = options.interpolate_mode
+        kwargs = with_defaults(to_model(in_captums_words(kwargs, attribution.attribute), x), attribution, x)
+        parts, of_examples = parts_of(model, kwargs, options.batch_size, x, attribution)
+        maps = []
+        with seeded(seed):
+            for rows in parts:
+                call = cut(kwargs, rows, x, attribution, of_examples)
+                if target is not None and takes_target:
+                    call["target"] = target if isinstance(target, int) else target[rows]
+                check_arguments(attribution.attribute, {"inputs": None, **call})
+                where = f" (examples counted from input {rows.start})" if len(parts) > 1 else ""
+                with naming_remedies(x, target, where):
+                    # Some of Captum's classes warn of inputs that don't require gradients.
+                    result = attribution.attribute(inputs=x[rows].requires_grad_(), **call)
+                maps.append(_map(result, x[rows], options, type(attribution).__name__))
+        return maps
+
+    def _seed(self) -> int | None:
+        """The seed of this call."""
+        given = self._generator
+        if isinstance(given, torch.Generator):
+            return int(torch.randint(_TORCH_GENERATOR_SEEDS, (), generator=given, device=given.device))
+        whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+        if given is not None and not (whole and given >= 0):
+            raise ValueError(f"generator must be a seed (an int from 0), a torch.Generator or None, got {given!r}")
+        if not self._options.fresh_draws:
+            return None if given is None else int(given)
+        call, self._calls[0] = self._calls[0], self._calls[0] + 1
+        seed = int(given or 0)
+        return int(np.random.SeedSequence([seed, call]).generate_state(1)[0]) if call else seed
+
+
+def _merged(bound: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments by their names here, those given now in the place of those bound."""
+    given = dict(given)
+    if (xai_lib := given.pop("xai_lib", "captum")) != "captum":
+        raise ValueError(f"xai_lib must be 'captum' here, got {xai_lib!r}; quantus_ext.explain knows others")
+    if given.pop("channel_first", None) not in (None, True):
+        raise ValueError("channel_first must be True: torch models take channels first; move them there")
+    if "xai_lib_kwargs" in given:
+        given["init_kwargs"] = given.pop("xai_lib_kwargs")
+    merged = {**bound, **given}
+    if "gc_layer" in merged:
+        merged["init_kwargs"] = {**(merged.get("init_kwargs") or {}), "layer": merged.pop("gc_layer")}
+    for name in _MORE_THAN_MAPS:
+        if merged.get(name):
+            raise ValueError(
+                f"{name} asks for more than attributions, which are all an explanation function "
+                f"returns; call the class's attribute for it"
+            )
+    return merged
+
+
+def _axes(reduce_axes: Any, ndim: int) -> tuple[int, ...]:
+    """reduce_axes as dims of the inputs, any but the first."""
+    axes = (reduce_axes,) if isinstance(reduce_axes, int) else tuple(reduce_axes)
+    for axis in axes:
+        if isinstance(axis, bool) or not isinstance(axis, int | np.integer) or not -ndim < axis < ndim or axis == 0:
+            raise ValueError(f"reduce_axes must name dims of the inputs but the first, 1 to {ndim - 1}, got {axis!r}")
+    return axes
+
+
+def _map(result: Any, x: Tensor, options: Options, name: str) -> Tensor:
+    """One map per input of what the class returned."""
+    if isinstance(result, Mapping):
+        result = tuple(result.values())
+    if isinstance(result, tuple | list) and len(result) == 1:
+        result = result[0]
+    if not isinstance(result, Tensor):
+        what = f"{len(result)} results" if isinstance(result, tuple | list) else type(result).__name__
+        raise ValueError(f"{name} returned {what}; an explanation function returns one map per input")
+    if options.interpolate not in (None, False):
+        size = tuple(x.shape[2:]) if options.interpolate is True else options.interpolate
+        result = LayerAttribution.interpolate(result, size, options.interpolate_mode or "nearest")
+    fits = result.ndim == x.ndim and len(result) == len(x) and result.shape[2:] == x.shape[2:]
+    if not fits or (x.ndim == 2 and result.shape != x.shape):
+        raise ValueError(
+            f"{name} returned attributions of shape {tuple(result.shape)} for inputs of shape {tuple(x.shape)}; "
+            f"pass interpolate=True to resize those of a convolutional layer"
+        )
+    tensor: Tensor = result.detach()
+    return tensor
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Tensor | np.ndarray):
+        return f"<{type(value).__name__} {tuple(value.shape)}>"
+    return repr(value)

@@ -136,8 +136,8 @@ class PerturbationAUC(CurveMetric):
                 bar.update(len(example))
 
         curves = outputs[:, key_of.reshape(counts.shape)]
-        bad: np.ndarray = ~np.isfinite(curves).all((0, 2))
-        if bad.any():
+        if not np.isfinite(curves).all():
+            bad = np.asarray(~np.isfinite(curves).all((0, 2)))
             raise ValueError(f"the model's output is NaN or infinite for masked copies of {named(bad, first)}")
         if self.relative:
             curves /= score.at_inputs[first : first + len(x), None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,24 +15,22 @@ from torch import nn
 
 import captum_wg
 from captum_wg.engine.checks import check_bool
-from quantus_ext.explaining.quantus_words import layer_of
 
 Method = str | type | Callable[[nn.Module], Attribution]
 
-
-def find(name: str) -> type | None:
-    """The attribution class of this name, of captum_wg or else of captum.attr."""
-    for module in (captum_wg, captum.attr):
-        found = getattr(module, name, None)
-        if inspect.isclass(found) and issubclass(found, Attribution):
-            return found
-    return None
+# Those of captum_wg come before Captum's of the same name.
+CLASSES: dict[str, type] = {
+    name: found
+    for module in (captum.attr, captum_wg)
+    for name, found in vars(module).items()
+    if inspect.isclass(found) and issubclass(found, Attribution)
+}
+_CALLS = ("named_modules", "modules", "named_children", "children", "get")
 
 
 def names() -> set[str]:
     """Those that can be used as they are: no bases, and nothing that is made of more than a model."""
-    known = {name for module in (captum_wg, captum.attr) for name in dir(module)}
-    return {name for name in known if (found := find(name)) is not None and _is_of_model(found)}
+    return {name for name, cls in CLASSES.items() if _is_of_model(cls)}
 
 
 def unknown(method: str, known: set[str]) -> str:
@@ -42,21 +41,19 @@ def unknown(method: str, known: set[str]) -> str:
 
 def resolve(method: Method) -> Callable[..., Attribution]:
     """The class, or the function, that makes the attribution object of a model."""
-    make = find(method) if isinstance(method, str) else method
+    make = CLASSES.get(method) if isinstance(method, str) else method
     if make is None:
         raise ValueError(
             f"{unknown(str(method), names())}. Quantus' own methods work with quantus_ext.explain and quantus.explain"
         )
-    if inspect.isclass(make):
-        if not _is_of_model(make):
-            what = "is abstract" if _is_base(make) else "is not made of a model alone"
-            raise ValueError(
-                f"{make.__name__} {what}; give a function of the model that returns "
-                f"the attribution object, such as lambda model: NoiseTunnel(Saliency(model))"
-            )
-    elif not callable(make):
+    if not callable(make):
         raise ValueError(
             f"method must be the name of a class, a class or a function of the model, got {type(method).__name__}"
+        )
+    if inspect.isclass(make) and not _is_of_model(make):
+        raise ValueError(
+            f"{make.__name__} {'is abstract' if _is_base(make) else 'is not made of a model alone'}; give a function "
+            "of the model that returns the attribution object, such as lambda model: NoiseTunnel(Saliency(model))"
         )
     return make
 
@@ -67,7 +64,7 @@ def attribution_of(
     """The attribution object of the model, or of the model with (True) or without (False) a softmax at its end."""
     forward, init_kwargs = model, dict(init_kwargs)
     if softmax is not None:
-        wrapped: Any = get_wrapped_model(model, channel_first=True, softmax=bool(softmax))
+        wrapped: Any = get_wrapped_model(model, channel_first=True, softmax=softmax)
         forward = wrapped.get_softmax_arg_model()
     if isinstance(init_kwargs.get("layer"), str):
         # Quantus appends a softmax by wrapping the model, and takes one away from a copy.
@@ -79,7 +76,7 @@ def attribution_of(
         except TypeError as error:
             raise ValueError(
                 f"{make.__name__}: {error}; pass its further arguments as init_kwargs, such as "
-                f"init_kwargs={{'layer': 'layer4'}}"
+                "init_kwargs={'layer': 'layer4'}"
             ) from None
         _check_switches(inspect.signature(make), init_kwargs)
     elif init_kwargs:
@@ -103,6 +100,42 @@ def check_arguments(attribute: Callable[..., Any], kwargs: Mapping[str, Any], pa
     _check_switches(signature, kwargs)
 
 
+def layer_of(model: nn.Module, name: str) -> nn.Module:
+    """The layer of this name, or of what Quantus evaluates as Python: "model.features[-1]",
+    "list(model.named_modules())[3][1]".
+
+    Raises:
+        ValueError: no such layer.
+    """
+    known: dict[str, nn.Module] = dict(model.named_modules())
+    if name and name in known:
+        return known[name]
+    try:
+        layer = _evaluated(ast.parse(name, mode="eval").body, model)
+    except (AttributeError, LookupError, SyntaxError, TypeError, ValueError):
+        layer = None
+    if isinstance(layer, nn.Module):
+        return layer
+    raise ValueError(f"layer {name!r} is not in the model; its layers are {[other for other in known if other]}")
+
+
+def _evaluated(node: ast.expr, model: nn.Module) -> Any:
+    """What an expression of the model's modules says; nothing else is evaluated."""
+    match node:
+        case ast.Name(id="model"):
+            return model
+        case ast.Subscript(value=value, slice=index):
+            return _evaluated(value, model)[ast.literal_eval(index)]
+        case ast.Call(func=ast.Name(id="list"), args=[argument], keywords=[]):
+            return list(_evaluated(argument, model))
+        case ast.Call(func=ast.Attribute(value=value, attr=attr), args=args, keywords=[]) if attr in _CALLS:
+            return getattr(_evaluated(value, model), attr)(*map(ast.literal_eval, args))
+        case ast.Attribute(value=value, attr=attr):
+            if isinstance(owner := _evaluated(value, model), nn.Module):
+                return getattr(owner, attr)
+    raise ValueError
+
+
 def _check_switches(signature: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
     """What is True or False by default is one of them: Captum would take "no" for True."""
     for name, value in kwargs.items():
@@ -111,9 +144,8 @@ def _check_switches(signature: inspect.Signature, kwargs: Mapping[str, Any]) -> 
 
 
 def _is_of_model(cls: type) -> bool:
-    if not issubclass(cls, Attribution) or _is_base(cls):
-        return False
-    return next(iter(inspect.signature(cls).parameters), None) in ("forward_func", "model")
+    first = next(iter(inspect.signature(cls).parameters), None) if issubclass(cls, Attribution) else None
+    return first in ("forward_func", "model") and not _is_base(cls)
 
 
 def _is_base(cls: type) -> bool:
