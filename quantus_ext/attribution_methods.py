@@ -51,9 +51,10 @@ def resolve(method: Method) -> Callable[..., Attribution]:
             f"method must be the name of a class, a class or a function of the model, got {type(method).__name__}"
         )
     if inspect.isclass(make) and not _is_of_model(make):
+        abstract = issubclass(make, Attribution) and not hasattr(make, "attribute")
         raise ValueError(
-            f"{make.__name__} {'is abstract' if _is_base(make) else 'is not made of a model alone'}; give a function "
-            "of the model that returns the attribution object, such as lambda model: NoiseTunnel(Saliency(model))"
+            f"{make.__name__} {'is abstract' if abstract else 'is not made of a model alone'}; give a function of the "
+            "model that returns the attribution object, such as lambda model: NoiseTunnel(Saliency(model))"
         )
     return make
 
@@ -71,14 +72,7 @@ def attribution_of(
         owner = model if forward is not model and model in forward.children() else forward
         init_kwargs["layer"] = layer_of(owner, init_kwargs["layer"])
     if inspect.isclass(make):
-        try:
-            inspect.signature(make).bind(forward, **init_kwargs)
-        except TypeError as error:
-            raise ValueError(
-                f"{make.__name__}: {error}; pass its further arguments as init_kwargs, such as "
-                "init_kwargs={'layer': 'layer4'}"
-            ) from None
-        _check_switches(inspect.signature(make), init_kwargs)
+        check_arguments(make, init_kwargs, (forward,))
     elif init_kwargs:
         raise ValueError("init_kwargs are for a class; a function of the model sets its own")
     attribution = make(forward, **init_kwargs)
@@ -89,15 +83,23 @@ def attribution_of(
     return attribution
 
 
-def check_arguments(attribute: Callable[..., Any], kwargs: Mapping[str, Any], partial: bool = False) -> None:
-    """attribute takes these arguments; partial: others may follow."""
-    signature = inspect.signature(attribute)
+def check_arguments(
+    function: Callable[..., Any], kwargs: Mapping[str, Any], args: tuple[Any, ...] = (), partial: bool = False
+) -> None:
+    """function takes these arguments (partial: others may follow), and what is True or False by default is one of them:
+    Captum would take "no" for True."""
+    signature = inspect.signature(function)
     try:
-        (signature.bind_partial if partial else signature.bind)(**kwargs)
+        (signature.bind_partial if partial else signature.bind)(*args, **kwargs)
     except TypeError as error:
         own = [n for n in signature.parameters if n not in ("self", "inputs", "target", "kwargs")]
-        raise ValueError(f"{attribute.__qualname__}: {error}; its arguments are {own}") from None
-    _check_switches(signature, kwargs)
+        remedy = f"its arguments are {own}"
+        if inspect.isclass(function):
+            remedy = "pass its further arguments as init_kwargs, such as init_kwargs={'layer': 'layer4'}"
+        raise ValueError(f"{function.__qualname__}: {error}; {remedy}") from None
+    for name, value in kwargs.items():
+        if name in signature.parameters and isinstance(signature.parameters[name].default, bool):
+            check_bool(value, name)
 
 
 def layer_of(model: nn.Module, name: str) -> nn.Module:
@@ -136,17 +138,7 @@ def _evaluated(node: ast.expr, model: nn.Module) -> Any:
     raise ValueError
 
 
-def _check_switches(signature: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
-    """What is True or False by default is one of them: Captum would take "no" for True."""
-    for name, value in kwargs.items():
-        if name in signature.parameters and isinstance(signature.parameters[name].default, bool):
-            check_bool(value, name)
-
-
 def _is_of_model(cls: type) -> bool:
-    first = next(iter(inspect.signature(cls).parameters), None) if issubclass(cls, Attribution) else None
-    return first in ("forward_func", "model") and not _is_base(cls)
-
-
-def _is_base(cls: type) -> bool:
-    return issubclass(cls, Attribution) and not hasattr(cls, "attribute")
+    if not (issubclass(cls, Attribution) and hasattr(cls, "attribute")):
+        return False
+    return next(iter(inspect.signature(cls).parameters), None) in ("forward_func", "model")

@@ -22,13 +22,7 @@ from quantus_ext.arrays import chunks, named, require_finite, require_real, to_a
 from quantus_ext.model import check_is_no_function, device_of
 
 _SWITCHES = ("abs", "normalise", "return_aggregate", "disable_warnings", "display_progressbar")
-_OF_QUANTUS = {
-    **dict.fromkeys(_SWITCHES, False),
-    "normalise_func": None,
-    "normalise_func_kwargs": None,
-    "aggregate_func": None,
-    "default_plot_func": None,
-}
+_FUNCTIONS = ("normalise_func", "normalise_func_kwargs", "aggregate_func", "default_plot_func")
 # Quantus does not type it.
 _refuse_unknown: Callable[[dict[str, Any]], object] = warn.check_kwargs
 
@@ -50,7 +44,7 @@ class AttributionMetric(Metric[Any]):
 
     def __init__(self, ranking: str, **options: Any):
         """Set up what the metrics share: the ranking, and Quantus' options as in `DeletionAUC`."""
-        options = {**_OF_QUANTUS, **options}
+        options = {**dict.fromkeys(_SWITCHES, False), **dict.fromkeys(_FUNCTIONS), **options}
         check_bools(**{name: options[name] for name in _SWITCHES})
         self.ranking = check_choice(ranking, "ranking", RANKINGS)
         super().__init__(**options)
@@ -84,21 +78,19 @@ class AttributionMetric(Metric[Any]):
         """Evaluate attributions. Arrays and torch Tensors are accepted alike; nothing of the caller's is changed.
 
         Args:
-            model: a torch or Keras model in evaluation mode. `OverlapAUC` uses it to make attributions only: None
-                with a_batch.
+            model: a torch or Keras model in evaluation mode.
             x_batch: inputs (B, ...).
-            y_batch: class numbers (B,). `OverlapAUC` hands them to explain_func only: None with a_batch.
+            y_batch: class numbers (B,).
             a_batch: attributions; without them explain_func makes them, batch_size examples at a time.
-            s_batch: masks of the objects (B, H, W), (B, 1, H, W) or (B, H, W, 1), for `OverlapAUC` alone.
+            s_batch: masks of the objects, for `OverlapAUC` alone.
             channel_first: where inputs have their channels; None infers it from the shape, and takes them to come
                 first where the shape is ambiguous and the model is torch's. False moves the channels of inputs and
                 attributions to the front for a torch model.
-            explain_func: a function with the signature of `quantus.explain`.
-            explain_func_kwargs: its keyword arguments.
+            explain_func, explain_func_kwargs: a function with the signature of `quantus.explain`, and its arguments.
             model_predict_kwargs: keyword arguments of the model's call.
             softmax: Quantus' word, read where the metric's output is "auto": None and True leave it at that (so a
                 model that ends in a softmax is not given a second one); False takes the model's output itself, or,
-                where the last module of a torch model is a Softmax, what that is given. Unused by `OverlapAUC`.
+                where the last module of a torch model is a Softmax, what that is given.
             device: the device for inputs; None means the model's.
             batch_size: how many examples are explained together; forwards have a size of their own.
 
@@ -146,6 +138,8 @@ class AttributionMetric(Metric[Any]):
 
     def custom_preprocess(self, *, x_batch: np.ndarray, custom_batch: Any, **data: Any) -> dict[str, Any]:
         """The attributions in their place, and what the metric needs of the call."""
+        if data["model"] is None and not self.needs_masks:
+            raise ValueError(f"{type(self).__name__} needs a model, got None")
         self.a_axes = range(x_batch.ndim - 1)
         rows = np.arange(len(x_batch))
         return {**self.checked(x_batch, data), "a_batch": custom_batch, "row_batch": rows, "custom_batch": None}

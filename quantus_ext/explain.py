@@ -15,18 +15,9 @@ from quantus.helpers import constants
 from torch import Tensor, nn
 
 from captum_wg.engine.checks import check_bools
+from quantus_ext import explain_arguments as arguments
 from quantus_ext.arrays import to_array
 from quantus_ext.attribution_methods import CLASSES, Method, attribution_of, check_arguments, names, resolve, unknown
-from quantus_ext.explain_arguments import (
-    cut,
-    in_captums_words,
-    naming_remedies,
-    parts_of,
-    to_inputs,
-    to_model,
-    to_targets,
-    with_defaults,
-)
 from quantus_ext.model import check_is_module, check_is_no_function, device_of, evaluating, seeded
 
 _MORE_THAN_MAPS = ("return_convergence_delta", "return_weights", "return_steps")
@@ -39,22 +30,9 @@ def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs:
     `explain(model, inputs, targets, method=M, **kwargs)` is `explainer(M, **kwargs)(model, inputs, targets)`. A name
     in captum_wg or captum.attr means that class with its own parameters and defaults, also where Quantus has a method
     of the same name: "IntegratedGradients" takes n_steps (50 unless given) and baselines, where Quantus' fixes
-    n_steps=10. Quantus' words for Captum's arguments are understood: see `explainer`. Any other name ("Gradient",
-    "Control Var. Random Uniform"), no name, another xai_lib than "captum" and Keras models go to `quantus.explain`
-    with all kwargs as they are.
-
-    An `attribute` that has a parameter `method` itself (the quadrature rule of IntegratedGradients) takes it through
-    `explainer`, as here the word names the class.
-
-    Args:
-        model: a torch model; for what is handed on whatever Quantus takes.
-        inputs: array or Tensor (N, ...), channels first.
-        targets: class numbers (N,); see `explainer`.
-        method: a name, a class, or a function of the model that returns a Captum attribution object.
-        **kwargs: see `explainer`.
-
-    Returns:
-        attributions, by default summed over dim 1: (N, 1, H, W) for images.
+    n_steps=10. Any other name ("Gradient", "Control Var. Random Uniform"), no name, another xai_lib than "captum" and
+    Keras models go to `quantus.explain` with all kwargs as they are. A parameter `method` of `attribute` itself (the
+    quadrature rule of IntegratedGradients) is for `explainer`, as here the word names the class.
 
     Raises:
         ValueError: a name that neither package nor Quantus knows; and as `explainer`.
@@ -74,8 +52,8 @@ def explain(model: Any, inputs: Any, targets: Any, method: Any = None, **kwargs:
     # Quantus infers the layout, which square shapes make impossible, and then has no use for it.
     kwargs = {"channel_first": True, "device": device_of(model), **kwargs}
     with evaluating(model):
-        x = to_inputs(inputs, model)
-        with naming_remedies(x, to_targets(targets, len(x), x.device)):
+        x = arguments.to_inputs(inputs, model)
+        with arguments.naming_remedies(x, arguments.to_targets(targets, len(x), x.device)):
             return quantus_explain(model, to_array(inputs), to_array(targets), **kwargs)
 
 
@@ -106,9 +84,16 @@ class explainer:
         xai_methods = {"WG": explainer("WeightedGradients", baselines=references, n_steps=20)}
         quantus.evaluate(metrics, xai_methods, model, x, y, explain_func_kwargs={})
 
-    The function is called as f(model, inputs, targets, **kwargs). kwargs override what is bound here, but for
-    `method`, which is ignored: `quantus.evaluate` passes a row's key by this name. Beware that it also passes the
-    options of an entry that is a dictionary on to the entries after it; give it functions only.
+    It is called as f(model, inputs, targets, **kwargs) with an array or Tensor (N, ...), channels first, and class
+    numbers (N,), one for all, or rows of indices where the output has more dimensions. kwargs override what is bound
+    here, but for `method`, which is ignored: `quantus.evaluate` passes a row's key by this name. (It also passes the
+    options of an entry that is a dictionary on to the entries after it; give it functions only.)
+
+    The result is an array (float64 for a float64 model, else float32). The model's mode (it is put into evaluation for
+    the call, as by Quantus), its gradients and the arguments are left as they were. Of a model that returns a
+    ModelOutput or a dictionary the logits are explained. The function can be pickled if `method` and the arguments can.
+    Threads take turns, as the model's mode, Captum's hooks and the global generators are everyone's; what runs beside
+    them (a class of Captum by itself, a training step) is not held off.
 
     Args:
         method: the name of a class of captum_wg or captum.attr (captum_wg first), a class, or a function of the model
@@ -122,30 +107,21 @@ class explainer:
             inputs' dimensions with N rows, and baselines (N, K, ...). baselines (N, ...) are cut where the class pairs
             them with the inputs (not for GradientShap and DeepLiftShap; for captum_wg if pairing="paired").
             FeaturePermutation exchanges values within a chunk.
-        reduce_axes: dims of the attribution that are summed, as in Quantus; () keeps all. Attributions of fewer than
-            three dims are left as they are.
-        keepdims: keep summed dims with size 1.
-        softmax: None explains the model as it is; True and False explain it with and without a softmax at its end,
-            as in Quantus.
-        device: where to compute: the model is moved there, as by `quantus.explain`. None means where it is.
+        reduce_axes: dims that are summed if there are more than two, as in Quantus, by default (1,); () keeps all.
+        keepdims: keep summed dims with size 1 (the default).
+        softmax: explain the model with (True) or without (False) a softmax at its end, as in Quantus; None: as it is.
+        device: the model is moved there, as by `quantus.explain`; None: where it is.
         interpolate: for layer attributions: True resizes them to the inputs' H and W, a tuple to that size; then also
             interpolate_mode ("nearest" unless given).
-        fresh_draws: draw anew in every call of the function: the first call with the seed of `generator` (0 unless
-            given), the following ones with seeds derived from it. Metrics that explain an input again
-            (MaxSensitivity) otherwise find the very same draws, which flatters a sampler.
+        generator: an int seed or a torch.Generator of which one seed is drawn per call, also for classes that draw from
+            the global generators, which then are seeded and put back.
+        fresh_draws: draw anew in every call: the first time with the seed of `generator` (0 unless given), then with
+            seeds derived from it. Metrics that explain an input again (MaxSensitivity) otherwise find the very same
+            draws, which flatters a sampler.
         **attribute_kwargs: the arguments of the class's `attribute`: baselines, n_steps, ... or Quantus' words for
             them, baseline and window. GradientShap and DeepLiftShap without baselines have zeros, and Occlusion without
             sliding_window_shapes has (1, 4, 4), as in Quantus. Arrays and Tensors are brought to the model's device
-            and dtype (integers stay integers). `generator`, an int seed or a torch.Generator of
-            which one seed is drawn per call, works for every class: those without such an argument, which draw from
-            the global generators, find these seeded, and the generators are put back afterwards.
-
-    Returns:
-        a function; its result is an array (float64 for a float64 model, else float32). It can be pickled if `method`
-        and the arguments can. The model's mode (it is put into evaluation for the call, as by Quantus), its
-        gradients and the arguments are left as they were. Of a model that returns a ModelOutput or a dictionary the
-        logits are explained. Threads take turns in these functions, as the model's mode, Captum's hooks and the global
-        generators are everyone's; what runs beside them (a class of Captum by itself, a training step) is not held off.
+            and dtype (integers stay integers).
 
     Raises:
         ValueError: an unknown method or argument; inputs or targets that don't fit; a result that is no single map of
@@ -163,7 +139,7 @@ class explainer:
         self._options, self._generator = Options(**own), self._kwargs.pop("generator", None)
         self._calls = [0]
         if (attribute := getattr(self._make, "attribute", None)) is not None:
-            check_arguments(attribute, in_captums_words(self._kwargs, attribute), partial=True)
+            check_arguments(attribute, arguments.in_captums_words(self._kwargs, attribute), partial=True)
 
     def __repr__(self) -> str:
         return self._shown
@@ -181,8 +157,8 @@ class explainer:
             seed = self._seed()
             if options.device is not None:
                 model.to(options.device)
-            x = to_inputs(inputs, model)
-            target = to_targets(targets, len(x), x.device)
+            x = arguments.to_inputs(inputs, model)
+            target = arguments.to_targets(targets, len(x), x.device)
             axes = _axes(options.reduce_axes, x.ndim)
             attributions = torch.cat(self._maps(model, x, target, seed))
         if axes and x.ndim > 2:
@@ -191,24 +167,28 @@ class explainer:
 
     def _maps(self, model: nn.Module, x: Tensor, target: Any, seed: int | None) -> list[Tensor]:
         options, kwargs = self._options, dict(self._kwargs)
-        attribution = attribution_of(model, self._make, to_model(options.init_kwargs or {}, x), options.softmax)
+        attribution = attribution_of(
+            model, self._make, arguments.to_model(options.init_kwargs or {}, x), options.softmax
+        )
         parameters = inspect.signature(attribution.attribute).parameters
         takes_target = "target" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         if seed is not None and "generator" in parameters:
             kwargs["generator"], seed = seed, None
         if options.interpolate_mode is not None and "interpolate_mode" in parameters:
             kwargs["interpolate_mode"] = options.interpolate_mode
-        kwargs = with_defaults(to_model(in_captums_words(kwargs, attribution.attribute), x), attribution, x)
-        parts, of_examples = parts_of(model, kwargs, options.batch_size, x, attribution)
+        kwargs = arguments.with_defaults(
+            arguments.to_model(arguments.in_captums_words(kwargs, attribution.attribute), x), attribution, x
+        )
+        parts, of_examples = arguments.parts_of(model, kwargs, options.batch_size, x, attribution)
         maps = []
         with seeded(seed):
             for rows in parts:
-                call = cut(kwargs, rows, x, attribution, of_examples)
+                call = arguments.cut(kwargs, rows, x, attribution, of_examples)
                 if target is not None and takes_target:
                     call["target"] = target if isinstance(target, int) else target[rows]
                 check_arguments(attribution.attribute, {"inputs": None, **call})
                 where = f" (examples counted from input {rows.start})" if len(parts) > 1 else ""
-                with naming_remedies(x, target, where):
+                with arguments.naming_remedies(x, target, where):
                     # Some of Captum's classes warn of inputs that don't require gradients.
                     result = attribution.attribute(inputs=x[rows].requires_grad_(), **call)
                 maps.append(_map(result, x[rows], options, type(attribution).__name__))

@@ -35,8 +35,8 @@ _IGNORED = {
     "nr_channels",
     "img_size",
 }
-_SAMPLES_AT_ONCE = tuple(getattr(captum.attr, level + "GradientShap") for level in ("", "Layer", "Neuron"))
-_BASELINES_AT_ONCE = tuple(getattr(captum.attr, level + "DeepLiftShap") for level in ("", "Layer", "Neuron"))
+_SAMPLES_AT_ONCE = captum.attr.GradientShap, captum.attr.LayerGradientShap, captum.attr.NeuronGradientShap
+_BASELINES_AT_ONCE = captum.attr.DeepLiftShap, captum.attr.LayerDeepLiftShap, captum.attr.NeuronDeepLiftShap
 _SHARED_BASELINES = (*_SAMPLES_AT_ONCE, *_BASELINES_AT_ONCE)
 _PERMUTING = (captum.attr.FeaturePermutation, captum.attr.LayerFeaturePermutation)
 # Those that belong to the examples where they have the inputs' dimensions and as many rows.

@@ -50,8 +50,6 @@ class MaskedConfidence(AttributionMetric):
 
     def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
         """The score of the model's output, f(x), and what shows where the map is 0."""
-        if data["model"] is None:
-            raise ValueError(f"{type(self).__name__} needs a model, got None")
         score = ClassScore(data["model"], x, data["y_batch"], self.output, self.internal_batch_size, at_inputs=True)
         bad = ~(score.at_inputs > 0)
         if bad.any():

@@ -47,9 +47,8 @@ class PerturbationAUC(CurveMetric):
         """Set up the metric.
 
         Args:
-            levels: N, the number of levels; or the levels themselves, an ascending list of shares of the features
-                (floats from 0 to 1; ending below 1 it looks at the highest ranked alone) or of numbers of features
-                (integers).
+            levels: N, the number of levels; or an ascending list of shares of the features (floats from 0 to 1; ending
+                below 1 it looks at the highest ranked alone) or of numbers of features (integers).
             rule: "mean" of the levels 1/N ... 1, as published, or "trapezoid", which adds the level 0. Of levels that
                 are a list "mean" is the mean, "trapezoid" goes by their distances, and "steps" counts all distances
                 alike; the area is over their range as a unit.
@@ -59,18 +58,15 @@ class PerturbationAUC(CurveMetric):
                 first), also one value for each example; a callable that takes the inputs (a Tensor with channels
                 first) and returns one of these; a callable of copies (R, C, H, W) and of what is removed of them, bool
                 of that shape, that returns values for these, such as `NoisyLinearImputation()` (ROAD).
-            ranking: "signed" ranks by the sum of the attribution over channels, "absolute" by the sum of its absolute
-                values. Match it to what the explanation means: see `WeightedGradients`' argument of that name. Of maps
-                whose channels were summed before (the default of Quantus and of `explainer`), "absolute" sees only the
-                absolute value of that sum; keep the channels with reduce_axes=().
-            output: f out of the model's output (R, classes), by the words and the code of the weightings' fitness:
-                "auto" (for each example by the output for itself: as it is where that is one column or a distribution,
-                not negative with sum 1, and else its softmax; where all of it lies in [0, 1] without being one, as a
-                multi-label sigmoid's does, a warning says so), "softmax", "sigmoid", "identity", or a callable of the
-                output that returns scores of that form or (R,). Of a single column under "auto" and "sigmoid" class 1
-                has p, class 0 has 1 - p.
-            feature_mask: integer group numbers (1 or B, *feature), as in Captum: elements with the same number are one
-                feature.
+            ranking: by the sum of the attribution over channels ("signed") or the sum of its absolute values
+                ("absolute"); see `WeightedGradients`' argument of that name. Of maps whose channels were summed before
+                (the default of Quantus and of `explainer`) "absolute" sees only that sum: keep them (reduce_axes=()).
+            output: f out of the model's output (R, classes): "auto" (for each example by the output for itself: as it
+                is where that is one column or a distribution, and else its softmax; where all of it lies in [0, 1]
+                without summing to 1, as a multi-label sigmoid's does, a warning says so), "softmax", "sigmoid",
+                "identity", or a callable of the output that returns scores of that form or (R,). Of a single column
+                under "auto" and "sigmoid" class 1 has p, class 0 has 1 - p.
+            feature_mask: group numbers (1 or B, *feature), as in Captum: elements of one number are one feature.
             relative: divide each curve by f(x). (Not Quantus' normalise, which is of the attributions.)
             internal_batch_size: rows per forward, whatever the call's batch_size is. None: by the size of an input,
                 32 for 3x32x32 on a CPU; more are slower there.
@@ -82,8 +78,7 @@ class PerturbationAUC(CurveMetric):
                 display_progressbar (over batches, and over the masked inputs of each).
 
         Raises:
-            TypeError, ValueError: levels or internal_batch_size below 1, levels that don't ascend; unknown rule,
-                removal, ranking, output or option; a switch that is no boolean.
+            TypeError, ValueError: a setting that can't be, by its name.
         """
         self.rule = check_choice(rule, "rule", RULES)
         self.removal, self.output = check_removal(removal), check_output(output)
@@ -97,8 +92,6 @@ class PerturbationAUC(CurveMetric):
 
     def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
         """The score of the model's output, the values that replace removed features, and their groups."""
-        if data["model"] is None:
-            raise ValueError(f"{type(self).__name__} needs a model, got None")
         score = ClassScore(data["model"], x, data["y_batch"], self.output, self.internal_batch_size, self.relative)
         if self.relative and not (score.at_inputs > 0).all():
             raise ValueError(
@@ -113,11 +106,7 @@ class PerturbationAUC(CurveMetric):
         return found
 
     def curves_of(self, x: Tensor, features: Features, places: Tensor, first: int, data: dict[str, Any]) -> np.ndarray:
-        """The model's output for the class at each level.
-
-        Levels at which an example has the same number of features are evaluated once, in forwards of at most
-        `score.rows` rows. Masking runs where the model is.
-        """
+        """The model's output for the class at each level; where the number of features is the same it is taken once."""
         score, counts = data["score"], self._counts(features)
         keys, key_of = np.unique(np.arange(len(x))[:, None] * (counts.max() + 1) + counts, return_inverse=True)
         examples, removed = (torch.from_numpy(k).to(score.device) for k in np.divmod(keys, counts.max() + 1))
@@ -183,24 +172,19 @@ class DeletionAUC(PerturbationAUC):
 
         score = 1/N sum_{i=1..N} f(x(k_i)),    x(k) = x without its round(k P) highest ranked features
 
-    Between 0 and 1; lower is better.
+    Between 0 and 1; lower is better. round is Python's (halves to even); equal scores are ranked by position.
 
     A feature is a pixel of an image (B, C, H, W), all its channels together; it is one element of a tabular input
     (B, F), of a time series (B, C, T) and of any other input. Attributions have the input's shape, or one channel:
-    (B, 1, H, W) or (B, H, W); the single channel of a time series' attribution counts for all of its channels. round
-    is Python's (halves to even). Equal scores are ranked by position, so results repeat.
+    (B, 1, H, W) or (B, H, W), which counts for all channels of a time series. They may be negative throughout, as they
+    rank the features like any others (`quantus.evaluate` refuses such maps of a function before a metric sees them;
+    hand them over as an array); attributions that are constant within every example rank nothing and are an error.
 
-    All levels of several examples share each forward. Over a call these hold at most B * N rows, B more for k = 0,
-    fewer where levels round to the same number of features, and B for the examples themselves where output="auto" or
-    relative asks for them.
+    Forwards hold at most B * N rows over a call, fewer where levels round to the same number of features, B more for
+    k = 0, and B for the examples themselves where output="auto" or relative asks for them.
 
     Source: Duc et al., "Weighted Average Gradients", 2025, "AUC of Deletion Score", with N = 100. The paper leaves open
-    what replaces a removed feature, by what a signed map is ranked and how ties are; here the arguments `removal` and
-    `ranking`, and position, decide.
-
-    Attributions that are negative throughout are accepted, as they rank the features like any others.
-    (`quantus.evaluate` itself refuses them from a function, before a metric sees them; hand them to it as an array, or
-    call the metric alone.) Attributions that are constant within every example rank nothing and are an error.
+    what replaces a removed feature, by what a signed map is ranked and how ties are.
 
     After a call, `curves` holds the curves (B, number of levels) of its examples and `fractions` their levels; `plot()`
     draws the mean curve in a band of one standard deviation.
@@ -216,15 +200,11 @@ class DeletionAUC(PerturbationAUC):
         """The deletion game of RISE: `step` pixels at a time are set to 0 (the mean of normalised images).
 
         Its area counts all steps alike, also a short last one. y_batch are the predicted classes there, f is their
-        softmax, equal scores go by position (there by numpy's unstable sort, backwards).
+        softmax, equal scores go by position (there by numpy's unstable sort, backwards). pixels are those of an image;
+        kwargs are further arguments of the class, or others in the place of these.
 
         Source: Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, and
         its code.
-
-        Args:
-            pixels: of the images; the code has 224 * 224.
-            step: pixels per step.
-            **kwargs: further arguments of the class, or others in the place of these.
         """
         return cls(**_rise(pixels, step, 0.0, kwargs))
 
@@ -232,14 +212,11 @@ class DeletionAUC(PerturbationAUC):
 class InsertionAUC(PerturbationAUC):
     """Area under the insertion curve: how fast the model finds the class when the highest ranked features come back.
 
-    With f the model's probability of the given class (`output` says which), P features, N levels and k_i = i / N:
-
         score = 1/N sum_{i=1..N} f(x(k_i)),
         x(k) = x with everything removed but its round(k P) highest ranked features
 
-    Between 0 and 1; higher is better. rule="trapezoid" adds k = 0, the input of which nothing is left.
-
-    Features, attributions, ties and forwards are those of `DeletionAUC`, as are the arguments and what is refused.
+    Between 0 and 1; higher is better. rule="trapezoid" adds k = 0, the input of which nothing is left. All else is as
+    in `DeletionAUC`.
 
     Source: Duc et al., "Weighted Average Gradients", 2025, appendix A, which prefers deletion: an input of which little
     is left lies far from what the model was trained on.
@@ -262,8 +239,8 @@ class SymmetricRelevanceGain(PerturbationAUC):
         score = 1/N sum_{i=1..N} f(x with everything removed but its top k_i) - f(x without its top k_i)
 
     Between -1 and 1 for a probability f; higher is better, and random rankings have about 0. Also known as the area
-    between perturbation curves (AbPC, LeRF minus MoRF). The arguments are those of `DeletionAUC`; with rule="trapezoid"
-    the two areas are those of removal in both orders. Twice the forwards.
+    between perturbation curves (AbPC, LeRF minus MoRF). Arguments as in `DeletionAUC`; with rule="trapezoid" the two
+    areas are those of removal in both orders. Twice the forwards.
 
     Source: Bluecher et al., "Decoupling Pixel Flipping and Occlusion Strategy for Consistent XAI Benchmarks", TMLR
     2024.
