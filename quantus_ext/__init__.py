@@ -5,13 +5,11 @@ import importlib.util
 if importlib.util.find_spec("quantus") is None:
     raise ImportError('quantus_ext needs Quantus, which is not installed: pip install "captum-wg[quantus]"')
 
-from quantus_ext.deletion_auc import DeletionAUC
 from quantus_ext.explain import explain, explainer
-from quantus_ext.insertion_auc import InsertionAUC
 from quantus_ext.masked_confidence import AverageDrop, IncreaseInConfidence
-from quantus_ext.noisy_linear_imputation import NoisyLinearImputation
 from quantus_ext.overlap_auc import OverlapAUC
-from quantus_ext.symmetric_relevance_gain import SymmetricRelevanceGain
+from quantus_ext.perturbation_auc import DeletionAUC, InsertionAUC, SymmetricRelevanceGain
+from quantus_ext.removal import NoisyLinearImputation
 
 __all__ = [
     "AverageDrop",

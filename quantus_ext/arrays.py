@@ -1,4 +1,4 @@
-"""Arrays and Tensors of a metric's call, brought to one form and checked with the row named."""
+"""Arrays and Tensors of a call, brought to one form and checked with the row named."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def to_tensor(array: np.ndarray) -> Tensor:
 def chunks(count: int, size: int, smallest: int = 1) -> list[slice]:
     """count rows in nearly equal chunks of at most size, but of at least `smallest` rows if count allows it."""
     number = max(1, min(math.ceil(count / size), count // smallest))
-    edges = [count * i // number for i in range(number + 1)]
-    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+    return list(itertools.starmap(slice, itertools.pairwise(count * i // number for i in range(number + 1))))
 
 
 def named(bad: np.ndarray, first: int = 0) -> str:
@@ -40,11 +39,13 @@ def named(bad: np.ndarray, first: int = 0) -> str:
 
 
 def require_finite(array: np.ndarray, name: str) -> None:
+    """No row holds NaN or an infinity."""
     bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
     if bad.any():
         raise ValueError(f"{name} holds NaN or infinite values in {named(bad)}; give finite ones")
 
 
-def require_real(values: np.ndarray | Tensor, name: str) -> None:
+def require_real(values: np.ndarray | np.generic | Tensor, name: str) -> None:
+    """No complex numbers."""
     if values.dtype.is_complex if isinstance(values, Tensor) else values.dtype.kind == "c":
         raise ValueError(f"{name} must hold real numbers, got {values.dtype}; pass .real or abs() of it")

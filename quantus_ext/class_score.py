@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor, nn
 
 from captum_wg.engine.problem import automatic_rows
 from captum_wg.weighting.output import Output, OutputTransform
 from quantus_ext.arrays import chunks, named, to_tensor
-from quantus_ext.model_output import tensor_of
-from quantus_ext.model_state import device_of, dtype_of
+from quantus_ext.model import device_of, dtype_of, tensor_of
 
 
 class ClassScore:
@@ -38,24 +36,22 @@ class ClassScore:
 
     def __init__(
         self,
-        model: ModelInterface[Any],
+        model: Any,
         x: np.ndarray,
         y: np.ndarray | None,
         output: Output = "auto",
         rows: int | None = None,
         at_inputs: bool = False,
     ):
-        self._interface, self._output, self._logits = model, output, output == "auto" and model.softmax is False
-        untyped: Any = model
-        self._forward = untyped.get_softmax_arg_model() if self._logits else model.model
+        as_it_is = output == "auto" and model.softmax is False
         module = model.model if isinstance(model.model, nn.Module) else None
+        self._interface, self._output = model, "identity" if as_it_is else output
+        self._forward = model.get_softmax_arg_model() if as_it_is else model.model
         self._dtype = (dtype_of(module) if module else None) or torch.float32
         self.device = torch.device(getattr(model, "device", None) or (device_of(module) if module else None) or "cpu")
         self.rows = rows or automatic_rows((torch.empty(1, device="meta").expand(x.shape),), self.device)
-        self._classes = torch.from_numpy(check_classes(y, len(x))).to(self.device)
+        self._classes = torch.from_numpy(_classes(y, len(x))).to(self.device)
         self._transform: OutputTransform | None = None
-        if self._logits:
-            self._output = "identity"
         if self._output != "auto" and not at_inputs:
             return
         outputs = torch.cat([self._outputs(to_tensor(x[part]).to(self.device)) for part in chunks(len(x), self.rows)])
@@ -73,15 +69,16 @@ class ClassScore:
 
     def _outputs(self, rows: Tensor) -> Tensor:
         """The model's output (R, C)."""
+        kwargs = self._interface.model_predict_kwargs
         if isinstance(self._forward, nn.Module):
             if self._interface.model.training:
                 raise AttributeError("the model must be in evaluation mode: call model.eval() first")
             with torch.no_grad():
-                output = tensor_of(self._forward(rows.to(self._dtype), **self._interface.model_predict_kwargs))
+                output = tensor_of(self._forward(rows.to(self._dtype), **kwargs))
         else:
             masked = rows.cpu().numpy()
             shaped = self._interface.shape_input(masked, masked.shape, channel_first=True, batched=True)
-            output = torch.as_tensor(self._forward.predict(shaped, **self._interface.model_predict_kwargs))
+            output = torch.as_tensor(self._forward.predict(shaped, **kwargs))
         if output.ndim < 2 and output.numel() == len(rows):
             output = output.reshape(-1, 1)
         if output.ndim != 2 or len(output) != len(rows):
@@ -92,8 +89,7 @@ class ClassScore:
         return output.to(self.device)
 
     def _of_class(self, outputs: Tensor, examples: Tensor) -> np.ndarray:
-        if self._transform is None:
-            self._transform = OutputTransform(self._output, outputs)
+        self._transform = self._transform or OutputTransform(self._output, outputs)
         scores, classes = self._transform(outputs, examples), self._classes[examples]
         if scores.ndim == 2 and scores.shape[1] == 1 and self._output in ("auto", "sigmoid"):
             scores = torch.cat((1 - scores, scores), 1)
@@ -113,7 +109,7 @@ class ClassScore:
         return values
 
 
-def check_classes(y: np.ndarray | None, examples: int) -> np.ndarray:
+def _classes(y: np.ndarray | None, examples: int) -> np.ndarray:
     """y as int64 (B,)."""
     if y is None or y.size != examples or y.ndim > 2 or y.dtype.kind not in "iuf":
         came = "None" if y is None else f"an array of {y.dtype} of shape {y.shape}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from quantus.helpers.enums import DataType, EvaluationCategory, ScoreDirection
+from quantus.helpers.enums import ScoreDirection
 
 from captum_wg.engine.checks import check_positive_int
 from captum_wg.weighting.masking import Features
@@ -20,8 +20,6 @@ from quantus_ext.removal import check_removal, neutral_like, takes_mask
 class MaskedConfidence(AttributionMetric):
     """The abstract side of `AverageDrop` and `IncreaseInConfidence`."""
 
-    data_applicability: ClassVar = {DataType.IMAGE, DataType.TIMESERIES, DataType.TABULAR}
-    evaluation_category = EvaluationCategory.FAITHFULNESS
     sensitive_params = "what replaces a removed feature 'removal'"
     definition = "Chattopadhay et al. 'Grad-CAM++', 2018"
     by_rank = False
@@ -33,29 +31,25 @@ class MaskedConfidence(AttributionMetric):
         *,
         output: Output = "auto",
         internal_batch_size: int | None = None,
-        **kwargs: Any,
+        **options: Any,
     ):
-        """Set up the metric. The score compares the output for the class with that for the input times its map.
+        """Set up the metric.
 
         Args:
             removal: what shows where the map is 0, as in `DeletionAUC` (but no function of a mask); 0 as published.
             ranking: "signed" takes the sum of the attribution over channels, "absolute" the sum of its absolute values.
-            output, internal_batch_size: as in `DeletionAUC`.
-            **kwargs: abs, normalise, normalise_func, normalise_func_kwargs, return_aggregate, aggregate_func,
-                default_plot_func, disable_warnings and display_progressbar, as there.
+            output, internal_batch_size, **options: as in `DeletionAUC`, but for return_curve.
         """
         self.removal, self.output = check_removal(removal), check_output(output)
         if takes_mask(removal):
             raise ValueError("removal must not be a function of a mask here, as the map shows through in shades")
-        self.internal_batch_size = (
-            None if internal_batch_size is None else check_positive_int(internal_batch_size, "internal_batch_size")
-        )
-        super().__init__(ranking, **kwargs)
+        if internal_batch_size is not None:
+            check_positive_int(internal_batch_size, "internal_batch_size")
+        self.internal_batch_size = internal_batch_size
+        super().__init__(ranking, **options)
 
     def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
         """The score of the model's output, f(x), and what shows where the map is 0."""
-        if data["model"] is None:
-            raise ValueError(f"{type(self).__name__} needs a model, got None")
         score = ClassScore(data["model"], x, data["y_batch"], self.output, self.internal_batch_size, at_inputs=True)
         bad = ~(score.at_inputs > 0)
         if bad.any():
@@ -65,21 +59,15 @@ class MaskedConfidence(AttributionMetric):
         return {"score": score, "values_batch": neutral_like(x, self.removal)}
 
     def evaluate_batch(
-        self,
-        x_batch: np.ndarray,
-        a_batch: np.ndarray,
-        values_batch: np.ndarray,
-        row_batch: np.ndarray,
-        score: ClassScore,
-        **data: Any,
+        self, x_batch: np.ndarray, a_batch: np.ndarray, values_batch: np.ndarray, row_batch: np.ndarray, **data: Any
     ) -> list[float]:
         """The scores of one batch, channels first."""
-        scores = Features((to_tensor(x_batch),)).scores((to_tensor(a_batch),), self.ranking).clamp(min=0)
-        highest = scores.amax(1, keepdim=True)
-        shape = (len(x_batch), 1, *x_batch.shape[2:]) if x_batch.ndim == 4 else x_batch.shape
-        shown = (scores / highest.where(highest > 0, torch.ones_like(highest))).reshape(shape)
-        values = to_tensor(values_batch)
-        masked = (values + shown.to(values) * (to_tensor(x_batch) - values)).to(score.device)
+        score, x, values = data["score"], to_tensor(x_batch), to_tensor(values_batch)
+        shown = Features((x,)).scores((to_tensor(a_batch),), self.ranking).clamp(min=0)
+        highest = shown.amax(1, keepdim=True)
+        shown = shown / highest.where(highest > 0, torch.ones_like(highest))
+        shown = shown.reshape(len(x), 1, *x.shape[2:]) if x.ndim == 4 else shown.reshape(x.shape)
+        masked = (values + shown.to(values) * (x - values)).to(score.device)
         rows = torch.from_numpy(row_batch).to(score.device)
         through = np.concatenate([score(masked[part], rows[part]) for part in chunks(len(masked), score.rows)])
         return [float(v) for v in self.compared(score.at_inputs[row_batch], through)]

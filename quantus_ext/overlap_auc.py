@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,10 +11,7 @@ from torch import Tensor
 from captum_wg.engine.checks import check_choice
 from captum_wg.weighting.masking import Features
 from quantus_ext.arrays import named
-from quantus_ext.curve_metric import CurveMetric
-from quantus_ext.levels import Levels
-
-DENOMINATORS = ("top", "mask")
+from quantus_ext.curve_metric import CurveMetric, Levels
 
 
 class OverlapAUC(CurveMetric):
@@ -26,19 +22,16 @@ class OverlapAUC(CurveMetric):
         score = 1/N sum_{i=1..N} |T_{k_i} & S| / |T_{k_i}|     denominator="top", the precision: between 0 and 1
         score = 1/N sum_{i=1..N} |T_{k_i} & S| / |S|           denominator="mask": at best about (N + 1) / 2N, 0.505
 
-    Higher is better. round is Python's (halves to even); equal scores are ranked by position, so results repeat. The
-    model is used only to make attributions: with a_batch it may be None, and y_batch too.
+    Higher is better. Rounding, ties, attributions and `curves` are as in `DeletionAUC`. The model is used only to make
+    attributions: with a_batch it may be None, and y_batch too.
 
-    Masks s_batch are of shape (B, H, W), (B, 1, H, W) or (B, H, W, 1) and hold 0 for the background and one positive
-    value (1, 255, True) for the object. Soft masks and masks with numbers for several objects are an error: which
-    pixels belong to the object is not for a metric to guess.
+    Masks s_batch (B, H, W), (B, 1, H, W) or (B, H, W, 1) hold 0 for the background and one positive value (1, 255,
+    True) for the object. Soft masks and masks with numbers for several objects are an error: which pixels belong to
+    the object is not for a metric to guess.
 
     Source: Duc et al., "Weighted Average Gradients", 2025, "AUC of Overlapping Score", with N = 100. Its text, "the
     percentage of the overlapping of T_k with S", fits both denominators; the figures it publishes fit "top". The paper
     does not say how many pixels T_k has where round(k |S|) is 0; here one.
-
-    Attributions that are negative throughout are accepted; attributions that are constant within every example are an
-    error. After a call, `curves` holds the curves (B, N) of its examples and `fractions` their levels.
     """
 
     name = "Overlap AUC"
@@ -46,103 +39,57 @@ class OverlapAUC(CurveMetric):
     score_direction = ScoreDirection.HIGHER
     evaluation_category = EvaluationCategory.LOCALISATION
     sensitive_params = "the share's 'denominator' and the order of the pixels 'ranking'"
-    data_domain = "It needs masks of the objects."
     needs_masks = True
 
-    def __init__(
-        self,
-        levels: Levels = 100,
-        denominator: str = "top",
-        ranking: str = "signed",
-        abs: bool = False,
-        normalise: bool = False,
-        normalise_func: Callable[..., np.ndarray] | None = None,
-        normalise_func_kwargs: dict[str, Any] | None = None,
-        return_curve: bool = False,
-        return_aggregate: bool = False,
-        aggregate_func: Callable[..., Any] | None = None,
-        default_plot_func: Callable[..., Any] | None = None,
-        disable_warnings: bool = False,
-        display_progressbar: bool = False,
-        **kwargs: Any,
-    ):
-        """Set up the metric. The score is the mean share of the highest ranked pixels that lie on the object: higher
-        is better.
+    def __init__(self, levels: Levels = 100, denominator: str = "top", ranking: str = "signed", **options: Any):
+        """Set up the metric.
 
         Args:
             levels: N, the number of levels; or the levels themselves, an ascending list of shares (floats).
             denominator: "top" divides by the number of pixels taken, "mask" by the number of the object's.
-            ranking: "signed" ranks by the sum of the attribution over channels, "absolute" by the sum of its absolute
-                values.
-            abs, normalise, normalise_func, normalise_func_kwargs, return_curve, return_aggregate, aggregate_func,
-                default_plot_func, disable_warnings, display_progressbar: as in `DeletionAUC`.
-
-        Raises:
-            ValueError: levels below 1; unknown denominator or ranking.
+            ranking, **options: as in `DeletionAUC`.
         """
-        self.denominator = check_choice(denominator, "denominator", DENOMINATORS)
-        # fmt: off
-        super().__init__(
-            levels, ranking, return_curve, aggregate_func, default_plot_func, abs=abs, normalise=normalise,
-            normalise_func=normalise_func, normalise_func_kwargs=normalise_func_kwargs,
-            return_aggregate=return_aggregate, disable_warnings=disable_warnings,
-            display_progressbar=display_progressbar, **kwargs,
-        )
-        # fmt: on
+        self.denominator = check_choice(denominator, "denominator", ("top", "mask"))
+        share = "Share of them on the object" if denominator == "top" else "Share of the object covered"
+        self.axis_labels = "Highest ranked pixels, as a fraction of the object's", share
+        super().__init__(levels, ranking, **options)
         if self._levels.dtype.kind != "f":
             raise ValueError(
                 f"levels must be a number of levels, or shares of the object's area (floats); got {levels!r}"
             )
 
     def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
-        """The masks."""
-        return {"s_batch": _masks(data["s_batch"], x.shape)}
+        """The masks as bool (B, P)."""
+        s, shape = data["s_batch"], x.shape
+        if len(shape) != 4:
+            raise ValueError(f"OverlapAUC needs images of shape (B, C, H, W), got inputs of shape {shape}")
+        examples, _, height, width = shape
+        forms = ((examples, height, width), (examples, 1, height, width), (examples, height, width, 1))
+        if s.shape not in forms:
+            raise ValueError(
+                f"s_batch has shape {s.shape}, which does not fit inputs of shape {shape}; give one of {forms}"
+            )
+        flat = s.reshape(examples, -1)
+        if flat.dtype.kind not in "biuf":
+            raise ValueError(f"s_batch must hold numbers or booleans, got an array of {flat.dtype}")
+        highest = flat.max(1, keepdims=True)
+        soft = ~((flat == 0) | ((flat == highest) & (highest > 0))).all(1)
+        if soft.any():
+            raise ValueError(
+                f"s_batch must hold 0 and one positive value (1, 255, True) in each mask, got other values in "
+                f"{named(soft)}; say which pixels are the object's, for example s_batch > 0.5"
+            )
+        empty = highest[:, 0] == 0
+        if empty.any():
+            raise ValueError(f"s_batch marks no pixel in {named(empty)}; leave these examples out")
+        return {"s_batch": flat > 0}
 
     def curves_of(self, x: Tensor, features: Features, places: Tensor, first: int, data: dict[str, Any]) -> np.ndarray:
         """The share at each level."""
-        return overlap_curves(places.numpy(), data["s_batch"], self.fractions, self.denominator)
-
-    @property
-    def axis_labels(self) -> tuple[str, str]:
-        """What the plot says of the levels, and of the curves."""
-        share = "Share of them on the object" if self.denominator == "top" else "Share of the object covered"
-        return "Highest ranked pixels, as a fraction of the object's", share
-
-
-def overlap_curves(places: np.ndarray, masks: np.ndarray, ks: np.ndarray, denominator: str) -> np.ndarray:
-    """|T_k & S| / |T_k| or / |S| (B, N), from places (B, P) in the ranking and masks (B, P)."""
-    in_order = np.zeros_like(masks)
-    np.put_along_axis(in_order, places.astype(np.int64), masks, axis=1)
-    hits = in_order.cumsum(1)
-    area = masks.sum(1)
-    sizes = np.array([[max(1, round(k * size)) for k in ks] for size in area.tolist()])
-    overlap = np.take_along_axis(hits, sizes - 1, axis=1)
-    share: np.ndarray = overlap / (sizes if denominator == "top" else area[:, None])
-    return share
-
-
-def _masks(s: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The masks as bool (B, P)."""
-    if len(shape) != 4:
-        raise ValueError(f"OverlapAUC needs images of shape (B, C, H, W), got inputs of shape {shape}")
-    examples, _, height, width = shape
-    forms = ((examples, height, width), (examples, 1, height, width), (examples, height, width, 1))
-    if s.shape not in forms:
-        raise ValueError(
-            f"s_batch has shape {s.shape}, which does not fit inputs of shape {shape}; give one of {forms}"
-        )
-    flat = s.reshape(examples, -1)
-    if flat.dtype.kind not in "biuf":
-        raise ValueError(f"s_batch must hold numbers or booleans, got an array of {flat.dtype}")
-    highest = flat.max(1, keepdims=True)
-    soft = ~((flat == 0) | ((flat == highest) & (highest > 0))).all(1)
-    if soft.any():
-        raise ValueError(
-            f"s_batch must hold 0 and one positive value (1, 255, True) in each mask, got other values in "
-            f"{named(soft)}; say which pixels are the object's, for example s_batch > 0.5"
-        )
-    empty = highest[:, 0] == 0
-    if empty.any():
-        raise ValueError(f"s_batch marks no pixel in {named(empty)}; leave these examples out")
-    positive: np.ndarray = flat > 0
-    return positive
+        masks = data["s_batch"]
+        in_order = np.zeros_like(masks)
+        np.put_along_axis(in_order, places.numpy().astype(np.int64), masks, axis=1)
+        area = masks.sum(1)
+        sizes = np.array([[max(1, round(k * size)) for k in self.fractions] for size in area.tolist()])
+        hits = np.take_along_axis(in_order.cumsum(1), sizes - 1, axis=1)
+        return np.asarray(hits / (sizes if self.denominator == "top" else area[:, None]))

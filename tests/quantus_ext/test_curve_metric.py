@@ -1,8 +1,11 @@
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from quantus_ext import DeletionAUC, InsertionAUC, OverlapAUC
+from quantus_ext.curve_metric import areas
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +68,62 @@ def test_bad_results(net, images):
         metric.plot(results={"IG": scores}, show=False)
     with pytest.raises(ValueError, match=r"curves of shape \(images, 5\), got \(2, 4\)"):
         metric.plot(results=np.ones((2, 4)), show=False)
+
+
+def test_shares_and_counts(net, images):
+    x, y, a = images
+    dense = DeletionAUC(levels=42, rule="trapezoid", return_curve=True)
+    every = np.array(dense(net, x, y, a))
+    shares = DeletionAUC(levels=[0.0, 0.1, 0.5, 1.0], return_curve=True)
+    np.testing.assert_array_equal(shares(net, x, y, a), every[:, [0, 4, 21, 42]])
+    assert shares.fractions.tolist() == [0, 0.1, 0.5, 1]
+    counts = DeletionAUC(levels=[0, 1, 5, 42], return_curve=True)
+    np.testing.assert_array_equal(counts(net, x, y, a), every[:, [0, 1, 5, 42]])
+    np.testing.assert_allclose(counts.fractions, [0, 1 / 42, 5 / 42, 1])
+    assert counts.plot_curves().lines
+    # A maximum share: the highest ranked fifth alone.
+    part = DeletionAUC(levels=np.linspace(0.05, 0.2, 4))(net, x, y, a)
+    np.testing.assert_allclose(part, every[:, [2, 4, 6, 8]].mean(1))
+
+
+def test_areas_under_uneven_levels(net, images):
+    x, y, a = images
+    ks = [0.0, 0.1, 0.5, 1.0]
+    curves = DeletionAUC(levels=ks, return_curve=True)(net, x, y, a)
+    for rule in ("mean", "trapezoid", "steps"):
+        for curve, score in zip(curves, DeletionAUC(levels=ks, rule=rule)(net, x, y, a), strict=True):
+            middles = [(u + v) / 2 for u, v in itertools.pairwise(curve)]
+            expected = {
+                "mean": sum(curve) / 4,
+                "steps": sum(middles) / 3,
+                "trapezoid": middles[0] * 0.1 + middles[1] * 0.4 + middles[2] * 0.5,
+            }[rule]
+            assert score == pytest.approx(expected, abs=1e-9)
+    # Over a part of the range the area is that of the part as a unit.
+    assert areas(np.array([[1.0, 1.0, 1.0]]), "trapezoid", np.array([0.1, 0.2, 0.6])) == pytest.approx([1])
+
+
+def test_overlap_takes_shares(images):
+    x, _, a = images
+    s = np.zeros((4, 6, 7))
+    s[:, 1:4, 2:5] = 1
+    whole = OverlapAUC(levels=4, return_curve=True)(None, x, None, a, s)
+    half = OverlapAUC(levels=[0.25, 0.5], return_curve=True)(None, x, None, a, s)
+    np.testing.assert_array_equal(half, np.array(whole)[:, :2])
+    with pytest.raises(ValueError, match="levels must be a number of levels, or shares"):
+        OverlapAUC(levels=[1, 2])
+
+
+@pytest.mark.parametrize(
+    "levels", [[], [0.5, 0.5], [0.5, 0.2], [-0.1, 1.0], [0.5, 1.1], [np.nan], [[0.5]], ["a"], [True], [-1, 2], "10"]
+)
+def test_bad_levels(levels):
+    with pytest.raises(ValueError, match="levels must be"):
+        DeletionAUC(levels=levels)
+
+
+def test_bad_levels_of_a_rule_or_an_input(net, images):
+    with pytest.raises(ValueError, match="at least two of them"):
+        DeletionAUC(levels=[0.5], rule="trapezoid")
+    with pytest.raises(ValueError, match="levels holds 50 features, but an example has 42"):
+        DeletionAUC(levels=[0, 50])(net, *images)

@@ -123,7 +123,7 @@ def test_is_a_metric_of_quantus(capsys):
     assert metric.evaluation_category.value == "Localisation"
     assert {t.value for t in metric.data_applicability} == {"image"}
     metric.interpret_scores()
-    assert "lie on the object" in capsys.readouterr().out
+    assert "lies on the object" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

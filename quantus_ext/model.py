@@ -1,15 +1,20 @@
-"""What a call finds and puts back: where a model is and in which dtype, its mode, the global generators."""
+"""A model during a call: where it is, one Tensor as its output, its mode and the global generators put back."""
 
 from __future__ import annotations
 
+import inspect
 import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from captum_wg.engine.outputs import output_tensor
 
 _one_thread = threading.RLock()
 # torch does not type it.
@@ -23,22 +28,51 @@ def device_of(model: nn.Module) -> torch.device | None:
 
 def dtype_of(model: nn.Module) -> torch.dtype | None:
     """The dtype of the model's first floating-point parameter or buffer."""
-    tensors = (*model.parameters(), *model.buffers())
-    return next((t.dtype for t in tensors if t.is_floating_point()), None)
+    return next((t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), None)
+
+
+def check_is_module(model: Any) -> None:
+    """For a function the error says how to make a module of it."""
+    if not isinstance(model, nn.Module):
+        remedy = "; make a module of a function: type('Model', (torch.nn.Module,), {'forward': lambda self, x: f(x)})()"
+        raise ValueError(
+            f"model must be a torch.nn.Module, got {type(model).__name__}{remedy if callable(model) else ''}"
+        )
+
+
+def check_is_no_function(model: Any) -> None:
+    """Where Keras' models are taken, too."""
+    if inspect.isroutine(model) or isinstance(model, partial):
+        check_is_module(model)
+
+
+def tensor_of(output: Any) -> Tensor:
+    """The output if it is a Tensor, or its logits; otherwise the error says what a module can do about it."""
+    try:
+        return output_tensor(output)
+    except TypeError as error:
+        raise TypeError(
+            f"{str(error).replace('forward_func', 'the model')}; or let the module return that part: "
+            "model.register_forward_hook(lambda module, args, output: output[0])"
+        ) from None
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; each of its modules gets its own mode back.
+    """The model in evaluation mode, returning one Tensor; each of its modules gets its own mode back.
 
     One thread at a time: modes, hooks and seeds would reach the others' maps.
     """
     with _one_thread:
         modes = [(module, module.training) for module in model.modules()]
+        scripted = isinstance(model, torch.jit.ScriptModule)
+        hook = None if scripted else model.register_forward_hook(lambda module, args, output: tensor_of(output))
         model.eval()
         try:
             yield
         finally:
+            if hook is not None:
+                hook.remove()
             for module, mode in modes:
                 module.training = mode
 

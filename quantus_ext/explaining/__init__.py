@@ -1,1 +1,0 @@
-"""What is behind `quantus_ext.explain` and `explainer`."""
