@@ -95,8 +95,7 @@ class BaselineMaps(Ingredient):
 
     def _of_image(self, batch: Batch, i: int) -> np.ndarray:
         x = batch.inputs[i : i + 1]
-        baselines = batch.baselines(x) if callable(batch.baselines) else batch.baselines.to(x)
-        own = (baselines[0] if baselines.ndim == 5 else baselines)[: self.count]
+        own = batch.baselines_of(x)[: self.count]
         explain = ExpectedGradients(batch.model).attribute
         common: dict[str, Any] = dict(
             target=int(batch.targets[i]), internal_batch_size=batch.internal_batch_size, show_progress=False
