@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.data import cifar10, coco, digits, folders, photographs
-from benchmarks.data.data_set import Masks, Places, Source
+from benchmarks.data.data_set import Places, Source
 from benchmarks.data.masks import MaskFolder
 from benchmarks.data.preparation import Inputs
 from benchmarks.run.errors import BenchmarkError
@@ -56,16 +54,5 @@ def source(places: Places, classes: int) -> Source:
     if places.references is not None:
         found = replace(found, references=folders.all_files(places.references, "references", "--references"))
     if places.masks is not None:
-        masks = MaskFolder(places.masks, found.pictures).mask
-        found = replace(found, mask_of=masks if found.mask_of is None else _where_both(found.mask_of, masks))
+        found = replace(found, mask_of=MaskFolder(places.masks, found.pictures, found.mask_of).mask)
     return found
-
-
-def _where_both(condition: Masks, masks: Masks) -> Masks:
-    """The second's masks of those photographs and classes of which the first has one, too."""
-
-    def mask_of(position: int, label: int) -> tuple[np.ndarray | None, str]:
-        found, reason = condition(position, label)
-        return (None, reason) if found is None else masks(position, label)
-
-    return mask_of

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import quantus
 
-from benchmarks.methods.method import NEW_DRAWS, NO_DRAWS, Batch, Explain, explained
+from benchmarks.methods.method import NEW_DRAWS, NO_DRAWS, Batch, explained
 
 NAMES = (
     "IntegratedGradients",
@@ -23,21 +25,16 @@ _NOTES = {
 }
 
 
-def by_quantus(name: str) -> Explain:
-    """The defaults of `quantus.explain`, except that the channels are kept; it sums them otherwise."""
-
-    def explain(batch: Batch) -> np.ndarray:
-        inputs, targets = batch.inputs.cpu().numpy(), batch.targets.cpu().numpy()
-        device = str(batch.inputs.device)
-        return quantus.explain(batch.model, inputs, targets, method=name, reduce_axes=(), device=device)
-
-    return explain
+def by_quantus(name: str, batch: Batch) -> np.ndarray:
+    """By the defaults of `quantus.explain`, except that the channels are kept; it sums them otherwise."""
+    inputs, targets, device = batch.inputs.cpu().numpy(), batch.targets.cpu().numpy(), str(batch.inputs.device)
+    return quantus.explain(batch.model, inputs, targets, method=name, reduce_axes=(), device=device)
 
 
 ROWS = {
     name: explained(
         name,
-        by_quantus(name),
+        partial(by_quantus, name),
         group="captum",
         notes=(_OF_ALL, *([_NOTES[name]] if name in _NOTES else [])),
         slow=name in ("FeatureAblation", "FeaturePermutation"),

@@ -30,10 +30,6 @@ def edges(x: Tensor) -> Tensor:
     return magnitude.expand(x.shape).contiguous()
 
 
-def _edge_map(x: Tensor, values: tuple[np.ndarray, ...], generator: np.random.Generator) -> np.ndarray:
-    return edges(x).numpy()
-
-
 def randomized(model: nn.Module, seed: int) -> nn.Module:
     """A copy of the model with weights as at the start of a training."""
     model = copy.deepcopy(model)
@@ -58,7 +54,7 @@ def untrained(name: str, settings: MethodSettings) -> Method:
 ROWS = {
     "EdgeDetector": Method(
         "EdgeDetector",
-        combine=_edge_map,
+        combine=lambda x, values, generator: edges(x).numpy(),
         group="control",
         notes=("EdgeDetector: the image's Sobel gradient, without the network.", _WORTH),
     ),

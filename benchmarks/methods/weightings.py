@@ -130,8 +130,8 @@ class Distances(Ingredient):
         return cls(f"{maps.name}-{by.name}", maps.count, (maps,), take=by.distances)
 
     def make(self, batch: Batch, *needed: np.ndarray) -> np.ndarray:
-        (maps,) = needed
-        return np.stack([self._of_image(batch, i, own[: self.count]) for i, own in enumerate(maps)]).astype(float)
+        (maps,), count = needed, self.count or self.needs[0].count
+        return np.stack([self._of_image(batch, i, own[:count]) for i, own in enumerate(maps)]).astype(float)
 
     def _of_image(self, batch: Batch, i: int, maps: np.ndarray) -> np.ndarray:
         if len(maps) == 1:
@@ -222,8 +222,9 @@ class Weighting:
         are chosen."""
         maps = BaselineMaps(f"random{self.n_random}" if self.n_random else f"steps{self.n_steps}", self.pool)
         if rule := self.own_rule:
-            name = f"{maps.name}-{getattr(rule, '__name__', rule)}"
-            return maps, Distances(name, self.pool, (maps,), take=lambda *of: bind(rule, of[0], of[1].features)(of[1]))
+            # Not those of the first ones among more: the weights of a baseline depend on the others.
+            name = f"{maps.name}-first{self.pool}-{getattr(rule, '__name__', rule)}"
+            return maps, Distances(name, None, (maps,), take=lambda *of: bind(rule, of[0], of[1].features)(of[1]))
         if not self.fitted:
             return (maps,)
         by = [maps] if self.screening_steps is None else [maps, BaselineMaps(f"steps{self.screening_steps}", self.pool)]
@@ -239,10 +240,8 @@ class Weighting:
         if self.normalise_maps:
             norms = torch.from_numpy(np.abs(maps).sum((1, 2, 3), dtype=np.float64))
             weights = of_normalised_maps(torch.from_numpy(weights)[None], norms[None])[0].numpy()
-        total = np.zeros(maps.shape[1:])
-        for weight, own in zip(weights, maps, strict=True):
-            total += weight * own
-        return total.astype(np.float32)
+        weighted = (weight * own for weight, own in zip(weights, maps, strict=True))
+        return sum(weighted, np.zeros(maps.shape[1:])).astype(np.float32)
 
     def weights(self, found: np.ndarray, screening: np.ndarray | None = None) -> np.ndarray:
         """The weights of the pool, float64, before any shuffling and norms; they sum to 1.
@@ -259,17 +258,15 @@ class Weighting:
 
     def evaluations(self, n_features: int) -> tuple[int, int]:
         """The gradients, and the most forwards of the fitness, that `WeightedGradients` takes for one image."""
-        pool, points = self.pool, self.n_random or self.n_steps
-        kept = int(self.keep or pool)
+        pool, points, kept = self.pool, self.n_random or self.n_steps, int(self.keep or self.pool)
         screened = self.screening_steps is not None and kept < pool
         gradients = pool * (self.screening_steps or 0) + kept * points if screened else pool * points
         if pool == 1 or not self.fitted:
             return gradients, 0
-        searches = len(self.fitness.neutrals) * len(RULES[self.fitness.kind].ways)
-        # Of an insertion also f with every feature removed.
-        more = len(self.fitness.neutrals) if self.fitness.kind != "deletion" else 0
-        searched = [pool] if not screened else [pool, *([kept] if kept > 1 and self.power > 0 else [])]
-        per_map = searches * math.ceil(math.log2(n_features + 1))
+        neutrals, ways = len(self.fitness.neutrals), RULES[self.fitness.kind].ways
+        per_map = neutrals * len(ways) * math.ceil(math.log2(n_features + 1))
+        more = neutrals * ("insertion" in ways)  # f with every feature removed
+        searched = [pool, *([kept] if screened and kept > 1 and self.power > 0 else [])]
         return gradients, 1 + sum(count * per_map + more for count in searched)
 
 
