@@ -114,8 +114,13 @@ def test_a_rule_that_is_no_fitness_is_a_row(words, pool, options, registered, ma
     whole = whole[0].numpy()
     found = row.combine(x[0], values, np.random.default_rng(0))
     assert np.abs(found - whole).max() <= 1e-6 * np.abs(whole).max()
-    keys = {method(f"ByNorm(pool={k})", SETTINGS).ingredients[1].key for k in (2, 3)} if registered == "row" else "ab"
-    assert len(keys) == 2
+
+
+def test_weights_of_a_rule_of_ones_own_are_those_of_its_pool_alone(monkeypatch):
+    """Results of one name are taken to be those of the first of more baselines."""
+    monkeypatch.setitem(rows.ROWS, "ByNorm", Row({"weighting": by_norm}))
+    two, three = (method(f"ByNorm(pool={k})", SETTINGS).ingredients[1] for k in (2, 3))
+    assert two.name != three.name and two.count is None
 
 
 def test_what_a_rule_of_ones_own_gives_is_checked(made, net, monkeypatch):
