@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -19,6 +20,10 @@ from benchmarks.models.training import trained
 from benchmarks.quadrature.integrands import Exact, Tabulated, along_paths
 from benchmarks.quadrature.settings import Settings
 from benchmarks.run.errors import BenchmarkError
+from quantus_ext import DeletionAUC
+
+# What a table says, and the frames that are written, by file.
+Table = tuple[str, dict[str, pd.DataFrame]]
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 BACKGROUNDS = ("hubble_deep_field", "immunohistochemistry", "retina")
@@ -51,6 +56,20 @@ class Problem:
         at = along_paths(lambda z: self.model(z)[:, label], self.x[image], self.references, self.rows)
         return (Exact if self.exact else Tabulated)(at, len(self.references), self.steps)
 
+    def deletion_auc(self, maps: Tensor) -> np.ndarray:
+        """The deletion AUC (N,) of maps (N, C, H, W)."""
+        metric = DeletionAUC(disable_warnings=True)
+        x, y, a = (values.cpu().numpy() for values in (self.x, self.y, maps))
+        return np.asarray(metric(self.model, x, y, a, device=str(self.x.device), channel_first=True), dtype=float)
+
+    def text(self, settings: Settings, *parts: str) -> str:
+        """A table and its notes, below what they are of."""
+        what = (
+            f"{self.name}, n = {len(self.x)} correctly classified images, K = {settings.baselines} reference images, "
+            f"seed {settings.seed}, {torch.get_num_threads()} threads."
+        )
+        return "\n\n".join([what, *parts])
+
 
 def smooth(settings: Settings) -> Problem:
     """A network of tanh and softplus layers in float64, trained here on scikit-learn's 8x8 digits."""
@@ -60,9 +79,8 @@ def smooth(settings: Settings) -> Problem:
     x, y = torch.from_numpy(grey / 16).double(), torch.from_numpy(labels).long()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = nn.Sequential(
-            nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.Softplus(), nn.Linear(32, 10)
-        ).double()
+        layers = nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.Softplus(), nn.Linear(32, 10)
+        model = nn.Sequential(*layers).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(200):
         loss = nn.functional.cross_entropy(model(x), y)

@@ -27,7 +27,7 @@ def test_precisions_are_compared_with_the_float32_map(normed):
     problem = Problem("tiny", normed, x, normed(x).argmax(1), references)
     forms = {name: form for name, form in precision.FORMS.items() if name != "torch.compile"}
     forms["broken"] = (fail, precision.plain)
-    full = precision.compare(problem, 4, 2, forms, progress=False).set_index("form")
+    full = precision.compare(problem, 4, 2, forms).set_index("form")
     assert full.loc["floor (bare float32 loop)", "ratio"] == 1
     assert full.loc["float32", "rank correlation"] == pytest.approx(1)
     assert full.loc["BatchNorm folded", "rank correlation"] > 0.999
