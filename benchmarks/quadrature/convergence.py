@@ -6,7 +6,8 @@ are medians over images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,16 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.cost.peers import gradient_shap, shap_gradients
-from benchmarks.quadrature.estimators import (
-    ESTIMATORS,
-    MIDPOINT,
-    MONTE_CARLO,
-    SHARED_END,
-    STAGGERED_END,
-    TWO_STAGE,
-    Estimator,
-    Integrands,
-)
+from benchmarks.quadrature import estimators
+from benchmarks.quadrature.estimators import ESTIMATORS, Estimator
 from benchmarks.quadrature.integrands import map_error
 from benchmarks.quadrature.problems import PROBLEMS, Problem, Table, resnet18
 from benchmarks.quadrature.settings import Settings
@@ -36,41 +29,37 @@ from benchmarks.run.randomness import seeded
 
 PEER_ROWS = 50
 ROUNDING = 1e-11  # errors below it say nothing of a rate
-OURS = (SHARED_END.name, TWO_STAGE.name, STAGGERED_END.name)
+OURS = [one.name for one in (estimators.SHARED_END, estimators.TWO_STAGE, estimators.STAGGERED_END)]
 PEERS = ("Captum GradientShap", "shap GradientExplainer")
 KEYS = ["network", "baselines"]
 # What errors are also divided by: the estimator, and the budgets at which that is printed, or the smallest or largest.
-COMPARED = {"midpoint": (MIDPOINT, 100, min), "Monte-Carlo": (MONTE_CARLO, 200, max)}
+COMPARED = {"midpoint": (estimators.MIDPOINT, 100, min), "Monte-Carlo": (estimators.MONTE_CARLO, 200, max)}
 
 
-def errors(
-    problem: Integrands, estimators: Sequence[Estimator], totals: Sequence[int], seed: int, draws: int
-) -> Iterator[dict]:
-    """The error of each estimator at each number of gradients, for one image; of random ones the mean over draws."""
-    for estimator in estimators:
-        for total in totals:
-            if total < estimator.least * problem.count:
-                continue
-            # The same draws for all images.
-            entropies = [(seed, estimator.stream or 0, total, draw) for draw in range(draws)]
-            generators = map(np.random.default_rng, entropies if estimator.stream is not None else entropies[:1])
-            points = [estimator.estimate(problem, total, generator) for generator in generators]
-            yield {
-                "estimator": estimator.name,
-                "budget": total,
-                "gradients": float(np.mean([p.gradients for p in points])),
-                "error": float(np.mean([problem.error(p) for p in points])),
-            }
-
-
-def peer_errors(problem: Problem, image: int, reference: Tensor, totals: Sequence[int], seed: int) -> Iterator[dict]:
-    """The error of Captum's GradientShap and, if it is installed, shap's GradientExplainer, one draw each."""
-    for name in PEERS if find_spec("shap") else PEERS[:1]:
-        for total in totals:
+def measure(problem: Problem, totals: Sequence[int], seed: int, draws: int, peers: bool) -> pd.DataFrame:
+    """One row per image, estimator and number of gradients; the error of a random estimator is the mean over draws,
+    that of Captum's GradientShap and, if it is installed, shap's GradientExplainer is of one draw each."""
+    count = len(problem.references)
+    rows = []
+    for image in tqdm(range(len(problem.x)), desc=problem.name, unit="image", leave=False):
+        integrands = problem.integrands(image)
+        for estimator, total in itertools.product(ESTIMATORS, totals):
+            if total >= estimator.least * count:
+                # The same draws for all images.
+                entropies = [(seed, estimator.stream or 0, total, draw) for draw in range(draws)]
+                generators = map(np.random.default_rng, entropies if estimator.stream is not None else entropies[:1])
+                points = [estimator.estimate(integrands, total, generator) for generator in generators]
+                error = np.mean([integrands.error(one) for one in points])
+                rows.append((image, estimator.name, total, np.mean([one.gradients for one in points]), error))
+        for name, total in itertools.product(PEERS if find_spec("shap") else PEERS[:1], totals if peers else ()):
             with seeded(name, seed, image, total):
                 found = _peer_map(name, problem, image, total, seed)
-            error = map_error(found.flatten().double().cpu(), reference)
-            yield {"estimator": name, "budget": total, "gradients": float(total), "error": error}
+            error = map_error(found.flatten().double().cpu(), integrands.reference)
+            rows.append((image, name, total, float(total), error))
+    table = pd.DataFrame(rows, columns=["image", "estimator", "budget", "gradients", "error"])
+    table.insert(0, "network", problem.name)
+    table.insert(1, "baselines", count)
+    return table
 
 
 def _peer_map(name: str, problem: Problem, image: int, total: int, seed: int) -> Tensor:
@@ -84,20 +73,6 @@ def _peer_map(name: str, problem: Problem, image: int, total: int, seed: int) ->
     return torch.stack(parts).sum(0)
 
 
-def measure(
-    problem: Problem, estimators: Sequence[Estimator], totals: Sequence[int], seed: int, draws: int, peers: bool
-) -> pd.DataFrame:
-    """All errors of a problem, one row per estimator, number of gradients and image."""
-    rows = []
-    for image in tqdm(range(len(problem.x)), desc=problem.name, unit="image", leave=False):
-        integrands = problem.integrands(image)
-        found = [*errors(integrands, estimators, totals, seed, draws)]
-        if peers:
-            found += peer_errors(problem, image, integrands.reference, totals, seed)
-        rows += [{"network": problem.name, "baselines": len(problem.references), "image": image, **r} for r in found]
-    return pd.DataFrame(rows)
-
-
 def measure_all(settings: Settings) -> pd.DataFrame:
     """All errors, network by network."""
     cases = [(partial(PROBLEMS[name], settings), settings.gradients) for name in PROBLEMS if name in settings.model]
@@ -107,9 +82,8 @@ def measure_all(settings: Settings) -> pd.DataFrame:
     found = []
     for make, totals in tqdm(cases, unit="network"):
         problem = make()
-        peers = settings.peers and not problem.exact
         draws = min(5, settings.draws) if problem.exact else settings.draws
-        found.append(measure(problem, ESTIMATORS, sorted(totals), settings.seed, draws, peers))
+        found.append(measure(problem, sorted(totals), settings.seed, draws, settings.peers and not problem.exact))
     return pd.concat(found, ignore_index=True)
 
 

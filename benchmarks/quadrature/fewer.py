@@ -49,8 +49,8 @@ def scales(problem: Problem) -> Tensor:
 def exact_maps(problem: Problem, count: int) -> Tensor:
     """Expected gradients of the first images by 300 midpoints per baseline."""
     few = replace(problem, x=problem.x[:count], y=problem.y[:count])
-    attribute = ExpectedGradients(problem.model).attribute
-    return _in_parts(few, "reference", attribute, n_steps=REFERENCE_STEPS, method="riemann_middle")
+    options = {"n_steps": REFERENCE_STEPS, "method": "riemann_middle", "pairing": "shared"}
+    return few.explain(ExpectedGradients(few.model).attribute, AT_ONCE, **options)
 
 
 def relative_errors(maps: Tensor, exact: Tensor) -> Tensor:
@@ -64,8 +64,8 @@ def samples(settings: Settings, problem: Problem) -> Table:
     All rows take turns in every repeat, the first of which warms up and is not counted.
     """
     exact = exact_maps(problem, settings.compared)
-    x, y, references = problem.x[: len(exact)], problem.y[: len(exact)], problem.references
-    counted, k, n_samples = Counted(problem.model), len(references), settings.n_samples
+    few = replace(problem, x=problem.x[: len(exact)], y=problem.y[: len(exact)])
+    counted, k, n_samples = Counted(problem.model), len(problem.references), settings.n_samples
     first, most = f"GradientShap, n_samples={n_samples}", n_samples // k + 1
     cases: dict[str, Callable[..., Tensor]] = {first: partial(gradient_shap, counted, n_samples=n_samples)}
     for rule, argument, numbers in (
@@ -77,32 +77,23 @@ def samples(settings: Settings, problem: Problem) -> Table:
         explain = partial(ExpectedGradients(counted).attribute, pairing="shared", **{kind: rule})
         cases |= {f"{rule}, {argument}={n}": partial(explain, **{argument: n}) for n in numbers}
 
-    def maps_by(explain: Callable[..., Tensor]) -> Tensor:
-        return torch.cat([explain(x[i : i + 1], target=y[i : i + 1], baselines=references) for i in range(len(x))])
-
     runs = []
     turns = [*in_turns(cases, settings.repeats + 1)]
     for repeat, row in tqdm(turns, desc="samples", unit="run", leave=False):
         counted.counter.reset()
         with seeded("samples", repeat):
-            seconds, maps = timed(partial(maps_by, cases[row]), x.device)
-        error = float(relative_errors(maps.detach(), exact).median())
-        runs.append((repeat, row, counted.counter.gradients // len(x), seconds / len(x), error))
-    every = pd.DataFrame(runs, columns=["repeat", "row", "gradients", "seconds", "error"])
-    by_repeat = every[every["repeat"] > 0].pivot(index="repeat", columns="row")[["gradients", "seconds", "error"]]
+            seconds, maps = timed(partial(few.explain, cases[row], 1), few.x.device)
+        error = float(relative_errors(maps, exact).median())
+        runs.append((repeat, row, counted.counter.gradients // len(exact), seconds / len(exact), error))
+    every = pd.DataFrame(runs, columns=["repeat", "row", "gradients", "seconds", "error"]).query("repeat > 0")
+    by_repeat = every.pivot(index="repeat", columns="row")
     seconds, error = by_repeat["seconds"], by_repeat["error"].mean()
-    table = pd.DataFrame(
-        {
-            "gradients": by_repeat["gradients"].max(),
-            "seconds": seconds.median(),
-            "error": error,
-            "time_ratio": seconds.div(seconds[first], axis=0).median(),
-            "error_ratio": error / error[first],
-        }
-    )
+    table = pd.DataFrame({"gradients": by_repeat["gradients"].max(), "seconds": seconds.median(), "error": error})
+    table["time_ratio"] = seconds.div(seconds[first], axis=0).median()
+    table["error_ratio"] = error / error[first]
     table = table.loc[list(cases)].reset_index()
     text = (
-        f"{len(x)} images, one call each; gradients and seconds are those of one (median of {settings.repeats} "
+        f"{len(exact)} images, one call each; gradients and seconds are those of one (median of {settings.repeats} "
         f"interleaved repeats), error the relative L2 distance to {REFERENCE_STEPS} midpoints per baseline (median "
         "over images, mean over repeats, in which GradientShap draws anew). Ratios to the first row."
     )
@@ -147,7 +138,8 @@ def _steps(
     attribute = ExpectedGradients(counted).attribute
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        maps, deltas = _in_parts(problem, title, attribute, return_convergence_delta=True, **options)
+        more = {"return_convergence_delta": True, "pairing": "shared"}
+        maps, deltas = problem.explain(attribute, AT_ONCE, **more, **options)
     relative = (deltas.abs() / scales(problem)).double().cpu().numpy()
     quantile = float(np.quantile(relative, SHARE, method="higher"))
     tolerance = quantile if tolerance is None else tolerance
@@ -177,26 +169,21 @@ def screening(settings: Settings, problem: Problem) -> Table:
     counted, images = Counted(problem.model), len(problem.x)
     cases: dict[str, dict] = {"all": {}}
     cases |= {f"keep=0.5, screening_steps={s}": dict(keep=0.5, screening_steps=s) for s in settings.screening_steps}
-    attribute = partial(WeightedGradients(counted).attribute, n_steps=settings.n_steps, method="riemann_shared_end")
+    common = {"n_steps": settings.n_steps, "method": "riemann_shared_end", "pairing": "shared", "return_weights": True}
     rows, scores, best = [], {}, torch.empty(0)
     for title, options in cases.items():
         counted.counter.reset()
-        maps, weights = _in_parts(problem, title, attribute, return_weights=True, **options)
+        maps, weights = problem.explain(WeightedGradients(counted).attribute, AT_ONCE, **common, **options)
         scores[title] = problem.deletion_auc(maps.sum(1, keepdim=True))
         if title == "all":
             # The largest weights are those of the smallest D_alpha.
             best = weights.argsort(dim=1, descending=True, stable=True)[:, : max(1, round(0.5 * weights.shape[1]))]
         alike = float((weights.gather(1, best) > 0).sum(1).float().mean())
         found = paired(scores["all"], scores[title], seed=settings.seed)
-        rows.append(
-            {
-                "row": title,
-                "gradients": counted.counter.gradients / images,
-                "forwards": counted.counter.forwards / images,
-                "kept_as_by_full_maps": np.nan if title == "all" else alike,
-                **{name: found[name] for name in ("n", "mean", "improvement", "low", "high", "t_p")},
-            }
-        )
+        line = {"row": title, "gradients": counted.counter.gradients / images}
+        line |= {"forwards": counted.counter.forwards / images}
+        line |= {"kept_as_by_full_maps": np.nan if title == "all" else alike}
+        rows.append(line | {name: found[name] for name in ("n", "mean", "improvement", "low", "high", "t_p")})
     table = pd.DataFrame(rows).rename(columns={"improvement": "relative_change", "t_p": "p"})
     text = (
         f"WeightedGradients, {settings.n_steps} steps of riemann_shared_end. gradients, forwards: per image. "
@@ -205,16 +192,6 @@ def screening(settings: Settings, problem: Problem) -> Table:
     )
     each = pd.DataFrame(scores).rename_axis("image").reset_index()
     return problem.text(settings, readable(table), text), {"screening": table, "deletion": each}
-
-
-def _in_parts(problem: Problem, what: str, attribute: Callable[..., Any], **options: Any) -> Any:
-    """attribute of all images, a few at a time, its results joined."""
-    found = []
-    for x, y in tqdm([*zip(problem.x.split(AT_ONCE), problem.y.split(AT_ONCE), strict=True)], what, leave=False):
-        found.append(attribute(x, problem.references, y, pairing="shared", **options))
-    if isinstance(found[0], tuple):
-        return tuple(torch.cat(part).detach() for part in zip(*found, strict=True))
-    return torch.cat(found).detach()
 
 
 def readable(table: pd.DataFrame) -> str:

@@ -70,10 +70,10 @@ def compare(problem: Problem, n_steps: int, repeats: int, forms: Mapping[str, Fo
     work: dict[str, Callable[[], Any]] = {}
     for name, form in tqdm(forms.items(), desc="maps", unit="form", leave=False):
         try:
-            explain = _explainer(form, problem, n_steps)
+            explain = _explainer(form, problem.model, n_steps)
             # All images, one by one: also the warm-up, and what compiles.
-            maps[name] = torch.cat([explain(*one).float() for one in zip(x.split(1), y.split(1), strict=True)])
-            work[name] = partial(explain, x[:1], y[:1])
+            maps[name] = problem.explain(explain, 1).float()
+            work[name] = partial(explain, x[:1], problem.references, y[:1])
         except Exception as error:  # noted in the row; the others go on
             notes[name] = describe(error)
     count, usual = len(problem.references) * n_steps, automatic_rows((x,))
@@ -99,14 +99,14 @@ def compare(problem: Problem, n_steps: int, repeats: int, forms: Mapping[str, Fo
     return table.assign(note=notes).reset_index()
 
 
-def _explainer(form: Form, problem: Problem, n_steps: int) -> Callable[[Tensor, Tensor], Tensor]:
+def _explainer(form: Form, model: nn.Module, n_steps: int) -> Callable[..., Tensor]:
     make, context = form
-    method = ExpectedGradients(make(problem.model))
+    method = ExpectedGradients(make(model))
 
-    def explain(x: Tensor, y: Tensor) -> Tensor:
+    def explain(x: Tensor, baselines: Tensor, target: Tensor) -> Tensor:
         with warnings.catch_warnings(), context(x.device.type):
             warnings.simplefilter("ignore")
-            return method.attribute(x, problem.references, y, n_steps=n_steps, pairing="shared")
+            return method.attribute(x, baselines, target, n_steps=n_steps, pairing="shared")
 
     return explain
 

@@ -5,7 +5,6 @@ import torch
 
 from benchmarks.quadrature import __main__ as command
 from benchmarks.quadrature.convergence import fitted_slope, measure, notes, summary
-from benchmarks.quadrature.estimators import ESTIMATORS
 from benchmarks.quadrature.problems import Problem
 
 
@@ -16,7 +15,7 @@ def problem(tiny_model, tiny_batch, references):
 
 
 def measured(problem, peers=False, totals=(8, 16)):
-    return measure(problem, ESTIMATORS, totals, 0, 2, peers)
+    return measure(problem, totals, 0, 2, peers)
 
 
 def test_slope_leaves_out_rounding_errors():
