@@ -117,31 +117,18 @@ def table(rows: Sequence[Row], results: dict[str, Result], settings: Settings) -
         # The bare loop of as many evaluations.
         scale = own.evaluations / bare.evaluations if own.evaluations and bare.evaluations else 1.0
         of_peer = scale if row.peer == row.loop else 1.0
-        spread = {
-            "seconds": own.times,
-            "floor_ratio": own.times / (bare.times * scale),
-            "ratio": own.times / (peer.times * of_peer),
-        }
-        figures = {f"{key}{end}": values.agg(how) for key, values in spread.items() for end, how in SPREAD.items()}
+        spread = {"seconds": own.times, "floor_ratio": own.times / (bare.times * scale)}
+        spread["ratio"] = own.times / (peer.times * of_peer)
+        line = {"row": row.name, "title": row.title, "repeats": len(own.seconds)}
+        line |= {f"{key}{end}": values.agg(how) for key, values in spread.items() for end, how in SPREAD.items()}
+        line |= {"gradients": own.gradients, "forwards": own.forwards, "largest_batch": own.largest}
+        for name in ("peak", "added"):
+            line[f"{name}_mb"] = getattr(own.memory, name) / MIB if own.memory else math.nan
+        line["peer"] = row.peer
+        for name in ("gradients", "forwards"):
+            line[f"peer_{name}"] = round(getattr(peer, name) * of_peer) if row.peer in results else math.nan
         notes = [own.note, row.differs if spread["ratio"].notna().any() else ""]
-        lines.append(
-            {
-                "row": row.name,
-                "title": row.title,
-                "repeats": len(own.seconds),
-                **figures,
-                "gradients": own.gradients,
-                "forwards": own.forwards,
-                "largest_batch": own.largest,
-                "peak_mb": own.memory.peak / MIB if own.memory else math.nan,
-                "added_mb": own.memory.added / MIB if own.memory else math.nan,
-                "peer": row.peer,
-                "peer_gradients": round(peer.gradients * of_peer) if row.peer in results else math.nan,
-                "peer_forwards": round(peer.forwards * of_peer) if row.peer in results else math.nan,
-                "note": "; ".join(filter(None, notes)),
-                **asdict(settings),
-            }
-        )
+        lines.append(line | {"note": "; ".join(filter(None, notes))} | asdict(settings))
     return pd.DataFrame(lines)
 
 
@@ -182,14 +169,6 @@ def heading(task: Task) -> str:
     )
 
 
-def cost(settings: Settings, rows: Sequence[Row], repeats: int, with_memory: bool) -> tuple[str, pd.DataFrame]:
-    """The heading and the table of one model."""
-    task = workloads.make_task(settings)
-    gradient_rows, forward_rows = workloads.best_rows(task)
-    task = replace(task, settings=replace(settings, gradient_rows=gradient_rows, forward_rows=forward_rows))
-    return heading(task), table(rows, measure(rows, task, repeats, with_memory), task.settings)
-
-
 def tenfold(settings: Settings) -> pd.DataFrame:
     """Peak memory in fresh processes at K * n_steps points, and at ten times as many."""
     points = settings.baselines * settings.n_steps
@@ -203,17 +182,13 @@ def tenfold(settings: Settings) -> pd.DataFrame:
         maps = more if (name, size) == ("wg", "baselines") else 0
         line = {"model": settings.model, "row": name, "points": points, "tenfold": size, "maps_mb": maps / MIB}
         lines.append(line | {"note": ""})
-        grown = replace(base, **{size: 10 * getattr(base, size)})
+        of_sizes = {"": base, "_tenfold": replace(base, **{size: 10 * getattr(base, size)})}
         try:
-            first, second = (in_fresh_process(workloads.probe, one, name) for one in (base, grown))
-            lines[-1] |= {
-                "peak_mb": first.peak / MIB,
-                "peak_mb_tenfold": second.peak / MIB,
-                "added_mb": first.added / MIB,
-                "added_mb_tenfold": second.added / MIB,
-                "ratio": second.peak / first.peak,
-                "ratio_added": second.added / max(1, first.added),
-            }
+            found = {end: in_fresh_process(workloads.probe, own, name) for end, own in of_sizes.items()}
+            for what in ("peak", "added"):
+                lines[-1] |= {f"{what}_mb{end}": getattr(one, what) / MIB for end, one in found.items()}
+            first, second = found.values()
+            lines[-1] |= {"ratio": second.peak / first.peak, "ratio_added": second.added / max(1, first.added)}
         except Exception as error:  # noted in the row; the others go on
             lines[-1]["note"] = describe(error)
     return pd.DataFrame(lines)
@@ -227,8 +202,10 @@ def tables(given: argparse.Namespace, rows: Sequence[Row]) -> Iterator[tuple[lis
             full = tenfold(replace(given.settings, n_steps=steps).of(model))
             yield [full.to_markdown(index=False, floatfmt=".2f")], full
         else:
-            words, full = cost(given.settings.of(model), rows, given.repeats, given.memory)
-            yield [words, readable(full)], full
+            task = workloads.make_task(given.settings.of(model))
+            task = replace(task, settings=replace(task.settings, **workloads.best_rows(task)))
+            full = table(rows, measure(rows, task, given.repeats, given.memory), task.settings)
+            yield [heading(task), readable(full)], full
 
 
 def run(given: argparse.Namespace) -> int:

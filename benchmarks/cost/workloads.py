@@ -18,7 +18,7 @@ from torchvision.models import resnet18
 
 import captum_wg
 from benchmarks.cost import peers
-from benchmarks.cost.counting import Counted, timed
+from benchmarks.cost.counting import Counted, in_turns, timed
 from benchmarks.cost.memory import Memory, peak, resident
 from benchmarks.data.datasets import NAMES, load
 from benchmarks.data.selection import order, sample_references, stack
@@ -242,6 +242,8 @@ ROWS = (
     Row("pixel-flipping", "Quantus PixelFlipping", pixel_flipping, "deletion", CLEAN, loop="forwards"),
 )
 BY_NAME = {row.name: row for row in ROWS}
+# What a row loads before its work.
+LIBRARIES = {"deletion": "quantus_ext", "pixel-flipping": "quantus_ext", "shap": "shap"}
 
 
 def choose(names: Sequence[str] | None) -> list[Row]:
@@ -302,25 +304,24 @@ def run_once(row: Row, task: Task) -> tuple[float, tuple[int, int], int]:
     return seconds, counter.evaluations(), counter.largest
 
 
-def best_rows(task: Task, repeats: int = 3) -> tuple[int, int]:
+def best_rows(task: Task, repeats: int = 3) -> dict[str, int]:
     """The micro-batches at which a bare gradient and a bare forward are cheapest, of a few sizes, interleaved."""
     s, x, usual = task.settings, task.x[:1], automatic_rows((task.x,))
     gradients = partial(peers.bare_gradients, task.model, x, int(task.y[0]))
     forwards = partial(peers.bare_forwards, task.model, x)
-    found = []
-    for loop, most, shares in (
-        (gradients, s.n_gradients, (0.25, 0.5, 1, 2)),
-        (forwards, s.n_forwards, (0.25, 1, 4, 8)),
+    found = {}
+    for name, loop, most, shares in (
+        ("gradient_rows", gradients, s.n_gradients, (0.25, 0.5, 1, 2)),
+        ("forward_rows", forwards, s.n_forwards, (0.25, 1, 4, 8)),
     ):
         # Seconds per row: the best of the repeats, as the first ones of a size are slow.
         best = dict.fromkeys(sorted({min(most, max(1, round(usual * share))) for share in shares}), math.inf)
-        for _ in range(repeats):
-            for size in best:
-                count = max(best) // size * size
-                best[size] = min(best[size], timed(partial(loop, count, size), s.device)[0] / count)
-        found.append(min(best, key=best.__getitem__))
+        for _, size in in_turns(best, repeats):
+            count = max(best) // size * size
+            best[size] = min(best[size], timed(partial(loop, count, size), s.device)[0] / count)
+        found[name] = min(best, key=best.__getitem__)
     task.model.counter.reset()
-    return found[0], found[1]
+    return found
 
 
 def small(task: Task) -> Task:
@@ -337,9 +338,8 @@ def probe(settings: Settings, name: str) -> Memory:
     task = make_task(settings)
     # Loads code, and has the libraries make their buffers for one row.
     peers.bare_gradients(task.model, task.x[:1], int(task.y[0]), 1, 1)
-    for rows, library in ((("deletion", "pixel-flipping"), "quantus_ext"), (("shap",), "shap")):
-        if name in rows:
-            import_module(library)
+    if name in LIBRARIES:
+        import_module(LIBRARIES[name])
     before = resident(settings.device)
     run_once(row, task)
     return Memory(peak(settings.device), before)
