@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,6 @@ from captum_wg.engine.problem import automatic_rows
 
 FLOOR = "floor (bare float32 loop)"
 
-# How a form of the model is made of the float32 one, and the context that it runs in on a type of device.
-Form = tuple[Callable[[nn.Module], Any], Callable[[str], AbstractContextManager]]
-
-
-def same(model: nn.Module) -> nn.Module:
-    return model
-
 
 def folded(model: nn.Module) -> nn.Module:
     """A copy in which each BatchNorm is part of the convolution before it."""
@@ -46,19 +39,17 @@ def channels_last(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).to(memory_format=torch.channels_last)
 
 
-def folded_channels_last(model: nn.Module) -> nn.Module:
-    return channels_last(folded(model))
-
-
+# By which changes a form of the model is made of the float32 one, and the context that it runs in on a type of device.
+Form = tuple[Sequence[Callable[[nn.Module], Any]], Callable[[str], AbstractContextManager]]
 plain, bfloat16 = nullcontext, partial(torch.autocast, dtype=torch.bfloat16)
 FORMS: dict[str, Form] = {
-    "float32": (same, plain),
-    "bfloat16 autocast": (same, bfloat16),
-    "channels_last": (channels_last, plain),
-    "torch.compile": (partial(torch.compile, dynamic=False), plain),
-    "BatchNorm folded": (folded, plain),
-    "BatchNorm folded, channels_last": (folded_channels_last, plain),
-    "bfloat16 autocast, BatchNorm folded, channels_last": (folded_channels_last, bfloat16),
+    "float32": ([], plain),
+    "bfloat16 autocast": ([], bfloat16),
+    "channels_last": ([channels_last], plain),
+    "torch.compile": ([partial(torch.compile, dynamic=False)], plain),
+    "BatchNorm folded": ([folded], plain),
+    "BatchNorm folded, channels_last": ([folded, channels_last], plain),
+    "bfloat16 autocast, BatchNorm folded, channels_last": ([folded, channels_last], bfloat16),
 }
 
 
@@ -100,8 +91,8 @@ def compare(problem: Problem, n_steps: int, repeats: int, forms: Mapping[str, Fo
 
 
 def _explainer(form: Form, model: nn.Module, n_steps: int) -> Callable[..., Tensor]:
-    make, context = form
-    method = ExpectedGradients(make(model))
+    changes, context = form
+    method = ExpectedGradients(reduce(lambda model, change: change(model), changes, model))
 
     def explain(x: Tensor, baselines: Tensor, target: Tensor) -> Tensor:
         with warnings.catch_warnings(), context(x.device.type):
