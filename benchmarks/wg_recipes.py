@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -29,7 +28,7 @@ from benchmarks.run.runner import Runner
 from benchmarks.run.store import Store
 from benchmarks.tables import markdown, notes, report
 from benchmarks.tables.comparison import compare
-from benchmarks.wg_search import JUDGING, check_drawn, price, relation
+from benchmarks.tables.recipes import JUDGING, check_drawn, price, relation
 
 REFERENCE = f"{EG}(n_steps=50, pool=10)"
 RECIPES = (
@@ -44,21 +43,12 @@ RECIPES = (
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's settings."""
-    parser = options(
-        "wg_recipes",
-        "Named ways to spend gradients, compared on images that had no part in finding them.",
-        out="results/wg_recipes",
-        n_baselines=50,
-    )
+    what = "Named ways to spend gradients, compared on images that had no part in finding them."
+    parser = options("wg_recipes", what, out="results/wg_recipes", n_baselines=50)
     add, known = parser.add_argument, ", ".join(columns.JUDGES)
     add("--reference", default=REFERENCE, metavar="NAME", help="what all are compared with (%(default)s)")
-    add(
-        "--methods",
-        nargs="+",
-        default=list(RECIPES),
-        metavar="NAME",
-        help=f"with their settings as in '{WG}(n_steps=5, pool=50)' ({'; '.join(RECIPES)})",
-    )
+    words = f"with their settings as in '{WG}(n_steps=5, pool=50)' ({'; '.join(RECIPES)})"
+    add("--methods", nargs="+", default=list(RECIPES), metavar="NAME", help=words)
     add("--judges", nargs="+", default=list(JUDGING), metavar="NAME", help=f"of {known} ({', '.join(JUDGING)})")
     add("--forward-cost", type=positive, default=0.45, help="of a forward, in gradients, as measured (%(default)s)")
     return parser.parse_args(arguments)
@@ -73,13 +63,10 @@ def pairs(reference: Method, methods: Sequence[Method]) -> list[tuple[str, str]]
     """(reference, method) of the table: each against the reference, and each weighting against those of equal weights
     and the same baselines, with or without norms as it has, whatever the steps of their quadrature."""
     every = {method.name: method.weighting for method in (reference, *methods)}
+    equal = [(name, one) for name, one in every.items() if one and not one.fitted]
+    fitted = [(name, one) for name, one in every.items() if one and one.fitted]
     found = [(reference.name, name) for name in every if name != reference.name]
-    found += [
-        (equal, name)
-        for name, weighting in every.items()
-        for equal, other in every.items()
-        if weighting and weighting.fitted and other and not other.fitted and _maps(other) == _maps(weighting)
-    ]
+    found += [(other, name) for name, own in fitted for other, one in equal if _maps(one) == _maps(own)]
     return list(dict.fromkeys(found))
 
 
@@ -95,15 +82,14 @@ def recipes(settings: argparse.Namespace) -> None:
         BenchmarkError: a method or judge that there is not, nothing to compare the reference with; see also
             `check_drawn`.
     """
-    check_drawn(settings.baselines, "the first few of them are no smaller set of the same kind")
+    check_drawn(settings.baselines)
     judges = columns.choose(settings.judges, masks=settings.data == "coco" or settings.masks is not None)
     experiment = experiments(settings)[0]
     reference, *methods = (experiment.method(name) for name in (settings.reference, *settings.methods))
     compared = pairs(reference, methods)
     if not compared:
         raise BenchmarkError(f"--methods names nothing but the reference {reference.name}; give another method")
-    names = list(dict.fromkeys(name for pair in compared for name in pair))
-    judged = [(name, judge.name) for judge in judges for name in names]
+    judged = [(name, judge.name) for judge in judges for name in dict.fromkeys(sum(compared, ()))]
 
     def work(experiment: Experiment, store: Store, runner: Runner) -> ModelResults:
         selection = plan.select(experiment, store, runner, settings.images or None)
@@ -111,44 +97,37 @@ def recipes(settings: argparse.Namespace) -> None:
         return plan.evaluate(experiment, store, runner, selection, judged, **more)
 
     results = Results((reference, *methods), tuple(judges), tuple(plan.for_each_model(settings, work)))
-    table = compare(results.scores, compared, results.directions, settings.seed)
-    prices = {
-        (one.model, name): price(experiment, name, one.shape[1] * one.shape[2], settings.forward_cost)
-        for one in results.models
-        for name in names
-    }
-    table.insert(3, "gradients", [prices[key] for key in zip(table["model"], table["method"], strict=True)])
-    table.insert(4, "this judge", [_relation(experiment, row) for row in table.itertuples()])
-    of_reference = ", ".join(f"{prices[one.model, reference.name]:.0f}" for one in results.models)
-    against, line = table["reference"] == reference.name, command(settings, "wg_recipes")
-    text = markdown.document(
+    sizes = {one.model: one.shape[1] * one.shape[2] for one in results.models}
+    found = compare(results.scores, compared, results.directions, settings.seed)
+    prices = [price(experiment, row.method, sizes[row.model], settings.forward_cost) for row in found.itertuples()]
+    found.insert(3, "gradients", prices)
+    relations = [relation(experiment, row.judge, row.method, row.reference) for row in found.itertuples()]
+    found.insert(4, "this judge", relations)
+    of_reference = [f"{price(experiment, reference.name, size, settings.forward_cost):.0f}" for size in sizes.values()]
+    shown, against = found.assign(gradients=found["gradients"].map("{:.0f}".format)), found["reference"]
+
+    def text(rows: pd.Series, *extra: str) -> str:
+        return markdown.comparison(shown[rows], results.directions, extra=[*extra, "gradients", "this judge"])
+
+    how = f"{settings.levels} levels, seed {settings.seed}."
+    document = markdown.document(
         [
             f"# Recipes: {results.data}",
-            report.heading(results, line, f"{settings.levels} levels, seed {settings.seed}."),
+            report.heading(results, command(settings, "wg_recipes"), how),
             f"Gradients: for one image, a forward counting as {settings.forward_cost:g} of one, and of a search's "
-            f"forwards the most that there may be; the reference {reference.name} takes {of_reference}. This judge: "
-            "the weights of the method or of its reference are fitted to it; it inserts what their fitness removes, or "
-            "the reverse (same removal); or neither (unseen). Improvement: relative change of the mean, positive where "
-            "better; paired by image; Holm's correction over both tables.",
+            f"forwards the most that there may be; the reference {reference.name} takes {', '.join(of_reference)}. "
+            "This judge: the weights of the method or of its reference are fitted to it; it inserts what their fitness "
+            "removes, or the reverse (same removal); or neither (unseen). Improvement: relative change of the mean, "
+            "positive where better; paired by image; Holm's correction over both tables.",
             f"## Against {reference.name}",
-            _text(table[against], results),
+            text(against == reference.name),
             "## Against equal weights of the same baselines",
-            _text(table[~against], results, ["reference"]),
+            text(against != reference.name, "reference"),
             markdown.bullets(notes.missing(results.models) or ["no image failed."]),
         ]
     )
-    report.write(settings.out / "recipes.md", text, report.stamped(results, recipes=table, scores=results.scores))
-    print(text)
-
-
-def _text(table: pd.DataFrame, results: Results, extra: Sequence[str] = ()) -> str:
-    shown = table.assign(gradients=table["gradients"].map("{:.0f}".format))
-    return markdown.comparison(shown, results.directions, extra=[*extra, "gradients", "this judge"])
-
-
-def _relation(experiment: Experiment, row: Any) -> str:
-    found = {relation(experiment, name, row.judge) for name in (row.method, row.reference)}
-    return next(name for name in ("fitted", "same removal", "unseen") if name in found)
+    report.write(settings.out / "recipes.md", document, report.stamped(results, recipes=found, scores=results.scores))
+    print(document)
 
 
 if __name__ == "__main__":

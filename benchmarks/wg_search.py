@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,13 +37,8 @@ from benchmarks.run.runner import Runner
 from benchmarks.run.store import Store
 from benchmarks.tables import markdown, notes, report
 from benchmarks.tables.comparison import compare
+from benchmarks.tables.recipes import CHOOSING, JUDGING, check_drawn, price, relation
 
-# Those that choose; the others only see what was chosen.
-CHOOSING = (FITTED, "DeletionAUC-noise", "InsertionAUC-noise")
-JUDGING = (
-    *CHOOSING,
-    *("DeletionAUC-blur", "DeletionAUC-mean", "InsertionAUC", "InsertionAUC-blur", "InsertionAUC-mean"),
-)
 DIRECTIONS = {name: JUDGES[name].higher_is_better for name in JUDGING}
 # Fitnesses that are less of one judge: of several removals, and of removal and insertion.
 SEVERAL: dict[str, Any] = {"neutral": ("corners", "mean", "blur")}
@@ -75,14 +71,10 @@ class Search(NamedTuple):
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's settings."""
-    parser = options(
-        "wg_search",
-        "The best weighted gradients for the cost of expected gradients with 10 baselines x 50 steps.",
-        out="results/wg_search",
-        # --steps has the steps, no judge is of masks, and FITTED is what D_alpha by corners is fitted to.
-        without=("--n-steps", "--masks", "--neutral"),
-        n_baselines=50,
-    )
+    what = "The best weighted gradients for the cost of expected gradients with 10 baselines x 50 steps."
+    # --steps has the steps, no judge is of masks, and FITTED is what D_alpha by corners is fitted to.
+    no_use = ("--n-steps", "--masks", "--neutral")
+    parser = options("wg_search", what, out="results/wg_search", without=no_use, n_baselines=50)
     add = parser.add_argument
     add("--budget", type=integer_from(1), default=500, help="gradients for an image (%(default)s)")
     add("--choose-on", type=integer_from(1), help="of --images, the first ones; the others judge (half of them)")
@@ -127,13 +119,9 @@ def reference_of(n_baselines: int, budget: float) -> str:
 def weightings(pool: int, screening_steps: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
     """Those of a pool: expected or weighted gradients, and the settings beside pool and steps."""
     of_all = ({}, {"power": 0.5}, {"power": 2}, SEVERAL, {"power": 2, **SEVERAL}, BOTH)
-    of_kept = [
-        {"keep": keep, **screening, **by}
-        for keep in KEEPS
-        if keep < pool
-        for screening in ({}, *({"screening_steps": n} for n in screening_steps))
-        for by in ({}, SEVERAL)
-    ]
+    screenings = ({}, *({"screening_steps": n} for n in screening_steps))
+    kept = [{"keep": keep, **screening} for keep in KEEPS if keep < pool for screening in screenings]
+    of_kept = [one | by for one in kept for by in ({}, SEVERAL)]
     found = [(EG, {}), *((WG, settings) for settings in (*of_all, *of_kept))]
     # The map of a single baseline is its own whatever its norm.
     return found + [(base, {**own, "normalise_maps": True}) for base, own in found if own.get("keep") != 1]
@@ -141,8 +129,8 @@ def weightings(pool: int, screening_steps: Sequence[int]) -> list[tuple[str, dic
 
 def search(settings: argparse.Namespace) -> None:
     """Compute what is missing, choose on the first images, judge on the others, write and print."""
-    check_drawn(settings.baselines, "the first few of them are no smaller set of the same kind")
-    found = plan.for_each_model(settings, lambda *things: search_one(settings, *things))
+    check_drawn(settings.baselines)
+    found = plan.for_each_model(settings, partial(search_one, settings))
     text = markdown.document(
         [
             "# The best weighting for a given cost",
@@ -154,27 +142,14 @@ def search(settings: argparse.Namespace) -> None:
             *(block for one in found for block in _blocks(one)),
         ]
     )
+    scores = joined(part.scores for one in found for part in (one.first, one.others))
     tables = {
         "search": pd.concat([one.candidates for one in found]),
         "recipes": pd.concat([one.judged for one in found]),
-        "scores": with_constants(
-            joined(part.scores for one in found for part in (one.first, one.others)), seed=settings.seed
-        ),
+        "scores": with_constants(scores, seed=settings.seed),
     }
     report.write(settings.out / "search.md", text, tables, {"search": draw(found)})
     print(text)
-
-
-def check_drawn(baselines: str, therefore: str) -> None:
-    """That the baselines are drawn, so that others of them are of the same kind.
-
-    Raises:
-        BenchmarkError: they are not.
-    """
-    if baselines in ("blur", "published"):
-        raise BenchmarkError(
-            f"--baselines {baselines} are not drawn, so {therefore}; use references, uniform or gaussian"
-        )
 
 
 def search_one(settings: argparse.Namespace, experiment: Experiment, store: Store, runner: Runner) -> Search:
@@ -184,27 +159,22 @@ def search_one(settings: argparse.Namespace, experiment: Experiment, store: Stor
         BenchmarkError: fewer than two images, none left to judge, or no candidate but the reference within the budget.
     """
     selection = plan.select(experiment, store, runner, settings.images or None)
-    count, budget = len(selection.images), settings.budget
+    count, budget, seed = len(selection.images), settings.budget, settings.seed
     if count < 2:
         raise BenchmarkError("to choose and to judge needs at least two images; raise --images")
     choosing = settings.choose_on or (count + 1) // 2
     if choosing >= count:
         raise BenchmarkError(f"--choose-on {choosing} leaves none of the {count} images to judge; raise --images")
     n_pixels = bench(experiment).input(selection.images[0])[0].numel()
-    prices = candidates(
-        settings.n_baselines,
-        settings.steps,
-        settings.screening_steps,
-        budget,
-        lambda name: price(experiment, name, n_pixels, settings.forward_cost),
-    )
-    reference = reference_of(settings.n_baselines, budget)
+    cost = partial(price, experiment, n_pixels=n_pixels, forward_cost=settings.forward_cost)
+    prices = candidates(settings.n_baselines, settings.steps, settings.screening_steps, budget, cost)
+    reference, *tried = prices
     if prices[reference] > budget:
         raise BenchmarkError(
             f"--budget {budget} does not pay for one step of each of {min(REFERENCE_POOL, settings.n_baselines)} "
             "baselines, the reference; raise it"
         )
-    if len(prices) < 2:
+    if not tried:
         steps = ", ".join(map(str, settings.steps))
         raise BenchmarkError(
             f"--budget {budget} pays for no candidate of {steps} steps; raise it, or give fewer --steps"
@@ -216,11 +186,11 @@ def search_one(settings: argparse.Namespace, experiment: Experiment, store: Stor
         return plan.evaluate(experiment, store, runner, selection, judged, **more)
 
     first = evaluate(slice(0, choosing), list(prices), CHOOSING)
-    compared = compare(first.scores, [(reference, name) for name in list(prices)[1:]], DIRECTIONS, settings.seed)
+    compared = compare(first.scores, [(reference, name) for name in tried], DIRECTIONS, seed)
     table = compared.pivot(index="method", columns="judge", values="improvement")[list(CHOOSING)].reset_index()
     table.insert(1, "cost", table["method"].map(prices))
     table["n"] = table["method"].map(compared.groupby("method")["n"].min())
-    table = table.assign(model=experiment.model, seed=settings.seed)
+    table = table.assign(model=experiment.model, seed=seed)
     if not table["n"].any():
         raise BenchmarkError(
             f"no candidate has a score by each of {', '.join(CHOOSING)}; see the cells in {store.folder}"
@@ -229,29 +199,14 @@ def search_one(settings: argparse.Namespace, experiment: Experiment, store: Stor
     rows, equal = list(dict.fromkeys(chosen.values())), chosen.get(EQUAL)
     others = evaluate(slice(choosing, None), [reference, *rows], JUDGING)
     pairs = [(reference, name) for name in rows] + [(equal, name) for name in rows if equal and name != equal]
-    judged = compare(others.scores, pairs, DIRECTIONS, settings.seed)
+    judged = compare(others.scores, pairs, DIRECTIONS, seed).assign(data=first.data, seed=seed)
     judged.insert(3, "this judge", [part_of(experiment, row.method, row.judge) for row in judged.itertuples()])
-    return Search(reference, table, chosen, judged.assign(data=first.data, seed=settings.seed), first, others)
-
-
-def price(experiment: Experiment, name: str, n_pixels: int, forward_cost: float) -> float:
-    """What a method takes for one image, in gradients; of a row that is no weighting nothing is known: 0."""
-    weighting = experiment.method(name).weighting
-    gradients, forwards = weighting.evaluations(n_pixels) if weighting else (0, 0)
-    return gradients + forward_cost * forwards
-
-
-def relation(experiment: Experiment, name: str, judge: str) -> str:
-    """What a judge is to a method: its weights are "fitted" to it, it is of the "same removal", or "unseen"."""
-    weighting = experiment.method(name).weighting
-    # Weights in a random order please nobody.
-    fitted = weighting is not None and weighting.fitted and not weighting.shuffled
-    return weighting.fitness.relation(JUDGES[judge].works_by) if weighting and fitted else "unseen"
+    return Search(reference, table, chosen, judged, first, others)
 
 
 def part_of(experiment: Experiment, name: str, judge: str) -> str:
     """What a judge is to a method: as in `relation`, or it helped to choose ("chose")."""
-    found = relation(experiment, name, judge)
+    found = relation(experiment, judge, name)
     return "chose" if found != "fitted" and judge in CHOOSING else found
 
 
@@ -264,11 +219,10 @@ def choose(table: pd.DataFrame) -> dict[str, str]:
     did not.
     """
     values = table[table["n"] == table["n"].max()].set_index("method")[list(CHOOSING)]
-    better = values[(values > 0).all(axis=1)]
+    better, equal = values[(values > 0).all(axis=1)], values[values.index.str.startswith(EG)]
     all_round = better if len(better) else values
-    found = {"fitted": str(values[FITTED].idxmax()), "all-round": str(all_round.mean(axis=1).idxmax())}
-    equal = values[values.index.str.startswith(EG)]
-    return {**found, EQUAL: str(equal.mean(axis=1).idxmax())} if len(equal) else found
+    means = {"all-round": all_round.mean(axis=1), EQUAL: equal.mean(axis=1)}
+    return {goal: str(by.idxmax()) for goal, by in {"fitted": values[FITTED], **means}.items() if len(by)}
 
 
 def draw(found: Sequence[Search]) -> Figure:
@@ -276,12 +230,9 @@ def draw(found: Sequence[Search]) -> Figure:
     figure = Figure(figsize=(4 * len(CHOOSING), 3.2 * len(found)), layout="constrained")
     for axes, one in zip(figure.subplots(len(found), len(CHOOSING), squeeze=False), found, strict=True):
         names = one.candidates["method"].str
-        kinds = np.select(
-            [names.startswith(EG), names.contains("screening_steps="), names.contains("keep=")],
-            [EG, "WG, screened", "WG, keep"],
-            WG,
-        )
-        chosen = one.candidates.set_index("method").loc[list(dict.fromkeys(one.chosen.values()))]
+        is_kind = [names.startswith(EG), names.contains("screening_steps="), names.contains("keep=")]
+        kinds = np.select(is_kind, [EG, "WG, screened", "WG, keep"], WG)
+        chosen = one.candidates[one.candidates["method"].isin(one.chosen.values())]
         for axis, judge in zip(axes, CHOOSING, strict=True):
             for kind in dict.fromkeys(kinds):
                 part = one.candidates[kinds == kind]

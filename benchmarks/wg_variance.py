@@ -28,7 +28,7 @@ from benchmarks.run.runner import Cell, Runner
 from benchmarks.run.store import Store
 from benchmarks.tables import markdown, notes, report
 from benchmarks.tables.comparison import corrected, mean, mean_interval, p_values
-from benchmarks.wg_search import check_drawn
+from benchmarks.tables.recipes import check_drawn
 
 METHODS = (WG, f"{WG}(power=2)", "ShuffledWeights", f"{EG}(normalise_maps=True)", f"{WG}(normalise_maps=True)")
 # How a baseline's own variance can be meant.
@@ -40,12 +40,9 @@ SENSES = {
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's settings."""
-    parser = options(
-        "wg_variance",
-        "The deviation of maps over redrawn sets of baselines, expected against weighted gradients.",
-        out="results/wg_variance",
-        without=("--levels", "--masks", "--discard-maps"),  # nothing is judged
-    )
+    what = "The deviation of maps over redrawn sets of baselines, expected against weighted gradients."
+    no_use = ("--levels", "--masks", "--discard-maps")  # nothing is judged
+    parser = options("wg_variance", what, out="results/wg_variance", without=no_use)
     parser.add_argument("--sets", type=integer_from(2), default=4, help="draws of --n-baselines each (%(default)s)")
     return parser.parse_args(arguments)
 
@@ -80,15 +77,14 @@ def variance(settings: argparse.Namespace) -> None:
     failed = table[table["problem"] != ""]
     if len(failed) == len(table):
         raise BenchmarkError(f"no image could be explained: {failed['problem'].iloc[0]}")
+    how = (
+        f"{settings.sets} sets of {settings.n_baselines} baselines ({settings.baselines}) x {settings.n_steps} steps, "
+        f"seed {settings.seed}."
+    )
     text = markdown.document(
         [
             "# Do the weights make the map steadier?",
-            report.heading(
-                Results((), (), models),
-                command(settings, "wg_variance"),
-                f"{settings.sets} sets of {settings.n_baselines} baselines ({settings.baselines}) x {settings.n_steps} "
-                f"steps, seed {settings.seed}.",
-            ),
+            report.heading(Results((), (), models), command(settings, "wg_variance"), how),
             "## The deviation of the map over redrawn sets of baselines",
             "Of an image's maps over the sets: the square root of the variance summed over all elements, relative to "
             "the norm of their mean, or absolute, which a method of smaller maps has smaller. The change against EG, "
@@ -115,38 +111,33 @@ def variance(settings: argparse.Namespace) -> None:
 
 def changes(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Each method's deviation against EG's, for each model: the change of each image, its mean, and tests of it."""
-    samples = []
+    rows = []
     for model, part in table[table["problem"] == ""].groupby("model", sort=False):
         wide = part.pivot(index="name", columns="what", values="value")
         for way, name in ((way, name) for way in ("", ABSOLUTE) for name in METHODS):
             equal, own = wide[[f"{EG}{way}", f"{name}{way}"]].dropna().to_numpy().T
             change = own / equal - 1
             cells = {"model": model, "method": f"{name}{way}", "n": len(own), "EG": mean(equal), "method's": mean(own)}
-            samples.append(({**cells, "mean change": markdown.percent(mean(change))}, change))
-    return _tested(samples, seed, markdown.percent)
+            cells["mean change"] = markdown.percent(mean(change))
+            rows.append(cells | _tests(change, seed, markdown.percent))
+    return corrected(pd.DataFrame(rows)).rename(columns=markdown.P_VALUES)
 
 
 def correlations(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """The mean correlation of D_alpha with each sense of variance, for each model."""
-    samples = []
+    rows = []
     for model, part in table[table["problem"] == ""].groupby("model", sort=False):
         for sense in (f"{name}{way}" for name in SENSES for way in ("", RELATIVE)):
             values = part[part["what"] == sense]["value"].dropna().to_numpy()
             above = f"{(values > 0).mean():.0%}" if len(values) else "-"
             cells = {"model": model, "variance": sense, "n": len(values), "images above 0": above}
-            samples.append(({**cells, "mean correlation": mean(values)}, values))
-    return _tested(samples, seed, "{:+.2f}".format)
-
-
-def _tested(
-    samples: Sequence[tuple[dict[str, Any], np.ndarray]], seed: int, form: Callable[[float], str]
-) -> pd.DataFrame:
-    """A row for each sample, its cells given, with the interval of its mean and tests of that being 0."""
-    rows = [
-        {**cells, "95 % interval": markdown.interval(*mean_interval(values, seed), form), **p_values(values)}
-        for cells, values in samples
-    ]
+            rows.append(cells | {"mean correlation": mean(values)} | _tests(values, seed, "{:+.2f}".format))
     return corrected(pd.DataFrame(rows)).rename(columns=markdown.P_VALUES)
+
+
+def _tests(values: np.ndarray, seed: int, form: Callable[[float], str]) -> dict[str, Any]:
+    """The interval of the mean of values, and tests of its being 0."""
+    return {"95 % interval": markdown.interval(*mean_interval(values, seed), form), **p_values(values)}
 
 
 if __name__ == "__main__":

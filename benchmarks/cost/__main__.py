@@ -13,32 +13,18 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from tqdm import tqdm
 
+from benchmarks.cost import workloads
+from benchmarks.cost.counting import in_turns
 from benchmarks.cost.memory import Memory, in_fresh_process
-from benchmarks.cost.workloads import (
-    BY_NAME,
-    MEASURES,
-    SHAPES,
-    SIZES,
-    Row,
-    Settings,
-    Task,
-    best_rows,
-    choose,
-    describe,
-    make_task,
-    probe,
-    run_once,
-    small,
-)
+from benchmarks.cost.workloads import BY_NAME, MEASURES, SHAPES, SIZES, Row, Settings, Task, describe
 from benchmarks.run.command_line import add_options, check_writable, exit_code, integer_from
 from captum_wg.engine.problem import automatic_rows
 
@@ -72,8 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--tenfold", action="store_true", help="only: peak memory at ten times the points")
     add("--out", type=Path, default=Path("cost"), help="folder to write to (%(default)s)")
     given = parser.parse_args(arguments)
-    shared = {one.name: getattr(given, one.name) for one in fields(Settings) if one.metadata}
-    given.settings = Settings(**shared)
+    given.settings = Settings(**{one.name: getattr(given, one.name) for one in fields(Settings) if one.metadata})
     return given
 
 
@@ -84,133 +69,92 @@ class Result:
     seconds: list[float] = field(default_factory=list)
     gradients: int = 0
     forwards: int = 0
-    largest: int = 0
     memory: Memory | None = None
     note: str = ""
+    largest: int = 0
+
+    @property
+    def times(self) -> pd.Series:
+        return pd.Series(self.seconds, dtype=float)
+
+    @property
+    def evaluations(self) -> int:
+        """Those that a bare loop makes as many of."""
+        return self.gradients or self.forwards
 
 
-def measure(
-    rows: Sequence[Row], task: Task, repeats: int, with_memory: bool, progress: bool = True
-) -> dict[str, Result]:
-    """Run the rows in interleaved repeats, every second one backwards so that a drift of the machine cancels."""
+def measure(rows: Sequence[Row], task: Task, repeats: int, with_memory: bool) -> dict[str, Result]:
+    """Run the rows in turns. Whatever fails is noted in its row, which is left out from then on."""
     results = {row.name: Result() for row in rows}
-    own = [row for row in rows if row.run is not None]
-    warm = small(task)
-    with tqdm(total=len(own) * (repeats + 1 + with_memory), unit="run", disable=not progress) as bar:
-
-        def attempt(row: Row, work: Callable[[Row, Result], None], what: str) -> None:
-            """Whatever fails is noted in the row, which is left out from then on; the others go on."""
-            bar.set_description(f"{task.settings.model} {row.name} {what}")
-            result = results[row.name]
-            if not result.note:
-                try:
-                    work(row, result)
-                except Exception as error:
-                    # A row that only its memory fails keeps its times.
-                    result.note = "memory: " * (what == "memory") + describe(error)
-            bar.update()
-
-        def timed(row: Row, result: Result) -> None:
-            seconds, (result.gradients, result.forwards), result.largest = run_once(row, task)
-            result.seconds.append(seconds)
-
-        def remembered(row: Row, result: Result) -> None:
-            result.memory = in_fresh_process(probe, task.settings, row.name)
-
-        for row in own:
-            attempt(row, lambda row, _: run_once(row, warm), "warm-up")
-        for repeat in range(repeats):
-            for row in own if repeat % 2 == 0 else reversed(own):
-                attempt(row, timed, f"{repeat + 1}/{repeats}")
-        for row in own if with_memory else ():
-            attempt(row, remembered, "memory")
-    for row in rows:
-        if row.parts:
-            results[row.name] = _sum([results[name] for name in row.parts])
+    warm = workloads.small(task)
+    work = [("warm-up", row) for row in rows]
+    work += [(f"{repeat + 1}/{repeats}", row) for repeat, row in in_turns(rows, repeats)]
+    work += [("memory", row) for row in rows if with_memory]
+    for what, row in (bar := tqdm(work, unit="run")):
+        bar.set_description(f"{task.settings.model} {row.name} {what}")
+        result = results[row.name]
+        if result.note:
+            continue
+        try:
+            if what == "memory":
+                result.memory = in_fresh_process(workloads.probe, task.settings, row.name)
+            elif what == "warm-up":
+                workloads.run_once(row, warm)
+            else:
+                seconds, (result.gradients, result.forwards), result.largest = workloads.run_once(row, task)
+                result.seconds.append(seconds)
+        except Exception as error:
+            # A row that only its memory fails keeps its times.
+            result.note = "memory: " * (what == "memory") + describe(error)
     return results
-
-
-def _sum(parts: Sequence[Result]) -> Result:
-    if failed := [part.note for part in parts if not part.seconds]:
-        return Result(note=failed[0] or "a part was not measured")
-    return Result(
-        [sum(seconds) for seconds in zip(*(part.seconds for part in parts), strict=False)],
-        sum(part.gradients for part in parts),
-        sum(part.forwards for part in parts),
-        max(part.largest for part in parts),
-        max((part.memory for part in parts if part.memory), key=lambda m: m.peak, default=None),
-    )
 
 
 def table(rows: Sequence[Row], results: dict[str, Result], settings: Settings) -> pd.DataFrame:
     """One line for each row, all figures as numbers."""
-    seconds = {name: pd.Series(result.seconds, dtype=float) for name, result in results.items()}
     lines = []
     for row in rows:
-        result, peer = results[row.name], results.get(row.peer)
-        loop = "floor" if result.gradients else "forwards"
-        bare = results.get(loop, Result())
+        own, peer, bare = (results.get(name, Result()) for name in (row.name, row.peer, row.loop))
         # The bare loop of as many evaluations.
-        own, least = result.gradients or result.forwards, bare.gradients or bare.forwards
-        scale = own / least if own and least else 1.0
-        of_peer = scale if row.peer in ("floor", "forwards") else 1.0
-        nothing = pd.Series(dtype=float)
-        spread = {
-            "seconds": seconds[row.name],
-            "floor_ratio": seconds[row.name] / (seconds.get(loop, nothing) * scale),
-            "ratio": seconds[row.name] / (seconds.get(row.peer, nothing) * of_peer),
-        }
-        figures = {f"{key}{end}": values.agg(how) for key, values in spread.items() for end, how in SPREAD.items()}
-        note = [result.note, row.differs if spread["ratio"].notna().any() else ""]
-        lines.append(
-            {
-                "row": row.name,
-                "title": row.title,
-                "repeats": len(result.seconds),
-                **figures,
-                "gradients": result.gradients,
-                "forwards": result.forwards,
-                "largest_batch": result.largest,
-                "peak_mb": result.memory.peak / MIB if result.memory else math.nan,
-                "added_mb": result.memory.added / MIB if result.memory else math.nan,
-                "peer": row.peer,
-                "peer_gradients": round(peer.gradients * of_peer) if peer else math.nan,
-                "peer_forwards": round(peer.forwards * of_peer) if peer else math.nan,
-                "note": "; ".join(filter(None, note)),
-                **asdict(settings),
-            }
-        )
+        scale = own.evaluations / bare.evaluations if own.evaluations and bare.evaluations else 1.0
+        of_peer = scale if row.peer == row.loop else 1.0
+        spread = {"seconds": own.times, "floor_ratio": own.times / (bare.times * scale)}
+        spread["ratio"] = own.times / (peer.times * of_peer)
+        line = {"row": row.name, "title": row.title, "repeats": len(own.seconds)}
+        line |= {f"{key}{end}": values.agg(how) for key, values in spread.items() for end, how in SPREAD.items()}
+        line |= {"gradients": own.gradients, "forwards": own.forwards, "largest_batch": own.largest}
+        for name in ("peak", "added"):
+            line[f"{name}_mb"] = getattr(own.memory, name) / MIB if own.memory else math.nan
+        line["peer"] = row.peer
+        for name in ("gradients", "forwards"):
+            line[f"peer_{name}"] = round(getattr(peer, name) * of_peer) if row.peer in results else math.nan
+        notes = [own.note, row.differs if spread["ratio"].notna().any() else ""]
+        lines.append(line | {"note": "; ".join(filter(None, notes))} | asdict(settings))
     return pd.DataFrame(lines)
 
 
 def readable(full: pd.DataFrame) -> str:
     """The table in Markdown."""
 
-    def number(value: float, digits: int = 0) -> str:
-        return "-" if math.isnan(value) else f"{value:.{digits}f}"
+    def text(form: str, *columns: str) -> list[str]:
+        cells = full[[*columns]].itertuples(index=False)
+        return ["-" if pd.isna(cell[-1]) else form.format(*cell) for cell in cells]
 
-    def with_spread(line: pd.Series, key: str, digits: int) -> str:
-        middle, least, most = (number(line[f"{key}{end}"], digits) for end in SPREAD)
-        return middle if middle == "-" else f"{middle} [{least}, {most}]"
+    def spread(key: str, digits: int) -> list[str]:
+        return text(f"{{:.{digits}f}} [{{:.{digits}f}}, {{:.{digits}f}}]", *(f"{key}{end}" for end in SPREAD))
 
-    shown = pd.DataFrame(
-        {
-            "row": line["row"],
-            "seconds": with_spread(line, "seconds", 3),
-            "/ floor": with_spread(line, "floor_ratio", 2),
-            "gradients": line["gradients"],
-            "forwards": line["forwards"],
-            "peak MB": number(line["peak_mb"]),
-            "added MB": number(line["added_mb"]),
-            "against": "-"
-            if math.isnan(line["peer_gradients"])
-            else f"{line['peer']} ({number(line['peer_gradients'])} + {number(line['peer_forwards'])})",
-            "ratio": with_spread(line, "ratio", 2),
-            "note": line["note"],
-        }
-        for _, line in full.iterrows()
-    )
-    return shown.to_markdown(index=False, disable_numparse=True)
+    shown = {
+        "row": full["row"],
+        "seconds": spread("seconds", 3),
+        "/ floor": spread("floor_ratio", 2),
+        "gradients": full["gradients"],
+        "forwards": full["forwards"],
+        "peak MB": text("{:.0f}", "peak_mb"),
+        "added MB": text("{:.0f}", "added_mb"),
+        "against": text("{} ({:.0f} + {:.0f})", "peer", "peer_gradients", "peer_forwards"),
+        "ratio": spread("ratio", 2),
+        "note": full["note"],
+    }
+    return pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
 
 
 def heading(task: Task) -> str:
@@ -225,48 +169,32 @@ def heading(task: Task) -> str:
     )
 
 
-def cost(settings: Settings, rows: Sequence[Row], repeats: int, with_memory: bool) -> tuple[str, pd.DataFrame]:
-    """The heading and the table of one model."""
-    task = make_task(settings)
-    gradient_rows, forward_rows = best_rows(task)
-    task = replace(task, settings=replace(settings, gradient_rows=gradient_rows, forward_rows=forward_rows))
-    return heading(task), table(rows, measure(rows, task, repeats, with_memory), task.settings)
-
-
-def tenfold(settings: Settings, progress: bool = True) -> pd.DataFrame:
+def tenfold(settings: Settings) -> pd.DataFrame:
     """Peak memory in fresh processes at K * n_steps points, and at ten times as many."""
     points = settings.baselines * settings.n_steps
     base = replace(settings, n_samples=points)
-    grown = {name: replace(base, **{name: 10 * getattr(base, name)}) for name in ("n_steps", "baselines", "n_samples")}
-    cases = [(row, name) for row in ("eg", "wg") for name in ("n_steps", "baselines")]
-    cases[2:2] = [(row, "n_samples") for row in (*MEASURES, "one-pass")]
-    smaller: dict[str, Memory] = {}
+    of_paths = [(row, size) for row in ("eg", "wg") for size in ("n_steps", "baselines")]
+    around = [(row, "n_samples") for row in (*MEASURES, "one-pass")]
     lines = []
-    for row, name in tqdm(cases, unit="row", disable=not progress):
+    for name, size in tqdm([*of_paths[:2], *around, *of_paths[2:]], unit="row"):
         # WeightedGradients holds a map of each baseline.
         more = 9 * settings.images * settings.baselines * math.prod(SHAPES[settings.model]) * 4
-        maps = more if (row, name) == ("wg", "baselines") else 0
-        line: dict[str, Any] = {"model": settings.model, "row": row, "points": points, "tenfold": name}
-        line |= {"maps_mb": maps / MIB, "note": ""}
+        maps = more if (name, size) == ("wg", "baselines") else 0
+        line = {"model": settings.model, "row": name, "points": points, "tenfold": size, "maps_mb": maps / MIB}
+        lines.append(line | {"note": ""})
+        of_sizes = {"": base, "_tenfold": replace(base, **{size: 10 * getattr(base, size)})}
         try:
-            if row not in smaller:
-                smaller[row] = in_fresh_process(probe, base, row)
-            first, second = smaller[row], in_fresh_process(probe, grown[name], row)
-            line |= {
-                "peak_mb": first.peak / MIB,
-                "peak_mb_tenfold": second.peak / MIB,
-                "added_mb": first.added / MIB,
-                "added_mb_tenfold": second.added / MIB,
-                "ratio": second.peak / first.peak,
-                "ratio_added": second.added / max(1, first.added),
-            }
+            found = {end: in_fresh_process(workloads.probe, own, name) for end, own in of_sizes.items()}
+            for what in ("peak", "added"):
+                lines[-1] |= {f"{what}_mb{end}": getattr(one, what) / MIB for end, one in found.items()}
+            first, second = found.values()
+            lines[-1] |= {"ratio": second.peak / first.peak, "ratio_added": second.added / max(1, first.added)}
         except Exception as error:  # noted in the row; the others go on
-            line["note"] = describe(error)
-        lines.append(line)
+            lines[-1]["note"] = describe(error)
     return pd.DataFrame(lines)
 
 
-def _tables(given: argparse.Namespace, rows: Sequence[Row]) -> Iterator[tuple[list[str], pd.DataFrame]]:
+def tables(given: argparse.Namespace, rows: Sequence[Row]) -> Iterator[tuple[list[str], pd.DataFrame]]:
     """What is printed of each model, and its table."""
     for model in given.model:
         if given.tenfold:
@@ -274,33 +202,34 @@ def _tables(given: argparse.Namespace, rows: Sequence[Row]) -> Iterator[tuple[li
             full = tenfold(replace(given.settings, n_steps=steps).of(model))
             yield [full.to_markdown(index=False, floatfmt=".2f")], full
         else:
-            words, full = cost(given.settings.of(model), rows, given.repeats, given.memory)
-            yield [words, readable(full)], full
+            task = workloads.make_task(given.settings.of(model))
+            task = replace(task, settings=replace(task.settings, **workloads.best_rows(task)))
+            full = table(rows, measure(rows, task, given.repeats, given.memory), task.settings)
+            yield [heading(task), readable(full)], full
 
 
 def run(given: argparse.Namespace) -> int:
     """Make the tables, print them and write them; 0 if anything could be measured, else 1."""
     started = time.perf_counter()
-    rows = choose(given.rows)
+    rows = workloads.choose(given.rows)
     for model in given.model:
         given.settings.of(model)  # says at once what can't be used
     check_writable(given.out, given.out)
     if given.settings.threads:
         torch.set_num_threads(given.settings.threads)
-    name = "tenfold" if given.tenfold else "cost"
-    document = ["# Peak memory at ten times the points" if given.tenfold else "# Cost"]
+    name, title = ("tenfold", "Peak memory at ten times the points") if given.tenfold else ("cost", "Cost")
     legend = [] if given.tenfold else [*NOTES, *(f"{row.name}: {row.title}." for row in rows)]
-    tables: list[pd.DataFrame] = []
-    for words, full in _tables(given, rows):
+    document, found = [f"# {title}"], []
+    for words, full in tables(given, rows):
         print("\n\n".join(["", *words]), flush=True)
         document += words
-        tables.append(full)
+        found.append(full)
         # After each model: what is there stays, whatever becomes of the next.
-        pd.concat(tables).to_csv(given.out / f"{name}.csv", index=False)
-        text = "\n\n".join([*document, *(["\n".join(f"- {line}" for line in legend)] if legend else [])])
+        pd.concat(found).to_csv(given.out / f"{name}.csv", index=False)
+        text = "\n\n".join(filter(None, [*document, "\n".join(f"- {line}" for line in legend)]))
         (given.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     print("\n".join(["", *legend, f"{time.perf_counter() - started:.0f} s; written to {given.out}"]))
-    return 0 if any((full["ratio"].notna() | full["note"].eq("")).any() for full in tables) else 1
+    return 0 if any((full["ratio"].notna() | full["note"].eq("")).any() for full in found) else 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -53,30 +53,28 @@ class Counted(nn.Module):
         counter.largest = max(counter.largest, rows)
         counter.forwards += rows
         if output.requires_grad:
-            output.register_hook(_on_backward(counter, rows))
+            forward_only = [rows]  # until the first backward of this forward begins
+
+            def on_backward(_: Tensor) -> None:
+                counter.gradients += rows
+                counter.forwards -= forward_only.pop() if forward_only else 0
+
+            output.register_hook(on_backward)
         return output
-
-
-def _on_backward(counter: Counter, rows: int) -> Callable[[Tensor], None]:
-    """Called when the backward of one forward begins: its rows are then no longer forward only."""
-    first = True
-
-    def hook(gradient: Tensor) -> None:
-        nonlocal first
-        counter.gradients += rows
-        counter.forwards -= rows if first else 0
-        first = False
-
-    return hook
 
 
 def timed(work: Callable[[], T], device: torch.device | str) -> tuple[float, T]:
     """The seconds of one call, on a GPU until what it has begun there is done, and what it returns."""
-    gpu = torch.device(device).type == "cuda"
-    if gpu:
-        torch.cuda.synchronize(device)
+    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda device: None
+    wait(device)
     started = time.perf_counter()
     result = work()
-    if gpu:
-        torch.cuda.synchronize(device)
+    wait(device)
     return time.perf_counter() - started, result
+
+
+def in_turns(names: Collection[T], repeats: int) -> Iterator[tuple[int, T]]:
+    """(repeat, name): every second repeat goes backwards, so that a drift of the machine cancels."""
+    for repeat in range(repeats):
+        for name in names if repeat % 2 == 0 else reversed([*names]):
+            yield repeat, name

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
+import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,12 +64,10 @@ def resident(device: str) -> int:
 
 def _status(field: str) -> int | None:
     """A size in this process' /proc entry, in bytes; None where there is none."""
-    path = f"/proc/{os.getpid()}/status"
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith(f"{field}:"):
-                    return int(line.split()[1]) * 1024
+        found = re.search(
+            rf"^{field}:\s*(\d+) kB$", Path("/proc/self/status").read_text(errors="replace"), re.MULTILINE
+        )
     except OSError:
-        pass
-    return None
+        return None
+    return int(found[1]) * 1024 if found else None

@@ -6,43 +6,47 @@ Shapes: B inputs, K baselines, n points on each path, S points around each input
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from captum.attr import GradientShap, IntegratedGradients
 from torch import Tensor, nn
 
-# (first, second, the channel that shows their angle)
-_CHANNEL_PAIRS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+from captum_wg.integrals.walk import point
+
+# Of the published code's search.
+ALPHA, TOLERANCE, MAX_ITERATIONS = 0.5, 0.01, 100
 
 
 def bare_gradients(model: nn.Module, x: Tensor, target: int, count: int, rows: int) -> None:
     """Input gradients of `count` copies of x (1, C, H, W), `rows` at a time, and nothing else."""
-    while count > 0:
-        points = x.expand(min(rows, count), -1, -1, -1).clone().requires_grad_()
+    for points in _copies(x, count, rows):
+        points.requires_grad_()
         torch.autograd.grad(model(points)[:, target].sum(), points)
-        count -= len(points)
 
 
 def bare_forwards(model: nn.Module, x: Tensor, count: int, rows: int) -> None:
     """Class probabilities of `count` copies of x (1, C, H, W), `rows` at a time, and nothing else."""
     with torch.no_grad():
-        while count > 0:
-            points = x.expand(min(rows, count), -1, -1, -1).clone()
+        for points in _copies(x, count, rows):
             model(points).softmax(1)
-            count -= len(points)
+
+
+def _copies(x: Tensor, count: int, rows: int) -> Iterator[Tensor]:
+    for start in range(0, count, rows):
+        yield x.expand(min(rows, count - start), -1, -1, -1).clone()
 
 
 def captum_looped(model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor, n_steps: int) -> Tensor:
     """Captum's integrated gradients, baseline by baseline and input by input, averaged."""
-    method = IntegratedGradients(model)
+    explain = IntegratedGradients(model).attribute
     maps = [
-        torch.stack(
-            [method.attribute(x[i : i + 1], r.unsqueeze(0), int(target[i]), n_steps=n_steps)[0] for r in baselines]
-        ).mean(0)
-        for i in range(len(x))
+        explain(one[None], baseline[None], int(label), n_steps=n_steps)
+        for one, label in zip(x, target, strict=True)
+        for baseline in baselines
     ]
-    return torch.stack(maps)
+    return torch.cat(maps).unflatten(0, (len(x), len(baselines))).mean(1)
 
 
 def captum_one_batch(model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor, n_steps: int) -> Tensor:
@@ -51,7 +55,7 @@ def captum_one_batch(model: nn.Module, x: Tensor, target: Tensor, baselines: Ten
     pairs = IntegratedGradients(model).attribute(
         x.repeat_interleave(k, 0), baselines.repeat(b, 1, 1, 1), target.repeat_interleave(k), n_steps=n_steps
     )
-    return pairs.view(b, k, *x.shape[1:]).mean(1)
+    return pairs.unflatten(0, (b, k)).mean(1)
 
 
 def gradient_shap(model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor, n_samples: int) -> Tensor:
@@ -61,24 +65,13 @@ def gradient_shap(model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor
 
 def shap_gradients(model: nn.Module, x: Tensor, baselines: Tensor, n_samples: int, seed: int) -> np.ndarray:
     """shap's GradientExplainer for each input's highest class, n_samples random points for each input."""
-    import shap
+    from shap import GradientExplainer
 
-    values, _ = shap.GradientExplainer(model, baselines).shap_values(
-        x, nsamples=n_samples, ranked_outputs=1, rseed=seed
-    )
-    return values
+    return GradientExplainer(model, baselines).shap_values(x, nsamples=n_samples, ranked_outputs=1, rseed=seed)[0]
 
 
 def published_weighted_gradients(
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
-    baselines: Tensor,
-    n_points: int,
-    alpha: float = 0.5,
-    tolerance: float = 0.01,
-    max_iterations: int = 100,
-    seed: int = 0,
+    model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor, n_points: int, seed: int = 0
 ) -> Tensor:
     """Weighted gradients as published: for each input and baseline the map of n random points, then Algorithm 1 with
     one forward after another (its branches the right way round, without which it does not find D_alpha)."""
@@ -91,16 +84,16 @@ def published_weighted_gradients(
         squares = [xi[..., rows, columns].mean((2, 3), keepdim=True) for rows in ends for columns in ends]
         neutral = torch.stack(squares).mean(0)
         with torch.no_grad():
-            goal = alpha * model(xi).softmax(1)[0, c]
+            goal = ALPHA * model(xi).softmax(1)[0, c]
         own, distances = [], []
         for r in baselines:
             t = torch.rand(n_points, 1, 1, 1, generator=generator).to(xi)
-            points = (r + t * (xi - r)).requires_grad_()
+            points = point(r, xi - r, t).requires_grad_()
             (gradient,) = torch.autograd.grad(model(points)[:, c].sum(), points)
             attribution = (gradient * (xi - r)).mean(0)
             order = attribution.abs().sum(0).flatten().argsort(descending=True)
             low, high, middle = 0, len(order), len(order)
-            for _ in range(max_iterations):
+            for _ in range(MAX_ITERATIONS):
                 if low >= high:
                     break
                 middle = (low + high) // 2
@@ -109,7 +102,7 @@ def published_weighted_gradients(
                 mask = mask.view(1, 1, *xi.shape[2:])
                 with torch.no_grad():
                     score = model(xi * (1 - mask) + neutral * mask).softmax(1)[0, c]
-                if abs(score - goal) <= tolerance:
+                if abs(score - goal) <= TOLERANCE:
                     break
                 low, high = (low, middle - 1) if score < goal else (middle + 1, high)
             own.append(attribution)
@@ -126,31 +119,32 @@ def published_measures(
     """The four measures of generalized integrated attributions as published: one after another, each with a pass of
     its own whose gradients (S, C, H, W) are all kept, and the equations applied to these."""
 
-    def all_gradients(i: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(seed)
-        which = torch.randint(len(references), (n_samples,), generator=generator)
-        t = torch.rand(n_samples, 1, 1, 1, generator=generator).to(x)
-        points = x[i] + t * (references[which.to(x.device)] - x[i])
-        return points, torch.cat([gradients_at(part, i) for part in points.split(rows)])
-
     def gradients_at(points: Tensor, i: int) -> Tensor:
         points = points.clone().requires_grad_()
         return torch.autograd.grad(model(points)[:, int(target[i])].sum(), points)[0]
 
-    maps: dict[str, list[Tensor]] = {name: [] for name in ("mean", "variance", "stability", "consistency")}
-    for i in range(len(x)):
-        _, gradients = all_gradients(i)
-        maps["mean"].append(gradients.mean(0))
-    for i in range(len(x)):
-        _, gradients = all_gradients(i)
-        maps["variance"].append(gradients.square().mean(0) - gradients.mean(0).square())
-    for i in range(len(x)):
-        points, gradients = all_gradients(i)
-        maps["stability"].append(_channel_cosines(points - x[i], gradients))
-    for i in range(len(x)):
-        _, gradients = all_gradients(i)
-        maps["consistency"].append(_channel_cosines(gradients_at(x[i : i + 1], i).expand_as(gradients), gradients))
-    return {name: torch.stack(parts) for name, parts in maps.items()}
+    def all_gradients(i: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        which = torch.randint(len(references), (n_samples,), generator=generator)
+        t = torch.rand(n_samples, 1, 1, 1, generator=generator).to(x)
+        points = point(x[i], references[which.to(x.device)] - x[i], t)
+        return points, torch.cat([gradients_at(part, i) for part in points.split(rows)])
+
+    measures = {
+        "mean": lambda i, points, g: g.mean(0),
+        "variance": lambda i, points, g: g.square().mean(0) - g.mean(0).square(),
+        "stability": lambda i, points, g: _channel_cosines(points - x[i], g),
+        "consistency": lambda i, points, g: _channel_cosines(gradients_at(x[i : i + 1], i).expand_as(g), g),
+    }
+    return {
+        name: torch.stack([measure(i, *all_gradients(i)) for i in range(len(x))]) for name, measure in measures.items()
+    }
+
+
+def _channel_cosines(u: Tensor, v: Tensor) -> Tensor:
+    # Each channel shows the angle of the two others.
+    pairs = ([1, 2], [2, 0], [0, 1])
+    return torch.stack([torch.cosine_similarity(u[:, pair], v[:, pair], dim=1) for pair in pairs], 1).mean(0)
 
 
 def pixel_flipping(
@@ -163,10 +157,3 @@ def pixel_flipping(
         warnings.simplefilter("ignore")
         metric = quantus.PixelFlipping(features_in_step=x[0].size // levels, disable_warnings=True)
         return metric(model=model, x_batch=x, y_batch=y, a_batch=maps, device=device, channel_first=True)
-
-
-def _channel_cosines(u: Tensor, v: Tensor) -> Tensor:
-    shown = [u[:, 0]] * 3
-    for first, second, third in _CHANNEL_PAIRS:
-        shown[third] = torch.cosine_similarity(u[:, [first, second]], v[:, [first, second]], dim=1)
-    return torch.stack(shown, 1).mean(0)

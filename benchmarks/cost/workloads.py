@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+import captum_wg
 from benchmarks.cost import peers
-from benchmarks.cost.counting import Counted, timed
+from benchmarks.cost.counting import Counted, in_turns, timed
 from benchmarks.cost.memory import Memory, peak, resident
 from benchmarks.data.datasets import NAMES, load
 from benchmarks.data.selection import order, sample_references, stack
@@ -24,15 +26,6 @@ from benchmarks.models.checkpoints import efficientnet_lite0, load_checkpoint, r
 from benchmarks.run.command_line import integer_from, option
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.faults import one_line
-from captum_wg import (
-    Consistency,
-    ExpectedGradients,
-    GeneralizedAttribution,
-    GradientVariance,
-    LocalIntegratedGradients,
-    Stability,
-    WeightedGradients,
-)
 from captum_wg.engine.problem import automatic_rows
 
 # Of each model what is explained unless the command says otherwise, and the shape of its inputs.
@@ -92,8 +85,18 @@ class Settings:
         return own
 
     @property
+    def n_points(self) -> int:
+        """On all paths to one image."""
+        return self.baselines * self.n_steps
+
+    @property
     def n_gradients(self) -> int:
-        return self.images * self.baselines * self.n_steps
+        return self.images * self.n_points
+
+    @property
+    def n_forwards(self) -> int:
+        """Of the deletion metrics."""
+        return self.metric_images * self.levels
 
     @property
     def screening_steps(self) -> int:
@@ -124,6 +127,57 @@ class Task:
     maps: np.ndarray
 
 
+Work = Callable[[Task], Any]
+
+
+def ours(kind: type, *settings: str, **options: Any) -> Work:
+    """The map by one of this project's methods; its options have the names of settings, or are given."""
+
+    def run(t: Task) -> Any:
+        own = options | {name: getattr(t.settings, name) for name in settings}
+        return kind(t.model).attribute(t.x, t.baselines, t.y, pairing="shared", **own)
+
+    return run
+
+
+def theirs(peer: Callable[..., Any], *settings: str | int) -> Work:
+    """The map by a peer; its further arguments are settings, by name, or numbers."""
+
+    def run(t: Task) -> Any:
+        own = (getattr(t.settings, one) if isinstance(one, str) else one for one in settings)
+        return peer(t.model, t.x, t.y, t.baselines, *own)
+
+    return run
+
+
+def floor(t: Task) -> None:
+    s = t.settings
+    peers.bare_gradients(t.model, t.x[:1], int(t.y[0]), s.n_gradients, s.gradient_rows)
+
+
+def forwards(t: Task) -> None:
+    peers.bare_forwards(t.model, t.x[:1], t.settings.n_forwards, t.settings.forward_rows)
+
+
+def shap_gradients(t: Task) -> Any:
+    return peers.shap_gradients(t.model, t.x, t.baselines, t.settings.n_points, t.settings.seed)
+
+
+def one_by_one(t: Task) -> Any:
+    return [ours(kind, "n_samples")(t) for kind in MEASURES.values()]
+
+
+def deletion(t: Task) -> Any:
+    from quantus_ext import DeletionAUC
+
+    metric = DeletionAUC(levels=t.settings.levels, disable_warnings=True)
+    return metric(t.model, t.judged, t.classes, t.maps, device=t.settings.device, channel_first=True)
+
+
+def pixel_flipping(t: Task) -> Any:
+    return peers.pixel_flipping(t.model, t.judged, t.classes, t.maps, t.settings.levels, t.settings.device)
+
+
 FITNESS = "the fitness adds forwards"
 FEWER = "fewer gradients by design; the fitness adds forwards"
 OTHER_STOP = "the searches stop by different rules"
@@ -137,174 +191,96 @@ class Row:
 
     Attributes:
         name, title: its name for --rows, and in the table.
-        run: the work; None if the row is the sum of `parts`.
+        run: the work.
         peer: the row its ratio is against: the same evaluations for the same or a lesser result, but for `differs`
             and the few forwards by which this project's methods ask the model how its rows belong together.
         differs: why the evaluations of the two are not the same.
+        loop: the bare loop of what it evaluates.
     """
 
     name: str
     title: str
-    run: Callable[[Task], Any] | None
+    run: Work
     peer: str = ""
     differs: str = ""
-    parts: tuple[str, ...] = ()
+    loop: str = "floor"
 
 
-def _paths(cls: type, **options: Any) -> Callable[[Task], Any]:
-    def run(task: Task) -> Any:
-        chosen = {"n_steps": task.settings.n_steps, **options}
-        if "screening_steps" in options:
-            chosen |= {"screening_steps": task.settings.screening_steps, "method": "riemann_shared_end"}
-        return cls(task.model).attribute(task.x, task.baselines, task.y, pairing="shared", **chosen)
-
-    return run
-
-
-def _around(cls: type) -> Callable[[Task], Any]:
-    return lambda t: cls(t.model).attribute(t.x, t.baselines, t.y, n_samples=t.settings.n_samples, pairing="shared")
-
-
-def _floor(task: Task) -> None:
-    s = task.settings
-    peers.bare_gradients(task.model, task.x[:1], int(task.y[0]), s.n_gradients, s.gradient_rows)
-
-
-def _forwards(task: Task) -> None:
-    s = task.settings
-    peers.bare_forwards(task.model, task.x[:1], s.metric_images * s.levels, s.forward_rows)
-
-
-def _averaged(
-    peer: Callable[..., Any], points: Callable[[Settings], int] = lambda s: s.n_steps
-) -> Callable[[Task], Any]:
-    """A peer that averages over this many points, of each path or of all."""
-    return lambda t: peer(t.model, t.x, t.y, t.baselines, points(t.settings))
-
-
-def _all_points(settings: Settings) -> int:
-    return settings.baselines * settings.n_steps
-
-
-def _shap(task: Task) -> Any:
-    return peers.shap_gradients(task.model, task.x, task.baselines, _all_points(task.settings), task.settings.seed)
-
-
-def _published_measures(task: Task) -> Any:
-    s = task.settings
-    return peers.published_measures(task.model, task.x, task.y, task.baselines, s.n_samples, s.gradient_rows)
-
-
-def _deletion(task: Task) -> Any:
-    from quantus_ext import DeletionAUC
-
-    s = task.settings
-    metric = DeletionAUC(levels=s.levels, disable_warnings=True)
-    return metric(task.model, task.judged, task.classes, task.maps, device=s.device, channel_first=True)
-
-
-def _pixel_flipping(task: Task) -> Any:
-    s = task.settings
-    return peers.pixel_flipping(task.model, task.judged, task.classes, task.maps, s.levels, s.device)
-
-
-MEASURES = ("local-ig", "variance", "stability", "consistency")
+EG, WG = captum_wg.ExpectedGradients, captum_wg.WeightedGradients
+screened = ours(WG, "n_steps", "screening_steps", keep=0.5, method="riemann_shared_end")
+published = partial(theirs, peers.published_weighted_gradients)
+one_pass = ours(captum_wg.GeneralizedAttribution, "n_samples")
+measures = theirs(peers.published_measures, "n_samples", "gradient_rows")
+IG, AS_PUBLISHED = "Captum IntegratedGradients", "weighted gradients as published"
+MEASURES = {
+    "local-ig": captum_wg.LocalIntegratedGradients,
+    "variance": captum_wg.GradientVariance,
+    "stability": captum_wg.Stability,
+    "consistency": captum_wg.Consistency,
+}
 
 # A row stands beside the one it is compared with: what a machine does elsewhere drifts.
-ROWS: tuple[Row, ...] = (
-    Row("floor", "bare loop of gradients", _floor),
-    Row("eg", "ExpectedGradients", _paths(ExpectedGradients), "floor"),
-    Row("wg", "WeightedGradients", _paths(WeightedGradients), "eg", FITNESS),
-    Row("wg-keep", "WeightedGradients, keep=0.5", _paths(WeightedGradients, keep=0.5), "wg"),
-    Row(
-        "wg-screened",
-        "WeightedGradients, keep=0.5, screening",
-        _paths(WeightedGradients, keep=0.5, screening_steps=None),
-        "eg",
-        FEWER,
-    ),
-    Row("captum-ig", "Captum IntegratedGradients, looped over baselines", _averaged(peers.captum_looped), "eg"),
-    Row(
-        "captum-ig-batch",
-        "Captum IntegratedGradients, all pairs in one batch",
-        _averaged(peers.captum_one_batch),
-        "eg",
-    ),
-    Row("gradient-shap", "Captum GradientShap", _averaged(peers.gradient_shap, _all_points), "eg"),
-    Row("shap", "shap GradientExplainer", _shap, "eg", EXTRA),
-    Row(
-        "wg-published",
-        "weighted gradients as published, n_steps points on each path",
-        _averaged(peers.published_weighted_gradients),
-        "wg",
-        OTHER_STOP,
-    ),
-    Row("wg-1", "WeightedGradients, n_steps=1", _paths(WeightedGradients, n_steps=1), "floor", FITNESS),
-    Row(
-        "wg-published-1",
-        "weighted gradients as published, 1 point on each path",
-        _averaged(peers.published_weighted_gradients, lambda s: 1),
-        "wg-1",
-        OTHER_STOP,
-    ),
-    Row("local-ig", "LocalIntegratedGradients", _around(LocalIntegratedGradients), "floor"),
-    Row("variance", "GradientVariance", _around(GradientVariance), "floor"),
-    Row("stability", "Stability", _around(Stability), "floor"),
-    Row("consistency", "Consistency", _around(Consistency), "floor"),
-    Row("one-pass", "the four measures in one pass", _around(GeneralizedAttribution), "consistency"),
-    Row("one-by-one", "the four measures one by one", None, "floor", parts=MEASURES),
-    Row("gia-published", "four measures as published", _published_measures, "one-by-one"),
-    Row("forwards", "bare loop of forwards", _forwards),
-    Row("deletion", "DeletionAUC", _deletion, "forwards", CLEAN),
-    Row("pixel-flipping", "Quantus PixelFlipping", _pixel_flipping, "deletion", CLEAN),
+ROWS = (
+    Row("floor", "bare loop of gradients", floor),
+    Row("eg", "ExpectedGradients", ours(EG, "n_steps"), "floor"),
+    Row("wg", "WeightedGradients", ours(WG, "n_steps"), "eg", FITNESS),
+    Row("wg-keep", "WeightedGradients, keep=0.5", ours(WG, "n_steps", keep=0.5), "wg"),
+    Row("wg-screened", "WeightedGradients, keep=0.5, screening", screened, "eg", FEWER),
+    Row("captum-ig", f"{IG}, looped over baselines", theirs(peers.captum_looped, "n_steps"), "eg"),
+    Row("captum-ig-batch", f"{IG}, all pairs in one batch", theirs(peers.captum_one_batch, "n_steps"), "eg"),
+    Row("gradient-shap", "Captum GradientShap", theirs(peers.gradient_shap, "n_points"), "eg"),
+    Row("shap", "shap GradientExplainer", shap_gradients, "eg", EXTRA),
+    Row("wg-published", f"{AS_PUBLISHED}, n_steps points on each path", published("n_steps"), "wg", OTHER_STOP),
+    Row("wg-1", "WeightedGradients, n_steps=1", ours(WG, n_steps=1), "floor", FITNESS),
+    Row("wg-published-1", f"{AS_PUBLISHED}, 1 point on each path", published(1), "wg-1", OTHER_STOP),
+    *(Row(name, kind.__name__, ours(kind, "n_samples"), "floor") for name, kind in MEASURES.items()),
+    Row("one-pass", "the four measures in one pass", one_pass, "consistency"),
+    Row("one-by-one", "the four measures one by one", one_by_one, "floor"),
+    Row("gia-published", "four measures as published", measures, "one-by-one"),
+    Row("forwards", "bare loop of forwards", forwards, loop="forwards"),
+    Row("deletion", "DeletionAUC", deletion, "forwards", CLEAN, loop="forwards"),
+    Row("pixel-flipping", "Quantus PixelFlipping", pixel_flipping, "deletion", CLEAN, loop="forwards"),
 )
 BY_NAME = {row.name: row for row in ROWS}
+# What a row loads before its work.
+LIBRARIES = {"deletion": "quantus_ext", "pixel-flipping": "quantus_ext", "shap": "shap"}
 
 
 def choose(names: Sequence[str] | None) -> list[Row]:
     """The rows of these names with what their ratios need, in the table's order; all if there are no names."""
-    if not names:
-        return list(ROWS)
-    if unknown := [name for name in names if name not in BY_NAME]:
+    if unknown := [name for name in names or () if name not in BY_NAME]:
         raise BenchmarkError(f"unknown row {', '.join(map(repr, unknown))}; known are {', '.join(BY_NAME)}")
-    wanted: set[str] = set()
-    for name in names:
-        row = BY_NAME[name]
-        wanted |= {name, row.peer, "forwards" if name in ("deletion", "pixel-flipping", "forwards") else "floor"}
-    for name in list(wanted):
-        if name:
-            wanted.update(BY_NAME[name].parts)
+    wanted = {one for name in names or BY_NAME for one in (name, BY_NAME[name].peer, BY_NAME[name].loop)}
     return [row for row in ROWS if row.name in wanted]
 
 
 def network(name: str, weights: str | None = None, seed: int = 0) -> tuple[nn.Module, str]:
     """A network in evaluation mode, and what it is in words."""
+    if weights:
+        return load_checkpoint(weights), f"ResNet-18 at 32x32, weights {Path(weights).name}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == "tiny":
             layers = (nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
-            return nn.Sequential(*layers, nn.Linear(128, 10)).eval(), "a tiny network, random weights"
+            return nn.Sequential(*layers, nn.Linear(128, 10)), "a tiny network, random weights"
         if name == "resnet18":
-            if weights:
-                return load_checkpoint(weights), f"ResNet-18 at 32x32, weights {Path(weights).name}"
-            return resnet18_32().eval(), "ResNet-18 at 32x32, random weights"
+            return resnet18_32(), "ResNet-18 at 32x32, random weights"
         try:
             return efficientnet_lite0(), "EfficientNet-Lite0 at 224x224, ImageNet weights"
         except BenchmarkError:
-            return resnet18().eval(), "ResNet-18 at 224x224, random weights"
+            return resnet18(), "ResNet-18 at 224x224, random weights"
 
 
-def make_task(settings: Settings, model: nn.Module | None = None) -> Task:
-    """The model and what it is asked; `model` stands in for the one that the settings name."""
+def make_task(settings: Settings) -> Task:
+    """The model and what it is asked."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     shape = SHAPES[settings.model]
     own, words = network(settings.model, settings.weights, settings.seed)
-    counted = ready(Counted(own if model is None else model), settings.device)
+    counted = ready(Counted(own), settings.device)
     draws = torch.Generator().manual_seed(settings.seed)
     if settings.data == "noise":
-        x = torch.randn(settings.images, *shape, generator=draws)
-        baselines = torch.randn(settings.baselines, *shape, generator=draws)
+        x, baselines = (torch.randn(n, *shape, generator=draws) for n in (settings.images, settings.baselines))
     else:
         train, test = load(settings.data, settings.root)
         x = stack(test, order(test, settings.seed)[: settings.images])[0]
@@ -324,38 +300,36 @@ def run_once(row: Row, task: Task) -> tuple[float, tuple[int, int], int]:
     counter.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        seconds, _ = timed(lambda: row.run(task), task.settings.device)  # type: ignore[misc]
+        seconds, _ = timed(lambda: row.run(task), task.settings.device)
     return seconds, counter.evaluations(), counter.largest
 
 
-def best_rows(task: Task, repeats: int = 3) -> tuple[int, int]:
+def best_rows(task: Task, repeats: int = 3) -> dict[str, int]:
     """The micro-batches at which a bare gradient and a bare forward are cheapest, of a few sizes, interleaved."""
     s, x, usual = task.settings, task.x[:1], automatic_rows((task.x,))
     gradients = partial(peers.bare_gradients, task.model, x, int(task.y[0]))
     forwards = partial(peers.bare_forwards, task.model, x)
-    found = []
-    for loop, most, shares in (
-        (gradients, s.n_gradients, (0.25, 0.5, 1, 2)),
-        (forwards, s.metric_images * s.levels, (0.25, 1, 4, 8)),
+    found = {}
+    for name, loop, most, shares in (
+        ("gradient_rows", gradients, s.n_gradients, (0.25, 0.5, 1, 2)),
+        ("forward_rows", forwards, s.n_forwards, (0.25, 1, 4, 8)),
     ):
         # Seconds per row: the best of the repeats, as the first ones of a size are slow.
         best = dict.fromkeys(sorted({min(most, max(1, round(usual * share))) for share in shares}), math.inf)
-        for _ in range(repeats):
-            for size in best:
-                count = max(best) // size * size
-                best[size] = min(best[size], timed(partial(loop, count, size), s.device)[0] / count)
-        found.append(min(best, key=best.__getitem__))
+        for _, size in in_turns(best, repeats):
+            count = max(best) // size * size
+            best[size] = min(best[size], timed(partial(loop, count, size), s.device)[0] / count)
+        found[name] = min(best, key=best.__getitem__)
     task.model.counter.reset()
-    return found[0], found[1]
+    return found
 
 
 def small(task: Task) -> Task:
     """The same rows with next to no work: what loads code and warms caches."""
     s = task.settings
     sizes = dict(n_steps=min(2, s.n_steps), n_samples=min(4, s.n_samples), metric_images=1, levels=task.x.shape[1])
-    return replace(
-        task, settings=replace(s, **sizes), judged=task.judged[:1], classes=task.classes[:1], maps=task.maps[:1]
-    )
+    judged = {name: getattr(task, name)[:1] for name in ("judged", "classes", "maps")}
+    return replace(task, settings=replace(s, **sizes), **judged)
 
 
 def probe(settings: Settings, name: str) -> Memory:
@@ -364,10 +338,8 @@ def probe(settings: Settings, name: str) -> Memory:
     task = make_task(settings)
     # Loads code, and has the libraries make their buffers for one row.
     peers.bare_gradients(task.model, task.x[:1], int(task.y[0]), 1, 1)
-    if name in ("deletion", "pixel-flipping"):
-        import quantus_ext  # noqa: F401
-    if name == "shap":
-        import shap  # noqa: F401
+    if name in LIBRARIES:
+        import_module(LIBRARIES[name])
     before = resident(settings.device)
     run_once(row, task)
     return Memory(peak(settings.device), before)
@@ -375,6 +347,6 @@ def probe(settings: Settings, name: str) -> Memory:
 
 def describe(error: BaseException) -> str:
     """An error in one line, as it stands in a row's note."""
-    if isinstance(error, ImportError) and getattr(error, "name", None):
+    if isinstance(error, ImportError) and error.name:
         return f"{error.name} is not installed"
     return one_line(error)

@@ -9,63 +9,62 @@ prints the tables and writes them as quadrature.md and a csv each; convergence a
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from benchmarks.quadrature.convergence import convergence
 from benchmarks.quadrature.fewer import samples, screening, steps
 from benchmarks.quadrature.precision import precision
 from benchmarks.quadrature.problems import resnet18
-from benchmarks.quadrature.settings import Settings, parse
-from benchmarks.run.command_line import check_writable, exit_code
+from benchmarks.quadrature.settings import Settings
+from benchmarks.run.command_line import add_options, check_writable, exit_code
 from benchmarks.run.gpus import own_device
 
-TITLES = {
-    "convergence": "Error over gradients",
-    "samples": "A few points in place of many samples",
-    "steps": "Steps until the delta is small",
-    "screening": "Half of the baselines, chosen by a coarse first look",
-    "precision": "Faster forms of the model",
+# Their titles, and what makes them, of the ResNet-18; convergence has networks of its own.
+TABLES = {
+    "convergence": ("Error over gradients", convergence),
+    "samples": ("A few points in place of many samples", samples),
+    "steps": ("Steps until the delta is small", steps),
+    "screening": ("Half of the baselines, chosen by a coarse first look", screening),
+    "precision": ("Faster forms of the model", precision),
 }
-# Of the ResNet-18; convergence has networks of its own.
-TABLES = {"samples": samples, "steps": steps, "screening": screening, "precision": precision}
 
 
-def run(settings: Settings) -> None:
+def run(given: argparse.Namespace) -> None:
     """Make the tables, print them and write them."""
     started = time.perf_counter()
+    tables = list(dict.fromkeys(given.tables))
+    settings = Settings(**{name: value for name, value in vars(given).items() if name != "tables"})
     own_device(settings.device)
     out = Path(settings.out)
     check_writable(out, out)
-    parts = ["# Quadrature"]
-    problem = resnet18(settings) if set(settings.tables) & set(TABLES) else None
-    for name in dict.fromkeys(settings.tables):
-        part = [f"## {TITLES[name]}"]
-        if problem is None or name == "convergence":
-            text, frames = convergence(settings)
-        else:
-            text, frames = TABLES[name](problem, settings)
-            part.append(
-                f"{problem.name}, n = {len(problem.x)} correctly classified images, K = {settings.baselines} reference "
-                f"images, seed {settings.seed}, {torch.get_num_threads()} threads."
-            )
-        part.append(text)
-        print("\n\n".join(["", *part]), flush=True)
-        parts += part
+    problem = None if tables == ["convergence"] else resnet18(settings)
+    text = "# Quadrature\n"
+    for name in tables:
+        title, make = TABLES[name]
+        part, frames = make(settings, problem)
+        print(f"\n## {title}\n\n{part}", flush=True)
+        text += f"\n## {title}\n\n{part}\n"
         for file, frame in frames.items():
             frame.to_csv(out / f"{file}.csv", index=False)
         # After each table: what is there stays, whatever becomes of the next.
-        (out / "quadrature.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        (out / "quadrature.md").write_text(text, encoding="utf-8")
     print(f"\n{time.perf_counter() - started:.0f} s; written to {settings.out}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, or 2 if the settings can't be used."""
-    return exit_code(run, parse(arguments))
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quadrature",
+        description="How exact a map is for its number of gradients, and how fewer or cheaper ones do.",
+    )
+    usual = ["convergence"]
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=usual, help="which tables (convergence)")
+    add_options(parser, Settings)
+    return exit_code(run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

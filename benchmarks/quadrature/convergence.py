@@ -6,104 +6,71 @@ are medians over images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.cost.peers import gradient_shap, shap_gradients
-from benchmarks.quadrature.estimators import (
-    ESTIMATORS,
-    MIDPOINT,
-    MONTE_CARLO,
-    SHARED_END,
-    STAGGERED_END,
-    TWO_STAGE,
-    Estimator,
-    Integrands,
-)
+from benchmarks.quadrature import estimators
+from benchmarks.quadrature.estimators import ESTIMATORS, Estimator
 from benchmarks.quadrature.integrands import map_error
-from benchmarks.quadrature.problems import PROBLEMS, Problem, resnet18
+from benchmarks.quadrature.problems import PROBLEMS, Problem, Table, resnet18
 from benchmarks.quadrature.settings import Settings
 from benchmarks.run.randomness import seeded
 
 PEER_ROWS = 50
 ROUNDING = 1e-11  # errors below it say nothing of a rate
-OURS = (SHARED_END.name, TWO_STAGE.name, STAGGERED_END.name)
+OURS = [one.name for one in (estimators.SHARED_END, estimators.TWO_STAGE, estimators.STAGGERED_END)]
 PEERS = ("Captum GradientShap", "shap GradientExplainer")
 KEYS = ["network", "baselines"]
+# What errors are also divided by: the estimator, and the budgets at which that is printed, or the smallest or largest.
+COMPARED = {"midpoint": (estimators.MIDPOINT, 100, min), "Monte-Carlo": (estimators.MONTE_CARLO, 200, max)}
 
 
-def errors(
-    problem: Integrands, estimators: Sequence[Estimator], totals: Sequence[int], seed: int, draws: int
-) -> Iterator[dict]:
-    """The error of each estimator at each number of gradients, for one image; of random ones the mean over draws."""
-    for estimator in estimators:
-        for total in totals:
-            if total < estimator.least * problem.count:
-                continue
-            # The same draws for all images.
-            entropies = [(seed, estimator.stream or 0, total, draw) for draw in range(draws)]
-            generators = map(np.random.default_rng, entropies if estimator.stream is not None else entropies[:1])
-            points = [estimator.estimate(problem, total, generator) for generator in generators]
-            yield {
-                "estimator": estimator.name,
-                "budget": total,
-                "gradients": float(np.mean([p.gradients for p in points])),
-                "error": float(np.mean([problem.error(p) for p in points])),
-            }
-
-
-def peer_errors(problem: Problem, image: int, reference: Tensor, totals: Sequence[int], seed: int) -> Iterator[dict]:
-    """The error of Captum's GradientShap and, if it is installed, shap's GradientExplainer, one draw each."""
-    x, y, references = problem.x[image : image + 1], problem.y[image : image + 1], problem.references
-    for name in PEERS:
-        for total in totals:
-            with seeded(name, seed, image, total):
-                if name == PEERS[0]:
-                    # In one call it would run all rows at once.
-                    sizes = [min(PEER_ROWS, total - start) for start in range(0, total, PEER_ROWS)]
-                    parts = [gradient_shap(problem.model, x, y, references, n).detach() * n / total for n in sizes]
-                    found = torch.stack(parts).sum(0)
-                else:
-                    try:
-                        # The highest output is the class explained, as all images are classified as it.
-                        found = torch.as_tensor(np.asarray(shap_gradients(problem.model, x, references, total, seed)))
-                    except ImportError:
-                        return
-            error = map_error(found.flatten().double().cpu(), reference)
-            yield {"estimator": name, "budget": total, "gradients": float(total), "error": error}
-
-
-def measure(
-    problem: Problem,
-    estimators: Sequence[Estimator],
-    totals: Sequence[int],
-    seed: int,
-    draws: int,
-    peers: bool,
-    bar: tqdm,
-) -> pd.DataFrame:
-    """All errors of a problem, one row per estimator, number of gradients and image."""
+def measure(problem: Problem, totals: Sequence[int], seed: int, draws: int, peers: bool) -> pd.DataFrame:
+    """One row per image, estimator and number of gradients; the error of a random estimator is the mean over draws,
+    that of Captum's GradientShap and, if it is installed, shap's GradientExplainer is of one draw each."""
+    count = len(problem.references)
     rows = []
-    for image in range(len(problem.x)):
-        bar.set_description(f"{problem.name}, image {image + 1}")
+    for image in tqdm(range(len(problem.x)), desc=problem.name, unit="image", leave=False):
         integrands = problem.integrands(image)
-        found = [*errors(integrands, estimators, totals, seed, draws)]
-        if peers:
-            found += peer_errors(problem, image, integrands.reference, totals, seed)
-        rows += [{"network": problem.name, "baselines": len(problem.references), "image": image, **r} for r in found]
-        bar.update()
-    return pd.DataFrame(rows)
+        for estimator, total in itertools.product(ESTIMATORS, totals):
+            if total >= estimator.least * count:
+                # The same draws for all images.
+                entropies = [(seed, estimator.stream or 0, total, draw) for draw in range(draws)]
+                generators = map(np.random.default_rng, entropies if estimator.stream is not None else entropies[:1])
+                points = [estimator.estimate(integrands, total, generator) for generator in generators]
+                error = np.mean([integrands.error(one) for one in points])
+                rows.append((image, estimator.name, total, np.mean([one.gradients for one in points]), error))
+        for name, total in itertools.product(PEERS if find_spec("shap") else PEERS[:1], totals if peers else ()):
+            with seeded(name, seed, image, total):
+                found = _peer_map(name, problem, image, total, seed)
+            error = map_error(found.flatten().double().cpu(), integrands.reference)
+            rows.append((image, name, total, float(total), error))
+    table = pd.DataFrame(rows, columns=["image", "estimator", "budget", "gradients", "error"])
+    table.insert(0, "network", problem.name)
+    table.insert(1, "baselines", count)
+    return table
+
+
+def _peer_map(name: str, problem: Problem, image: int, total: int, seed: int) -> Tensor:
+    x, y, references = problem.x[image : image + 1], problem.y[image : image + 1], problem.references
+    if name == PEERS[1]:
+        # The highest output is the class explained, as all images are classified as it.
+        return torch.as_tensor(np.asarray(shap_gradients(problem.model, x, references, total, seed)))
+    # In one call it would run all rows at once.
+    sizes = [min(PEER_ROWS, total - start) for start in range(0, total, PEER_ROWS)]
+    parts = [gradient_shap(problem.model, x, y, references, n).detach() * n / total for n in sizes]
+    return torch.stack(parts).sum(0)
 
 
 def measure_all(settings: Settings) -> pd.DataFrame:
@@ -113,12 +80,10 @@ def measure_all(settings: Settings) -> pd.DataFrame:
         many = (partial(resnet18, settings, settings.many, settings.many_steps), settings.many_gradients)
         cases.insert(len(cases) - ("efficientnet_lite0" in settings.model), many)
     found = []
-    with tqdm(total=len(cases) * settings.images, unit="image") as bar:
-        for make, totals in cases:
-            problem = make()
-            peers = settings.peers and not problem.exact
-            draws = min(5, settings.draws) if problem.exact else settings.draws
-            found.append(measure(problem, ESTIMATORS, sorted(totals), settings.seed, draws, peers, bar))
+    for make, totals in tqdm(cases, unit="network"):
+        problem = make()
+        draws = min(5, settings.draws) if problem.exact else settings.draws
+        found.append(measure(problem, sorted(totals), settings.seed, draws, settings.peers and not problem.exact))
     return pd.concat(found, ignore_index=True)
 
 
@@ -127,20 +92,23 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
     slope is that of log error over log gradients, fitted through all budgets of the estimator.
     """
-    grouped = rows.groupby([*KEYS, "estimator", "budget"], sort=False)
-    table = grouped.agg(
+    table = rows.groupby([*KEYS, "estimator", "budget"], sort=False, as_index=False).agg(
         gradients=("gradients", "median"),
         error=("error", "median"),
         low=("error", lambda e: e.quantile(0.25)),
         high=("error", lambda e: e.quantile(0.75)),
         images=("error", "size"),
-    ).reset_index()
-    for name, reference in (("to_midpoint", MIDPOINT.name), ("to_monte_carlo", MONTE_CARLO.name)):
-        of = table[table["estimator"] == reference].set_index([*KEYS, "budget"])["error"]
-        table[name] = table["error"].to_numpy() / of.reindex(pd.MultiIndex.from_frame(table[of.index.names])).to_numpy()
+    )
+    for estimator, *_ in COMPARED.values():
+        of = table[table["estimator"] == estimator.name].set_index([*KEYS, "budget"])["error"]
+        table[_ratio(estimator)] = table["error"] / table[[*KEYS, "budget"]].join(of, on=[*KEYS, "budget"])["error"]
     for _, part in table.groupby([*KEYS, "estimator"]):
         table.loc[part.index, "slope"] = fitted_slope(part["gradients"].to_numpy(), part["error"].to_numpy())
     return table
+
+
+def _ratio(estimator: Estimator) -> str:
+    return f"to_{estimator.name.lower().replace('-', '_')}"
 
 
 def fitted_slope(gradients: np.ndarray, error: np.ndarray) -> float:
@@ -154,18 +122,22 @@ def fitted_slope(gradients: np.ndarray, error: np.ndarray) -> float:
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """The printed form of one network's table: estimators by budgets."""
     budgets = sorted(table["budget"].unique())
-    shown = {"midpoint": ("to_midpoint", 100, budgets[0]), "Monte-Carlo": ("to_monte_carlo", 200, budgets[-1])}
     rows = []
     for name, part in table.groupby("estimator", sort=False):
-        part = part.set_index("budget")
-        row = {"estimator": name} | {str(b): f"{part['error'][b]:.2g}" if b in part.index else "" for b in budgets}
-        for title, (column, usual, other) in shown.items():
-            at = usual if usual in budgets else other
-            row[f"x {title} at {at}"] = f"{part[column][at]:.2g}" if at in part.index else ""
-        row["slope"] = "" if part["slope"].isna().all() else f"{part['slope'].iloc[0]:.2f}"
-        row["exact cost"] = " ".join(f"{part['gradients'][b]:g}" for b in part.index if part["gradients"][b] != b)
+        part = part.set_index("budget").reindex(budgets)
+        row = {"estimator": name} | {str(b): _text(part["error"][b]) for b in budgets}
+        for title, (estimator, usual, other) in COMPARED.items():
+            at = usual if usual in budgets else other(budgets)
+            row[f"x {title} at {at}"] = _text(part[_ratio(estimator)][at])
+        row["slope"] = _text(part["slope"].max(), ".2f")
+        taken = part["gradients"].dropna()
+        row["exact cost"] = " ".join(f"{taken[b]:g}" for b in taken.index if taken[b] != b)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _text(value: float, form: str = ".2g") -> str:
+    return "" if np.isnan(value) else f"{value:{form}}"
 
 
 def notes(table: pd.DataFrame) -> list[str]:
@@ -178,20 +150,22 @@ def notes(table: pd.DataFrame) -> list[str]:
     for (network, baselines, budget), part in table.groupby([*KEYS, "budget"], sort=False):
         own = part[~part["estimator"].isin(PEERS)]
         best = own.loc[own["error"].idxmin()]
-        line = f"{network}, K = {baselines}, {budget} gradients: the smallest error is that of '{best['estimator']}', "
-        line += f"{best['error']:.2g}"
-        for title, column in (("midpoint", "to_midpoint"), ("Monte-Carlo", "to_monte_carlo")):
-            line += f" = {best[column]:.2g} x {title}" if np.isfinite(best[column]) else ""
-        lines.append(line + ".")
+        ratios = {title: best[_ratio(estimator)] for title, (estimator, *_) in COMPARED.items()}
+        shown = "".join(f" = {ratio:.2g} x {title}" for title, ratio in ratios.items() if np.isfinite(ratio))
+        lines.append(
+            f"{network}, K = {baselines}, {budget} gradients: the smallest error is that of '{best['estimator']}', "
+            f"{best['error']:.2g}{shown}."
+        )
     return lines
 
 
-def draw(table: pd.DataFrame, path: Path) -> None:
+def draw(table: pd.DataFrame) -> Figure:
     """One log-log panel per network and number of baselines that has several budgets."""
     panels = list(table.groupby(KEYS, sort=False))
     panels = [(key, part) for key, part in panels if part["budget"].nunique() > 1] or panels
-    figure, axes = plt.subplots(1, len(panels), figsize=(8.5 * len(panels), 6), squeeze=False)
-    for axis, ((network, baselines), part) in zip(axes[0], panels, strict=True):
+    figure = Figure(figsize=(8.5 * len(panels), 6), layout="tight")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, ((network, baselines), part) in zip(axes, panels, strict=True):
         for name, line in part.groupby("estimator", sort=False):
             style, width = "--" if name in PEERS else "-", 2.5 if name in OURS else 1.2
             label = f"{name} ({line['slope'].iloc[0]:.2f})"
@@ -200,16 +174,14 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         axis.set_ylabel("relative L2 error of the map (median over images)")
         axis.grid(True, which="both", alpha=0.25)
         axis.legend(fontsize=7, title="fitted slope in brackets", title_fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    return figure
 
 
-def convergence(settings: Settings) -> tuple[str, dict[str, pd.DataFrame]]:
+def convergence(settings: Settings, _: Problem | None = None) -> Table:
     """The tables and notes in Markdown, and what they are made of; draws convergence.png."""
     rows = measure_all(settings)
     table = summary(rows)
-    draw(table, Path(settings.out) / "convergence.png")
+    draw(table).savefig(Path(settings.out) / "convergence.png", dpi=150)
     parts = [
         f"Relative L2 error of the expected-gradients map, median over {settings.images} images, seed {settings.seed}; "
         f"reference: {settings.reference_steps or 150} midpoints per baseline ({settings.many_steps} for K = "

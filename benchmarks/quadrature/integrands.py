@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.quadrature.estimators import Array, Points
+from captum_wg.integrals.walk import point
 
 # at(k, nodes (n,)) -> P_k at the nodes (n, features)
 AtNodes = Callable[[int, Array], Tensor]
@@ -102,12 +103,12 @@ def along_paths(forward: Callable[[Tensor], Tensor], x: Tensor, references: Tens
     """P_k at nodes of the paths from references (K, *feature) to x (*feature); forward gives one number a row."""
 
     def products(k: int, nodes: Array) -> Tensor:
-        shares = torch.from_numpy(np.asarray(nodes)).to(x).view(-1, *(1,) * x.ndim)
+        difference = x - references[k]
         found = []
-        for share in shares.split(rows):
-            points = (references[k] + share * (x - references[k])).requires_grad_()
+        for share in torch.from_numpy(np.asarray(nodes)).to(x).view(-1, *(1,) * x.ndim).split(rows):
+            points = point(references[k], difference, share).requires_grad_()
             (gradient,) = torch.autograd.grad(forward(points).sum(), points)
-            found.append((gradient * (x - references[k])).flatten(1))
+            found.append((gradient * difference).flatten(1))
         return torch.cat(found)
 
     return products

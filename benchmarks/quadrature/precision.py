@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -17,24 +16,16 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.cost.counting import timed
+from benchmarks.cost.counting import in_turns, timed
 from benchmarks.cost.peers import bare_gradients
 from benchmarks.cost.workloads import describe
 from benchmarks.models.training import bfloat16_instructions
-from benchmarks.quadrature.fewer import Table, deletion_auc
-from benchmarks.quadrature.problems import Problem
+from benchmarks.quadrature.problems import Problem, Table
 from benchmarks.quadrature.settings import Settings
 from captum_wg import ExpectedGradients
 from captum_wg.engine.problem import automatic_rows
 
 FLOOR = "floor (bare float32 loop)"
-
-# How a form of the model is made of the float32 one, and the context that it runs in on a type of device.
-Form = tuple[Callable[[nn.Module], Any], Callable[[str], AbstractContextManager]]
-
-
-def plain(device: str) -> AbstractContextManager:
-    return contextlib.nullcontext()
 
 
 def folded(model: nn.Module) -> nn.Module:
@@ -48,80 +39,65 @@ def channels_last(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).to(memory_format=torch.channels_last)
 
 
-def folded_channels_last(model: nn.Module) -> nn.Module:
-    return channels_last(folded(model))
-
-
-bfloat16 = partial(torch.autocast, dtype=torch.bfloat16)
+# By which changes a form of the model is made of the float32 one, and the context that it runs in on a type of device.
+Form = tuple[Sequence[Callable[[nn.Module], Any]], Callable[[str], AbstractContextManager]]
+plain, bfloat16 = nullcontext, partial(torch.autocast, dtype=torch.bfloat16)
 FORMS: dict[str, Form] = {
-    "float32": (lambda model: model, plain),
-    "bfloat16 autocast": (lambda model: model, bfloat16),
-    "channels_last": (channels_last, plain),
-    "torch.compile": (partial(torch.compile, dynamic=False), plain),
-    "BatchNorm folded": (folded, plain),
-    "BatchNorm folded, channels_last": (folded_channels_last, plain),
-    "bfloat16 autocast, BatchNorm folded, channels_last": (folded_channels_last, bfloat16),
+    "float32": ([], plain),
+    "bfloat16 autocast": ([], bfloat16),
+    "channels_last": ([channels_last], plain),
+    "torch.compile": ([partial(torch.compile, dynamic=False)], plain),
+    "BatchNorm folded": ([folded], plain),
+    "BatchNorm folded, channels_last": ([folded, channels_last], plain),
+    "bfloat16 autocast, BatchNorm folded, channels_last": ([folded, channels_last], bfloat16),
 }
 
 
-def compare(
-    problem: Problem, n_steps: int, repeats: int, forms: Mapping[str, Form], progress: bool = True
-) -> pd.DataFrame:
+def compare(problem: Problem, n_steps: int, repeats: int, forms: Mapping[str, Form]) -> pd.DataFrame:
     """One line per form: seconds of the first image's map, beside a bare float32 loop of as many gradients, and how
     the maps of all images differ from those in float32."""
-    x, y, device = problem.x, problem.y, problem.x.device
+    x, y = problem.x, problem.y
+    notes, maps = dict.fromkeys((FLOOR, *forms), ""), {}
+    work: dict[str, Callable[[], Any]] = {}
+    for name, form in tqdm(forms.items(), desc="maps", unit="form", leave=False):
+        try:
+            explain = _explainer(form, problem.model, n_steps)
+            # All images, one by one: also the warm-up, and what compiles.
+            maps[name] = problem.explain(explain, 1).float()
+            work[name] = partial(explain, x[:1], problem.references, y[:1])
+        except Exception as error:  # noted in the row; the others go on
+            notes[name] = describe(error)
     count, usual = len(problem.references) * n_steps, automatic_rows((x,))
     sizes = sorted({min(count, max(1, round(usual * share))) for share in (0.5, 1, 2)})
-    loops = [partial(bare_gradients, problem.model, x[:1], int(y[0]), count, size) for size in sizes]
-    failed: dict[str, str] = {}
-    work: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
-    maps: dict[str, Tensor] = {}
-    seconds: dict[str, list[float]] = {FLOOR: []}
-    with tqdm(total=len(forms) + repeats * (len(forms) + 1), unit="run", disable=not progress) as bar:
-        for name, form in forms.items():
-            bar.set_description(f"{name}: maps")
-            try:
-                explain = _explainer(form, problem, n_steps)
-                # All images, one by one: also the warm-up, and what compiles.
-                maps[name] = torch.cat([explain(x[i : i + 1], y[i : i + 1]).float() for i in range(len(x))])
-                work[name], seconds[name] = explain, []
-            except Exception as error:  # noted in the row; the others go on
-                failed[name] = describe(error)
-            bar.update()
-        for repeat in range(repeats):
-            bar.set_description(f"times {repeat + 1}/{repeats}")
-            # The micro-batch that is the best in this repeat: the floor is the least there is.
-            seconds[FLOOR].append(min(timed(loop, device)[0] for loop in loops))
-            bar.update()
-            for name in work if repeat % 2 == 0 else reversed(work):
-                seconds[name].append(timed(partial(work[name], x[:1], y[:1]), device)[0])
-                bar.update()
-
-    exact = maps.get("float32")
-    auc = {name: deletion_auc(problem, own).mean() for name, own in maps.items()}
-    lines = []
-    for name in (FLOOR, *forms):
-        line: dict[str, Any] = {"form": name}
-        if name in seconds:
-            for key, values in (("seconds", seconds[name]), ("ratio", np.divide(seconds[name], seconds[FLOOR]))):
-                line |= {key: np.median(values), f"{key}_min": min(values), f"{key}_max": max(values)}
-        if name in maps and exact is not None:
-            elements = _rank_correlations(maps[name], exact)
-            line |= {"rank correlation": np.mean(elements), "smallest": np.min(elements)}
-            line |= {"of pixels": np.mean(_rank_correlations(maps[name].sum(1), exact.sum(1)))}
-            line |= {"deletion AUC": auc[name], "change": auc[name] / auc["float32"] - 1}
-        lines.append(line | {"note": failed.get(name, "")})
-    return pd.DataFrame(lines)
+    loops = {f"{size} rows": partial(bare_gradients, problem.model, x[:1], int(y[0]), count, size) for size in sizes}
+    seconds = pd.DataFrame(index=range(repeats), columns=[*loops, *work], dtype=float)
+    for repeat, name in tqdm([*in_turns(seconds.columns, repeats)], desc="times", unit="run", leave=False):
+        seconds.loc[repeat, name] = timed({**loops, **work}[name], x.device)[0]
+    # The micro-batch that is the best in this repeat: the floor is the least there is.
+    seconds.insert(0, FLOOR, seconds[list(loops)].min(axis=1))
+    seconds = seconds.drop(columns=list(loops))
+    spread = {"": "median", "_min": "min", "_max": "max"}
+    times = {"seconds": seconds, "ratio": seconds.div(seconds[FLOOR], axis=0)}
+    table = pd.DataFrame({f"{key}{end}": of.agg(how) for key, of in times.items() for end, how in spread.items()})
+    table = table.reindex(list(notes)).rename_axis("form")
+    if "float32" in maps:
+        exact, plain_auc = maps["float32"], problem.deletion_auc(maps["float32"]).mean()
+        for name, found in maps.items():
+            elements, auc = _rank_correlations(found, exact), problem.deletion_auc(found).mean()
+            pixels = _rank_correlations(found.sum(1), exact.sum(1))
+            table.loc[name, ["rank correlation", "smallest"]] = np.mean(elements), np.min(elements)
+            table.loc[name, ["of pixels", "deletion AUC", "change"]] = np.mean(pixels), auc, auc / plain_auc - 1
+    return table.assign(note=notes).reset_index()
 
 
-def _explainer(form: Form, problem: Problem, n_steps: int) -> Callable[[Tensor, Tensor], Tensor]:
-    make, context = form
-    method = ExpectedGradients(make(problem.model))
+def _explainer(form: Form, model: nn.Module, n_steps: int) -> Callable[..., Tensor]:
+    changes, context = form
+    method = ExpectedGradients(reduce(lambda model, change: change(model), changes, model))
 
-    def explain(x: Tensor, y: Tensor) -> Tensor:
+    def explain(x: Tensor, baselines: Tensor, target: Tensor) -> Tensor:
         with warnings.catch_warnings(), context(x.device.type):
             warnings.simplefilter("ignore")
-            return method.attribute(x, problem.references, y, n_steps=n_steps, pairing="shared")
+            return method.attribute(x, baselines, target, n_steps=n_steps, pairing="shared")
 
     return explain
 
@@ -139,7 +115,7 @@ def instructions(device: str) -> str:
     return f", bfloat16 instructions: {', '.join(found) or 'none known (autocast emulates them)'}"
 
 
-def precision(problem: Problem, settings: Settings) -> Table:
+def precision(settings: Settings, problem: Problem) -> Table:
     """The table `precision`, with its text."""
     full = compare(problem, settings.n_steps, settings.repeats, FORMS)
     text = (
@@ -149,4 +125,5 @@ def precision(problem: Problem, settings: Settings) -> Table:
         f"{settings.repeats} interleaved repeats. Rank correlation (Spearman, to the float32 map; mean and smallest) "
         "and deletion AUC (judged by the float32 model; change against the float32 map's) are of all images."
     )
-    return f"{full.to_markdown(index=False, floatfmt='.4f')}\n\n{text}", {"precision": full}
+    frame = full.to_markdown(index=False, floatfmt=".4f")
+    return problem.text(settings, frame, text), {"precision": full}

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.data.datasets import NAMES
-from benchmarks.run.command_line import add_options, integer_from, option
+from benchmarks.run.command_line import integer_from, option
 
-TABLES = ("convergence", "samples", "steps", "screening", "precision")
 NETWORKS = ("smooth", "resnet18", "efficientnet_lite0")
 
 
 def _number(words: str, default: int | None, least: int = 1) -> Any:
-    return option(f"{words} (%(default)s)" if default is not None else words, type=integer_from(least), default=default)
+    shown = "" if default is None else " (%(default)s)"
+    return option(words + shown, type=integer_from(least), default=default)
 
 
 def _numbers(words: str, *default: int) -> Any:
@@ -27,7 +27,6 @@ def _numbers(words: str, *default: int) -> Any:
 class Settings:
     """What is measured. Only convergence takes other networks than the ResNet-18."""
 
-    tables: Sequence[str] = option("which tables (convergence)", nargs="+", choices=TABLES, default=TABLES[:1])
     model: Sequence[str] = option(
         "networks of convergence (smooth resnet18)", nargs="+", choices=NETWORKS, default=NETWORKS[:2]
     )
@@ -54,13 +53,3 @@ class Settings:
     seed: int = _number("of images, references and all random draws", 0, least=0)
     device: str = option("such as cpu or cuda (%(default)s)", default="cpu")
     out: str = option("folder to write to (%(default)s)", default="quadrature")
-
-
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """The command line's settings."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.quadrature",
-        description="How exact a map is for its number of gradients, and how fewer or cheaper ones do.",
-    )
-    add_options(parser, Settings)
-    return Settings(**vars(parser.parse_args(arguments)))

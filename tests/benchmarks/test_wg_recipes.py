@@ -5,8 +5,8 @@ import pytest
 from benchmarks import wg_recipes
 from benchmarks.experiment.settings import Experiment
 from benchmarks.methods.weightings import EG, WG
-from benchmarks.wg_recipes import JUDGING, RECIPES, REFERENCE, pairs
-from benchmarks.wg_search import price
+from benchmarks.tables.recipes import JUDGING, price
+from benchmarks.wg_recipes import RECIPES, REFERENCE, pairs
 
 SMALL = ["--n-baselines", "6", "--levels", "4", "--chunk", "2", "--images", "3"]
 FIRST = f"{EG}(n_steps=4, pool=3)"

@@ -6,17 +6,8 @@ import torch
 from benchmarks import wg_search
 from benchmarks.experiment.settings import Experiment
 from benchmarks.methods.weightings import EG, WG
-from benchmarks.wg_search import (
-    CHOOSING,
-    JUDGING,
-    candidates,
-    choose,
-    part_of,
-    price,
-    reference_of,
-    relation,
-    weightings,
-)
+from benchmarks.tables.recipes import CHOOSING, JUDGING, price
+from benchmarks.wg_search import candidates, choose, part_of, reference_of, weightings
 
 SEVERAL, OF_BOTH = "neutral=[corners, mean, blur]", "weighting=both, neutral=[corners, blur]"
 
@@ -69,19 +60,6 @@ def test_weightings_are_not_repeated():
 @pytest.mark.parametrize("n_baselines, budget, expected", [(50, 500, (10, 50)), (4, 36, (4, 9)), (10, 3, (10, 1))])
 def test_the_reference_spends_the_budget(n_baselines, budget, expected):
     assert reference_of(n_baselines, budget) == "{}(n_steps={}, pool={})".format(EG, *reversed(expected))
-
-
-def test_prices_are_gradients_and_forwards():
-    experiment = experiment_of(30, n_steps=20)
-    # 1024 pixels take at most ceil(log2(1025)) = 11 steps of a search.
-    assert price(experiment, f"{EG}(pool=10)", 1024, 0.5) == 200
-    # And one of f(x), and for an insertion one with every pixel removed, by each of two removals.
-    assert price(experiment, f"{WG}(pool=10)", 1024, 0.5) == 200 + 0.5 * (1 + 110)
-    assert price(experiment, f"{WG}(keep=5, screening_steps=3)", 1024, 0.5) == 90 + 100 + 0.5 * (1 + 35 * 11)
-    assert price(experiment, f"{WG}(keep=1, screening_steps=3)", 1024, 0.5) == 90 + 20 + 0.5 * (1 + 30 * 11)
-    assert price(experiment, f"{WG}(pool=10, {OF_BOTH})", 1024, 0.5) == 200 + 0.5 * (1 + 440 + 2)
-    # A row that is no weighting has none.
-    assert price(experiment, "Random", 1024, 0.5) == 0
 
 
 def test_goals():
@@ -142,9 +120,6 @@ def test_what_a_judge_is_to_a_method():
     assert part_of(experiment, f"{WG}(neutral=blur)", "InsertionAUC") == "unseen"
     # Equal weights, weights in a random order and no weights are fitted to nothing.
     assert part_of(experiment, f"{EG}(normalise_maps=True)", "DeletionAUC") == "chose"
-    for name in (EG, "ShuffledWeights", "Random"):
-        assert relation(experiment, name, "DeletionAUC") == "unseen"
-    assert relation(experiment, "BestSingle", "DeletionAUC") == "fitted"
 
 
 def test_a_search_goes_on_with_another_budget(tmp_path, folder):

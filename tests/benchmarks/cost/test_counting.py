@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from benchmarks.cost.counting import Counted, timed
+from benchmarks.cost.counting import Counted, in_turns, timed
 
 
 def test_the_counter_tells_forwards_from_gradients(tiny_model):
@@ -34,3 +34,12 @@ def test_work_is_timed_and_its_result_kept():
     seconds, result = timed(lambda: time.sleep(0.05) or "done", "cpu")
     assert result == "done"
     assert seconds == pytest.approx(0.05, rel=1) and seconds >= 0.05
+
+
+def test_every_second_turn_goes_backwards():
+    assert [*in_turns(("a", "b"), 3)] == [(0, "a"), (0, "b"), (1, "b"), (1, "a"), (2, "a"), (2, "b")]
+    # Also of a dictionary's keys, whose values may change meanwhile.
+    best = {1: 0, 2: 0}
+    for repeat, name in in_turns(best, 2):
+        best[name] += repeat
+    assert best == {1: 1, 2: 1}

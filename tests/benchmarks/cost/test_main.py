@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.cost import __main__ as cost
 from benchmarks.cost.memory import Memory
-from benchmarks.cost.workloads import BY_NAME, ROWS, Row
+from benchmarks.cost.workloads import BY_NAME, MEASURES, ROWS, Row
 
 
 def test_the_whole_table(tmp_path, capsys):
@@ -24,7 +24,7 @@ def test_the_whole_table(tmp_path, capsys):
         assert BY_NAME[line["row"]].differs or (own[0] == theirs[0] and abs(own[1] - theirs[1]) <= 4 * 15)
 
     by_row = full.set_index("row")
-    parts = by_row.loc[list(BY_NAME["one-by-one"].parts)]
+    parts = by_row.loc[list(MEASURES)]
     assert by_row.loc["one-by-one", "gradients"] == parts["gradients"].sum()
     text = (tmp_path / "cost.md").read_text()
     assert "floor (6 + 0)" in text and "- eg: ExpectedGradients." in text
@@ -36,7 +36,7 @@ def test_a_failing_row_is_noted_and_the_others_go_on(task):
         raise RuntimeError("out of\nsomething")
 
     rows = [BY_NAME["floor"], Row("broken", "broken", fail, "floor"), BY_NAME["eg"]]
-    results = cost.measure(rows, task, 2, with_memory=False, progress=False)
+    results = cost.measure(rows, task, 2, with_memory=False)
     assert results["broken"].note == "RuntimeError: out of something"
     assert not results["broken"].seconds
     assert len(results["eg"].seconds) == 2
@@ -50,7 +50,7 @@ def test_a_row_that_only_its_memory_fails_keeps_its_times(task, monkeypatch):
         raise MemoryError("none left")
 
     monkeypatch.setattr(cost, "in_fresh_process", fail)
-    results = cost.measure([BY_NAME["floor"]], task, 2, with_memory=True, progress=False)
+    results = cost.measure([BY_NAME["floor"]], task, 2, with_memory=True)
     assert len(results["floor"].seconds) == 2
     assert results["floor"].note == "memory: MemoryError: none left"
 
@@ -74,7 +74,7 @@ def test_tenfold_compares_the_peaks(settings, tmp_path, monkeypatch, capsys):
         return Memory(peak=100 + of.baselines, before=90)
 
     monkeypatch.setattr(cost, "in_fresh_process", grows_with_the_baselines)
-    full = cost.tenfold(settings, progress=False)
+    full = cost.tenfold(settings)
     assert ("eg", 12, 12) in asked and ("eg", 120, 12) in asked and ("variance", 12, 120) in asked
     wide = full[full["tenfold"] == "baselines"]
     assert wide["ratio"].tolist() == [130 / 103] * 2

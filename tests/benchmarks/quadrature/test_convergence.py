@@ -2,11 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tqdm import tqdm
 
 from benchmarks.quadrature import __main__ as command
 from benchmarks.quadrature.convergence import fitted_slope, measure, notes, summary
-from benchmarks.quadrature.estimators import ESTIMATORS
 from benchmarks.quadrature.problems import Problem
 
 
@@ -17,8 +15,7 @@ def problem(tiny_model, tiny_batch, references):
 
 
 def measured(problem, peers=False, totals=(8, 16)):
-    with tqdm(disable=True) as bar:
-        return measure(problem, ESTIMATORS, totals, 0, 2, peers, bar)
+    return measure(problem, totals, 0, 2, peers)
 
 
 def test_slope_leaves_out_rounding_errors():

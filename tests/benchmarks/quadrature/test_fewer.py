@@ -25,7 +25,7 @@ def test_scales_are_mean_changes_of_the_output(problem):
 
 
 def test_steps_of_fixed_and_automatic_rows(problem):
-    _, frames = fewer.steps(problem, Settings(n_steps=12, compared=2))
+    _, frames = fewer.steps(Settings(n_steps=12, compared=2), problem)
     table = frames["steps"]
     assert len(table) == 12 and (table["images"] == 3).all() and set(table["baselines"]) == {"2", "1 (zero)"}
     table = table[:6]
@@ -47,12 +47,12 @@ def test_steps_of_fixed_and_automatic_rows(problem):
 def test_steps_that_do_not_suffice_are_counted(problem, monkeypatch):
     monkeypatch.setattr(fewer, "SHARE", 0.0)  # the tolerance is the smallest delta
     monkeypatch.setattr(fewer, "MAX_STEPS", 6)
-    _, frames = fewer.steps(problem, Settings(n_steps=50, compared=1))
+    _, frames = fewer.steps(Settings(n_steps=50, compared=1), problem)
     assert frames["steps"]["warnings"].tolist() == [0, 0, 0, 1, 1, 1] * 2
 
 
 def test_samples_beside_gradient_shap(problem):
-    _, frames = fewer.samples(problem, Settings(n_samples=40, repeats=2))
+    _, frames = fewer.samples(Settings(n_samples=40, repeats=2), problem)
     table = frames["samples"].set_index("row")
     assert table["gradients"].tolist() == [40, 3, 5, 7, 11, 41, 21, 41, 4, 40]
     assert table["error_ratio"].iloc[0] == table["time_ratio"].iloc[0] == 1
@@ -73,7 +73,7 @@ def test_exact_maps_are_complete(problem):
 def test_screening_spends_less_and_is_judged_by_image(tiny_model, tiny_batch):
     references = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     problem = Problem("tiny", tiny_model, *map(torch.from_numpy, tiny_batch), references)
-    _, frames = fewer.screening(problem, Settings(n_steps=8, screening_steps=(2, 8)))
+    _, frames = fewer.screening(Settings(n_steps=8, screening_steps=(2, 8)), problem)
     table, each = frames["screening"], frames["deletion"]
     assert table["row"].tolist() == ["all", "keep=0.5, screening_steps=2", "keep=0.5, screening_steps=8"]
     # Seven inner points and x; then one, x, and the six missing of three.

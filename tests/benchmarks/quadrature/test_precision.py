@@ -26,8 +26,8 @@ def test_precisions_are_compared_with_the_float32_map(normed):
     x, references = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0)).split((2, 3))
     problem = Problem("tiny", normed, x, normed(x).argmax(1), references)
     forms = {name: form for name, form in precision.FORMS.items() if name != "torch.compile"}
-    forms["broken"] = (fail, precision.plain)
-    full = precision.compare(problem, 4, 2, forms, progress=False).set_index("form")
+    forms["broken"] = ([fail], precision.plain)
+    full = precision.compare(problem, 4, 2, forms).set_index("form")
     assert full.loc["floor (bare float32 loop)", "ratio"] == 1
     assert full.loc["float32", "rank correlation"] == pytest.approx(1)
     assert full.loc["BatchNorm folded", "rank correlation"] > 0.999
@@ -44,7 +44,7 @@ def test_the_heading_says_whether_bfloat16_is_emulated():
 
 def test_the_command_says_which_forms_failed(normed, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "digits_model", lambda *_: normed)
-    forms = {"float32": precision.FORMS["float32"], "broken": (lambda model: None, precision.plain)}
+    forms = {"float32": precision.FORMS["float32"], "broken": ([lambda model: None], precision.plain)}
     monkeypatch.setattr(precision, "FORMS", forms)
     arguments = ["--tables", "precision", "--images", "1", "--baselines", "2", "--n-steps", "2", "--repeats", "1"]
     assert command.main([*arguments, "--out", str(tmp_path)]) == 0
