@@ -11,6 +11,8 @@ from quantus_ext.insertion_auc import InsertionAUC
 from quantus_ext.masked_confidence import AverageDrop, IncreaseInConfidence
 from quantus_ext.noisy_linear_imputation import NoisyLinearImputation
 from quantus_ext.overlap_auc import OverlapAUC
+from quantus_ext.patch_deletion_correlation import PatchDeletionCorrelation
+from quantus_ext.subset_correlation import SubsetCorrelation
 from quantus_ext.symmetric_relevance_gain import SymmetricRelevanceGain
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "InsertionAUC",
     "NoisyLinearImputation",
     "OverlapAUC",
+    "PatchDeletionCorrelation",
+    "SubsetCorrelation",
     "SymmetricRelevanceGain",
     "explain",
     "explainer",
