@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from typing import Any, ClassVar, cast
 
 import torch
@@ -12,11 +13,11 @@ from torch import Tensor
 from captum_wg.attribution_base import BaselineAttribution, logged
 from captum_wg.engine.baseline_set import Baselines, BaselineSet
 from captum_wg.engine.checks import check_finite
-from captum_wg.engine.problem import Points, PointSource, Problem
+from captum_wg.engine.problem import Points, Problem
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, like_inputs
 from captum_wg.measures import Collected, ConsistencyCosine, Mean, Measure, StabilityCosine, Variance
-from captum_wg.samplers import Sampler, from_callable, make_points
+from captum_wg.samplers import Sample, Sampler, sampled
 
 MEASURES: dict[str, Callable[[], Measure]] = {
     "local_integrated_gradients": Mean,
@@ -32,7 +33,7 @@ Measures = Mapping[str, object] | list[str] | tuple[str, ...] | None
 
 
 class LocalAttribution(BaselineAttribution):
-    """What all local measures share: the points around the inputs, and one walk over their gradients.
+    """What all local measures share: reference points that only some samplers need.
 
     Args:
         forward_func, baselines: as in `BaselineAttribution`.
@@ -42,11 +43,7 @@ class LocalAttribution(BaselineAttribution):
         super().__init__(forward_func, baselines)
 
     def _around(
-        self,
-        inputs: Inputs | None,
-        baselines: Baselines,
-        sampler: Sampler,
-        *others: Any,
+        self, sampler: Sampler, inputs: Inputs | None, baselines: Baselines, *others: Any
     ) -> tuple[Problem, BaselineSet | None]:
         """The problem, and the reference points where the sampler needs any and they are given."""
         needless = callable(sampler) or sampler == "ball"
@@ -64,11 +61,9 @@ class GeneralizedAttribution(LocalAttribution):
         sum_s w_s A(grad F(s), s, x, grad F(x)),      s in the sample, w_s = 1 / S unless `weights` are given.
 
     Args:
-        forward_func: the model, or any function of the inputs, that is explained. F is its output at `target`, as
-            everywhere in Captum (the code published with the paper takes the sum of all logits: for that, give
-            `lambda x: model(x).sum(1)` and no target).
-        baselines: used where `attribute` is given none; for wrappers that expand or refuse K rows (NoiseTunnel,
-            sensitivity_max, infidelity).
+        forward_func, baselines: as in `ExpectedGradients`. F is the output at `target`, as everywhere in Captum (the
+            code published with the paper takes the sum of all logits: for that, give `lambda x: model(x).sum(1)` and
+            no target).
     """
 
     @logged
@@ -95,24 +90,21 @@ class GeneralizedAttribution(LocalAttribution):
             inputs: a Tensor or tuple of Tensors (B, *feature). None for an attribution over a set alone, with no input
                 that it is around: sampler is then a callable, called with None, that returns (1, S, *feature), and
                 the results have B = 1.
-            baselines: the K reference points that all but "ball" go towards, in any form ExpectedGradients takes
-                (each example's own included); None for the constructor's. "ball" and your own sampler have no use for
-                them.
-            target, additional_forward_args: as in Captum.
+            baselines: the K reference points that all but "ball" and your own sampler go towards, in any form
+                ExpectedGradients takes (each example's own included); None for the constructor's.
+            target, additional_forward_args, internal_batch_size, pairing, show_progress: as in
+                `ExpectedGradients.attribute`.
             radius: of the ball around the input, in the inputs' units, over all their elements; inf: no limit.
             sampler: "segments", "staggered", "ball", "rays" (see `captum_wg.samplers`), or a callable: inputs -> (B, S,
                 *feature), the same structure as the inputs; radius, n_samples and generator are then not used.
             n_samples: S; with K references each is used S / K times, and every one before any is used twice.
             generator: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
-            internal_batch_size: rows of a micro-batch; None: automatic.
             measures: a mapping of names to measures, or a list of names. A measure is the name of a built-in one
                 ("local_integrated_gradients", "gradient_variance", "stability", "consistency"), an object with init,
                 update and finish (`captum_wg.measures`), which sees the gradients in tiles and so needs no more memory
                 for more points, or a plain function of all of them, f(gradients, points, inputs, input_gradients,
                 weights) -> (b, ...), called for each group of b examples, where they fit into 2 GiB. None: all four.
             weights: p_S where the points are not drawn from it: (S,) or (B, S), not negative; normalised to sum 1.
-            pairing: how a Tensor of B baselines is read, "shared" or "paired".
-            show_progress: a progress bar over the gradients; None: after five seconds, False: never.
 
         Returns:
             A dict of the results by name, in the order of measures; the built-in ones have the inputs' structure,
@@ -122,8 +114,9 @@ class GeneralizedAttribution(LocalAttribution):
             ValueError, TypeError: an argument does not fit; the message names it. A NaN or infinite gradient.
         """
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
-        around = self._around(inputs, baselines, sampler, *others)
-        return _measured(_make_measures(measures), around, sampler, radius, n_samples, generator, weights)
+        problem, references = self._around(sampler, inputs, baselines, *others)
+        sample = sampled(sampler, problem, references, radius, n_samples, generator)
+        return _measured(_make_measures(measures), problem, sample, weights)
 
 
 class SingleMeasure(LocalAttribution):
@@ -151,9 +144,9 @@ class SingleMeasure(LocalAttribution):
         """The measure of inputs, in their structure, shape, dtype and device; see the class for what it is and
         `GeneralizedAttribution.attribute` for the arguments."""
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
-        around = self._around(inputs, baselines, sampler, *others)
-        measures = {"": type(self).measure()}
-        return cast(In, _measured(measures, around, sampler, radius, n_samples, generator, weights)[""])
+        problem, references = self._around(sampler, inputs, baselines, *others)
+        sample = sampled(sampler, problem, references, radius, n_samples, generator)
+        return cast(In, _measured({"": type(self).measure()}, problem, sample, weights)[""])
 
 
 class AngleMeasure(LocalAttribution):
@@ -182,9 +175,9 @@ class AngleMeasure(LocalAttribution):
         """The measure of inputs, in their structure, shape, dtype and device; see the class for what it is and for
         `angle`, and `GeneralizedAttribution.attribute` for the other arguments."""
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
-        around = self._around(inputs, baselines, sampler, *others)
-        measures = {"": type(self).measure(angle)}
-        return cast(In, _measured(measures, around, sampler, radius, n_samples, generator, weights)[""])
+        problem, references = self._around(sampler, inputs, baselines, *others)
+        sample = sampled(sampler, problem, references, radius, n_samples, generator)
+        return cast(In, _measured({"": type(self).measure(angle)}, problem, sample, weights)[""])
 
 
 class LocalIntegratedGradients(SingleMeasure):
@@ -231,74 +224,33 @@ class Consistency(AngleMeasure):
     measure = ConsistencyCosine
 
 
-def _measured(
-    measures: dict[str, Measure],
-    around: tuple[Problem, BaselineSet | None],
-    sampler: Sampler,
-    radius: float,
-    n_samples: int,
-    generator: torch.Generator | int | None,
-    weights: Tensor | None,
-) -> dict[str, Any]:
-    """The results of measures by name, over the sampler's points."""
-    problem, references = around
-    is_tuple, like = problem.is_tuple, problem.inputs
-    if callable(sampler):
-        points, n_points, like = from_callable(sampler, problem.inputs, problem.is_tuple)
-        is_tuple = problem.is_tuple if problem.inputs else len(like) > 1
-    elif not problem.inputs:
-        raise ValueError(
-            f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
-            "returns the set's points, (1, S, *feature)"
-        )
-    else:
-        points, n_points = make_points(sampler, problem.inputs, references, radius, n_samples, generator)
+def _measured(measures: dict[str, Measure], problem: Problem, sample: Sample, weights: Tensor | None) -> dict[str, Any]:
+    """The results of measures by name: one walk over the gradients, every tile shown to every measure."""
+    points, n_points, like = sample
+    is_tuple = problem.is_tuple if problem.inputs else len(like) > 1
     shares = _check_weights(weights, problem.n_examples, n_points, like)
-    results = _stream(problem, is_tuple, measures, points, n_points, like, shares)
-    problem.check_dependence()
-    return results
-
-
-def _stream(
-    problem: Problem,
-    is_tuple: bool,
-    measures: dict[str, Measure],
-    points: PointSource,
-    n_points: int,
-    like: tuple[Tensor, ...],
-    weights: Tensor,
-) -> dict[str, Any]:
-    """One walk over the gradients, every tile shown to every measure."""
     wanted = {name: getattr(m, "needs_input_gradients", True) for name, m in measures.items()}
     at_inputs = _gradients_at_inputs(problem) if problem.inputs and any(wanted.values()) else None
     for name, measure in measures.items():
         if isinstance(measure, Collected):
             _check_collected(name, n_points, problem.rows(like), like)
 
+    def of(examples: slice, values: tuple[Tensor, ...] | None) -> Inputs | None:
+        return like_inputs(tuple(v[examples] for v in values), is_tuple) if values else None
+
     results: dict[str, list[Any]] = {name: [] for name in measures}
-    group: slice | None = None
-
-    def of_group(values: tuple[Tensor, ...] | None) -> Inputs | None:
-        return like_inputs(tuple(v[group] for v in values), is_tuple) if values else None
-
-    def finish() -> None:
-        if group is not None:
+    for examples, tiles in groupby(problem.gradients(points, n_points, like), lambda tile: tile.examples):
+        inputs, input_gradients = of(examples, problem.inputs), of(examples, at_inputs)
+        for measure in measures.values():
+            measure.init(inputs)
+        for tile in tiles:
+            gradients, at = like_inputs(tile.gradients, is_tuple), like_inputs(tile.at, is_tuple)
+            share = (shares if len(shares) == 1 else shares[examples])[:, tile.points]
             for name, measure in measures.items():
-                results[name].append(_checked(name, measure.finish(), group.stop - group.start))
-
-    for tile in problem.gradients(points, n_points, like):
-        if tile.examples != group:
-            finish()
-            group = tile.examples
-            inputs, input_gradients = of_group(problem.inputs), of_group(at_inputs)
-            for measure in measures.values():
-                measure.init(inputs)
-        gradients = like_inputs(tile.gradients, is_tuple)
-        at = like_inputs(tile.at, is_tuple)
-        share = (weights if weights.shape[0] == 1 else weights[group])[:, tile.points]
+                measure.update(gradients, at, inputs, input_gradients if wanted[name] else None, share)
         for name, measure in measures.items():
-            measure.update(gradients, at, inputs, input_gradients if wanted[name] else None, share)
-    finish()
+            results[name].append(_checked(name, measure.finish(), examples.stop - examples.start))
+    problem.check_dependence()
     return {name: _join(parts, like, measures[name]) for name, parts in results.items()}
 
 
@@ -307,7 +259,7 @@ def _gradients_at_inputs(problem: Problem) -> tuple[Tensor, ...]:
         return Points(tuple(x[examples].unsqueeze(1) for x in problem.inputs))
 
     tiles = [tile.gradients for tile in problem.gradients(source, 1, what="at the inputs")]
-    return tuple(torch.cat([g.squeeze(1) for g in parts]) for parts in zip(*tiles, strict=True))
+    return tuple(torch.cat(parts).squeeze(1) for parts in zip(*tiles, strict=True))
 
 
 def _make_measures(measures: Measures) -> dict[str, Measure]:
@@ -346,7 +298,7 @@ def _make_measures(measures: Measures) -> dict[str, Measure]:
 
 def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like: tuple[Tensor, ...]) -> Tensor:
     """Weights of the points, (1 or B, S), that sum to 1."""
-    dtype = accumulation_dtype(*(x.dtype for x in like))
+    dtype = accumulation_dtype(*like)
     if weights is None:
         return torch.full((1, n_points), 1 / n_points, dtype=dtype, device=like[0].device)
     if not isinstance(weights, Tensor) or weights.is_complex():

@@ -27,13 +27,35 @@ from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
 from captum_wg.engine.checks import check_generator, check_positive_int, name_rows, not_finite
-from captum_wg.engine.problem import Points, PointSource
+from captum_wg.engine.problem import Points, PointSource, Problem
 from captum_wg.engine.tensors import accumulation_dtype, along, as_tuple, like_inputs
 from captum_wg.integrals.random import reference_order
 
 SAMPLERS = ("segments", "staggered", "ball", "rays")
 
 Sampler = str | Callable[..., object]
+
+# The points, how many, and Tensors whose rows are like the inputs'.
+Sample = tuple[PointSource, int, tuple[Tensor, ...]]
+
+
+def sampled(
+    sampler: Sampler,
+    problem: Problem,
+    references: BaselineSet | None,
+    radius: float,
+    n_samples: int,
+    generator: torch.Generator | int | None,
+) -> Sample:
+    """The sample of a call: what a built-in sampler, or the caller's own, makes of its inputs."""
+    if callable(sampler):
+        return from_callable(sampler, problem.inputs, problem.is_tuple)
+    if not problem.inputs:
+        raise ValueError(
+            f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
+            "returns the set's points, (1, S, *feature)"
+        )
+    return *make_points(sampler, problem.inputs, references, radius, n_samples, generator), problem.inputs
 
 
 def check_radius(radius: object) -> float:
@@ -57,7 +79,7 @@ def segments(
     n_k, j < n_k, of its segment, p a random order of the m = min(K, S) references used.
     """
     which, share = _along_references(inputs, references, n_samples, generator, staggered)
-    dtype = _dtype(inputs)
+    dtype = accumulation_dtype(*inputs)
 
     def points(examples: slice, chosen: slice) -> Points:
         ends = zip(inputs, references.at(examples, which[chosen]), strict=True)
@@ -100,7 +122,7 @@ def ball(inputs: tuple[Tensor, ...], radius: float, n_samples: int, generator: t
     # One seed a point: its direction can then be drawn whenever its turn comes, without keeping all S of them.
     seeds = torch.randint(2**62, (n_samples,), generator=generator, device=generator.device).tolist()
     dimension = sum(x[0].numel() for x in inputs)
-    dtype = _dtype(inputs)
+    dtype = accumulation_dtype(*inputs)
 
     def offset(seed: int) -> list[Tensor]:
         own = torch.Generator(generator.device).manual_seed(seed)
@@ -118,10 +140,8 @@ def ball(inputs: tuple[Tensor, ...], radius: float, n_samples: int, generator: t
     return points
 
 
-def from_callable(
-    sampler: Callable[..., object], inputs: tuple[Tensor, ...], is_tuple: bool
-) -> tuple[PointSource, int, tuple[Tensor, ...]]:
-    """The points a caller's own sampler gives, how many, and Tensors whose rows are like the inputs'.
+def from_callable(sampler: Callable[..., object], inputs: tuple[Tensor, ...], is_tuple: bool) -> Sample:
+    """The sample a caller's own sampler gives.
 
     sampler(inputs) -> (B, S, *feature); with no input (an attribution over a set) sampler(None) -> (1, S, *feature).
     """
@@ -196,11 +216,7 @@ def _along_references(
         # Drawn in float64 and cut later: a wider dtype of the inputs then sees the same points.
         share = torch.rand(n_samples, generator=generator, device=generator.device, dtype=torch.float64)
     device = inputs[0].device
-    return which.to(device), share.to(_dtype(inputs)).to(device)
-
-
-def _dtype(inputs: tuple[Tensor, ...]) -> torch.dtype:
-    return accumulation_dtype(*(x.dtype for x in inputs))
+    return which.to(device), share.to(accumulation_dtype(*inputs)).to(device)
 
 
 def _norm(values: tuple[Tensor, ...], batch_dims: int = 2) -> Tensor:
