@@ -274,8 +274,8 @@ def _values(attributions: Map, name: str) -> Array:
     else:
         kind = getattr(attributions, "dtype", type(attributions).__name__)
         raise TypeError(
-            f"{name} must be a Tensor or a numpy array of real numbers, got {kind}; of a tuple of attributions give one "
-            "element at a time"
+            f"{name} must be a Tensor or a numpy array of real numbers, got {kind}; of a tuple of attributions give "
+            "one element at a time"
         )
     if values.size == 0:
         raise ValueError(f"{name} has shape {values.shape}, which holds no values; give at least one map")
@@ -384,8 +384,8 @@ def _input_images(images: Map, mean: Numbers | None, std: Numbers | None) -> Ima
         values = values / 255
     if values.min() < -1e-6 or values.max() > 1 + 1e-6:
         raise ValueError(
-            f"images must lie in [0, 1], got values from {values.min():.4g} to {values.max():.4g}; give the mean and std "
-            "they were normalised with"
+            f"images must lie in [0, 1], got values from {values.min():.4g} to {values.max():.4g}; give the mean and "
+            "std they were normalised with"
         )
     return _rgb(np.rint(255 * np.clip(values, 0, 1)))
 

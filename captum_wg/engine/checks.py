@@ -35,8 +35,8 @@ def not_finite(values: Tensor) -> Tensor:
     return ~(torch.isfinite(rows.amax(1)) & torch.isfinite(rows.amin(1)))
 
 
-def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
-    """inputs as a tuple of finite floating Tensors (B, *feature) with the same B >= 1."""
+def check_inputs(inputs: object, name: str = "inputs", finite: bool = True) -> tuple[Tensor, ...]:
+    """inputs as a tuple of floating Tensors (B, *feature) with the same B >= 1; finite: without NaN or infinities."""
     values = inputs if isinstance(inputs, tuple) else (inputs,)
     if not values:
         raise ValueError(f"{name} is an empty tuple; give at least one Tensor")
@@ -57,8 +57,7 @@ def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
             raise ValueError(f"{name} must have at least one example in dimension 0, got shape {tuple(x.shape)}")
         if x.shape[0] != values[0].shape[0]:
             raise ValueError(f"{name} must agree in dimension 0 (examples), got {[v.shape[0] for v in values]}")
-        bad = not_finite(x)
-        if bad.any():
+        if finite and (bad := not_finite(x)).any():
             raise ValueError(
                 f"{name} holds NaN or infinite values in examples {name_rows(bad)}; remove or replace them"
             )
