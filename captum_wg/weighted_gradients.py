@@ -52,8 +52,8 @@ class WeightedGradients(CompleteAttribution):
     _has_weights = True
 
     # A flag of which no more is known than that it is a bool may still be False.
-    @overload  # type: ignore[overload-overlap]
-    def attribute(
+    @overload
+    def attribute(  # type: ignore[overload-overlap]
         self,
         inputs: In,
         baselines: Baselines = None,
