@@ -78,7 +78,7 @@ def segments(
     staggered: with K references and S points, the n_k points of reference k lie at the shares (j + (p(k) + 1/2) / m) /
     n_k, j < n_k, of its segment, p a random order of the m = min(K, S) references used.
     """
-    which, share = _along_references(inputs, references, n_samples, generator, staggered)
+    which, share = _along_references(inputs, references.count, n_samples, generator, staggered)
     dtype = accumulation_dtype(*inputs)
 
     def points(examples: slice, chosen: slice) -> Points:
@@ -98,7 +98,7 @@ def rays(
     """Points x + u radius r / |r|: in the direction of the reference itself, not of its difference to the input."""
     if not math.isfinite(radius):
         raise ValueError("radius must be finite for sampler='rays', got inf; give one, or use 'segments'")
-    which, share = _along_references(inputs, references, n_samples, generator)
+    which, share = _along_references(inputs, references.count, n_samples, generator)
     zero = _norm(references.values, batch_dims=1 if references.shared else 2) == 0
     if zero.any():
         rows = zero if references.shared else zero.any(0)
@@ -121,13 +121,11 @@ def ball(inputs: tuple[Tensor, ...], radius: float, n_samples: int, generator: t
         raise ValueError("radius must be finite for sampler='ball', got inf; the whole space has no uniform points")
     # One seed a point: its direction can then be drawn whenever its turn comes, without keeping all S of them.
     seeds = torch.randint(2**62, (n_samples,), generator=generator, device=generator.device).tolist()
-    dimension = sum(x[0].numel() for x in inputs)
-    dtype = accumulation_dtype(*inputs)
+    dimension, dtype = sum(x[0].numel() for x in inputs), accumulation_dtype(*inputs)
 
     def offset(seed: int) -> list[Tensor]:
         own = torch.Generator(generator.device).manual_seed(seed)
-        shapes = [(1, 1, *x.shape[1:]) for x in inputs]
-        drawn = [torch.randn(shape, generator=own, device=own.device, dtype=dtype) for shape in shapes]
+        drawn = (torch.randn((1, 1, *x.shape[1:]), generator=own, device=own.device, dtype=dtype) for x in inputs)
         normal = tuple(n.to(x.device) for n, x in zip(drawn, inputs, strict=True))
         u = torch.rand((), generator=own, device=own.device, dtype=torch.float64).item()
         length = radius * u ** (1 / dimension) / _norm(normal)
@@ -154,14 +152,13 @@ def from_callable(sampler: Callable[..., object], inputs: tuple[Tensor, ...], is
     if inputs and len(values) != len(inputs):
         raise ValueError(f"sampler must return one Tensor for each of the {len(inputs)} inputs, got {len(values)}")
     n_points = values[0].shape[1] if values[0].ndim > 1 else 0
-    for i, value in enumerate(values):
+    for value, x in zip(values, inputs or values, strict=True):
+        lead, wanted = (len(x), f"(B, S, *feature) = ({len(x)}, S, ...)") if inputs else (1, "(1, S, *feature)")
         shape = tuple(value.shape)
-        expected = (len(inputs[i]), n_points, *inputs[i].shape[1:]) if inputs else (1, n_points, *shape[2:])
-        if n_points == 0 or shape != expected:
-            wanted = f"(B, S, *feature) = ({len(inputs[i])}, S, ...)" if inputs else "(1, S, *feature)"
+        if n_points == 0 or shape != (lead, n_points, *x.shape[1 if inputs else 2 :]):
             raise ValueError(f"sampler must return points of shape {wanted}, the same S >= 1 throughout, got {shape}")
-        if inputs and value.dtype != inputs[i].dtype:
-            raise TypeError(f"sampler returns {value.dtype}, the inputs are {inputs[i].dtype}; convert the points")
+        if value.dtype != x.dtype:
+            raise TypeError(f"sampler returns {value.dtype}, the inputs are {x.dtype}; convert the points")
         if not value.is_floating_point():
             raise TypeError(f"sampler must return floating point Tensors, got {value.dtype}")
         if (bad := not_finite(value)).any():
@@ -172,7 +169,7 @@ def from_callable(sampler: Callable[..., object], inputs: tuple[Tensor, ...], is
 
 
 def make_points(
-    sampler: Sampler,
+    sampler: str,
     inputs: tuple[Tensor, ...],
     references: BaselineSet | None,
     radius: object,
@@ -198,25 +195,21 @@ def make_points(
 
 
 def _along_references(
-    inputs: tuple[Tensor, ...],
-    references: BaselineSet,
-    n_samples: int,
-    generator: torch.Generator,
-    staggered: bool = False,
+    inputs: tuple[Tensor, ...], count: int, n_samples: int, generator: torch.Generator, staggered: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Which reference each point goes to and which share of the way, both (S,)."""
-    which = reference_order(references.count, n_samples, generator)
+    """Which of `count` references each point goes to and which share of the way, both (S,)."""
+    device = generator.device
+    which = reference_order(count, n_samples, generator)
     if staggered:
-        used = min(references.count, n_samples)
-        order = torch.arange(n_samples, device=generator.device)
+        used = min(count, n_samples)
+        order = torch.arange(n_samples, device=device)
         turn, place = order.div(used, rounding_mode="floor"), order % used
-        shift = torch.randperm(used, generator=generator, device=generator.device).double() + 0.5
+        shift = torch.randperm(used, generator=generator, device=device).double() + 0.5
         share = (turn + shift[place] / used) / place.bincount(minlength=used)[place]
     else:
         # Drawn in float64 and cut later: a wider dtype of the inputs then sees the same points.
-        share = torch.rand(n_samples, generator=generator, device=generator.device, dtype=torch.float64)
-    device = inputs[0].device
-    return which.to(device), share.to(accumulation_dtype(*inputs)).to(device)
+        share = torch.rand(n_samples, generator=generator, device=device, dtype=torch.float64)
+    return which.to(inputs[0].device), share.to(accumulation_dtype(*inputs)).to(inputs[0].device)
 
 
 def _norm(values: tuple[Tensor, ...], batch_dims: int = 2) -> Tensor:

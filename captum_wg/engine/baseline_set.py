@@ -14,8 +14,6 @@ from captum_wg.engine.tensors import Inputs
 
 Baselines = None | int | float | Tensor | tuple[Any, ...] | Callable[..., object]
 
-PAIRINGS = (None, "shared", "paired")
-
 
 class BaselineSet:
     """K baselines for each example.
@@ -83,7 +81,7 @@ def format_baselines(
         TypeError: another type or dtype than the inputs'.
         ValueError: no baselines, another shape or device, different K within a tuple, NaN or infinite values.
     """
-    if pairing not in PAIRINGS:
+    if pairing not in (None, "shared", "paired"):
         raise ValueError(f"pairing must be 'shared', 'paired' or None, got {pairing!r}")
     if not inputs:
         return BaselineSet((), shared=True)
@@ -93,10 +91,8 @@ def format_baselines(
         baselines = (baselines,) * len(inputs)
     each = baselines if isinstance(baselines, tuple) else (baselines,)
     if len(each) != len(inputs):
-        raise ValueError(
-            f"baselines must have one element for each of the {len(inputs)} inputs, got "
-            + (f"a tuple of {len(each)}" if isinstance(baselines, tuple) else f"a single {type(baselines).__name__}")
-        )
+        came = f"a tuple of {len(each)}" if isinstance(baselines, tuple) else f"a single {type(baselines).__name__}"
+        raise ValueError(f"baselines must have one element for each of the {len(inputs)} inputs, got {came}")
     values = [_format_one(value, x, i, pairing) for i, (value, x) in enumerate(zip(each, inputs, strict=True))]
 
     n_examples = len(inputs[0])
@@ -153,8 +149,7 @@ def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> 
         raise ValueError(f"baselines must have shape (K, {dims}) or (B, K, {dims}) with B = {len(x)}, got {shape}")
     if shape[own] == 0:
         raise ValueError(f"baselines are empty, shape {shape}; give at least one (K >= 1)")
-    bad = not_finite(value)
-    if bad.any():
+    if (bad := not_finite(value)).any():
         raise ValueError(f"baselines hold NaN or infinite values in rows {name_rows(bad)}; remove or replace them")
     if pairing == "paired" and not own and len(value) > 1:
         if len(value) != len(x):

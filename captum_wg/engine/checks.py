@@ -1,5 +1,4 @@
-"""Checks of what a caller passes, shared by all methods; every message says what was expected, what came, what to
-do."""
+"""Checks of what a caller passes; every message says what was expected, what came, what to do."""
 
 from __future__ import annotations
 
@@ -67,10 +66,10 @@ def check_inputs(inputs: object, name: str = "inputs", finite: bool = True) -> t
 def check_positive_int(value: object, name: str) -> int:
     """value as an int >= 1."""
     try:
-        number = operator.index(cast(SupportsIndex, value))
+        number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
     except TypeError:
         number = 0
-    if isinstance(value, bool) or number < 1:
+    if number < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     return number
 
@@ -86,8 +85,7 @@ def check_choice(value: object, name: str, choices: Iterable[str]) -> str:
 def check_number(value: object, name: str, low: float, high: float = math.inf, *, open_interval: bool = False) -> float:
     """value as a float in [low, high], or strictly between the two."""
     number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
-    inside = low < number < high if open_interval else low <= number <= high
-    if not inside:
+    if not (low < number < high if open_interval else low <= number <= high):
         where = f"({low}, {high})" if open_interval else f"[{low}, {high}]"
         raise ValueError(f"{name} must be a number in {where}, got {value!r}")
     return number
@@ -105,11 +103,10 @@ def check_generator(generator: object, device: torch.device) -> torch.Generator:
                 f"torch.Generator({str(device)!r}), or give an int seed"
             )
         return generator
-    if generator is None:
-        generator = DEFAULT_SEED
-    if isinstance(generator, bool) or not isinstance(generator, numbers.Integral):
-        raise TypeError(f"generator must be a torch.Generator, an int seed or None, got {type(generator).__name__}")
-    return torch.Generator().manual_seed(int(generator))
+    seed = DEFAULT_SEED if generator is None else generator
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise TypeError(f"generator must be a torch.Generator, an int seed or None, got {type(seed).__name__}")
+    return torch.Generator().manual_seed(int(seed))
 
 
 def warn(message: str) -> None:
@@ -136,8 +133,7 @@ def check_bools(**switches: object) -> None:
 def check_finite(values: tuple[Tensor, ...], name: str) -> None:
     """Nothing of what leaves is NaN or infinite."""
     for value in values:
-        bad = not_finite(value)
-        if bad.any():
+        if (bad := not_finite(value)).any():
             raise ValueError(
                 f"the {name} of examples {name_rows(bad)} are NaN or infinite: a sum or product is beyond "
                 f"{value.dtype}. Scale inputs, baselines or outputs, or use a wider dtype"

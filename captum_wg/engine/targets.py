@@ -7,7 +7,8 @@ ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D T
 from __future__ import annotations
 
 import operator
-from typing import Any, SupportsIndex, cast
+from reprlib import repr as _short
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -27,15 +28,15 @@ class Targets:
         if isinstance(target, Tensor):
             if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
                 raise TypeError(f"target must hold integers, got a Tensor of {target.dtype}")
-            if target.numel() != 1 and target.ndim != 1:
-                raise ValueError(
-                    "target must be a Tensor of one integer or of one for each example, got shape "
-                    f"{tuple(target.shape)}"
-                )
             if target.numel() == 1:
                 self._same = int(target)
-            else:
+            elif target.ndim == 1:
                 self._each = target.long()
+            else:
+                shape = tuple(target.shape)
+                raise ValueError(
+                    f"target must be a Tensor of one integer or of one for each example, got shape {shape}"
+                )
         elif isinstance(target, list):
             tuples = [t for t in target if isinstance(t, tuple)]
             several = tuples and len(tuples) == len(target)
@@ -121,24 +122,19 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
         raise ValueError(f"target={_short(target)} is out of range for outputs of shape {shape}: {error}") from error
     if chosen.numel() != rows:
         raise ValueError(
-            f"target={_short(target)} selects {tuple(chosen.shape[1:])} of an output of shape {shape}; it must select "
-            "one number per example (give a tuple with one index for each further dimension)"
+            f"target={_short(target)} selects {tuple(chosen.shape[1:])} of an output of shape {shape}; it must select one number "
+            "per example (give a tuple with one index for each further dimension)"
         )
     return chosen.reshape(rows)
 
 
 def _as_int(value: object) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(cast(SupportsIndex, value))
-    except TypeError:
-        raise TypeError(
-            "target must be an int, a tuple of ints, a list with one of these for each example, an integer Tensor or "
-            f"None, got {type(value).__name__}"
-        ) from None
-
-
-def _short(target: Target) -> str:
-    text = repr(target)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        try:
+            return operator.index(value)
+        except TypeError:  # a Tensor or an array of something else
+            pass
+    raise TypeError(
+        "target must be an int, a tuple of ints, a list with one of these for each example, an integer Tensor or None, "
+        f"got {type(value).__name__}"
+    )
