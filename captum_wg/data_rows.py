@@ -33,7 +33,7 @@ def n_rows(data: Any) -> int | None:
         return len(arrays[0])
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__") or isinstance(data, dict | str):
         raise TypeError(
-            f"data must be a Tensor or array (N, *feature), a tuple of these, a Dataset with a length, an "
+            "data must be a Tensor or array (N, *feature), a tuple of these, a Dataset with a length, an "
             f"IterableDataset or a DataLoader, got {type(data).__name__}"
         )
     return len(data)

@@ -166,10 +166,7 @@ def grid(
     """
     shown = _input_images(images, mean, std)
     rows = len(shown)
-    if not isinstance(maps, Mapping):
-        raise TypeError(f"maps must be a dict of attributions by title, got {type(maps).__name__}")
-    if not maps:
-        raise ValueError("maps is empty; give at least one method's attributions")
+    _check_named(maps, "title")
     columns = {name: _maps(a, f"maps[{name!r}]")[0] for name, a in maps.items()}
     for name, column in columns.items():
         _check_count(f"maps[{name!r}]", column, rows, "images", entries="maps")
@@ -191,7 +188,7 @@ def grid(
     height = top + rows * (cell_height + _GAP) + _EDGE
     margins = {"left": left / width, "right": 1 - _EDGE / width, "top": 1 - top / height, "bottom": _EDGE / height}
     margins |= {"wspace": _GAP / cell_size, "hspace": _GAP / cell_height}
-    with _canvas(None, (rows, len(titles)), (width, height), use_pyplot, dpi, margins) as (figure, flat):
+    with _canvas(None, (rows, len(titles)), (width, height), use_pyplot, dpi=dpi, margins=margins) as (figure, flat):
         axes = flat.reshape(rows, len(titles))
         for below, of_column, title in zip(axes.T, [shown, *pictures], titles, strict=True):
             below[0].set_title(title, fontsize=_FONT, pad=3, linespacing=1.1)
@@ -229,8 +226,7 @@ def histogram(
     Returns:
         The figure and a numpy array of Axes, one for each measure.
     """
-    if not isinstance(maps, Mapping):
-        raise TypeError(f"maps must be a dict of attributions by measure, got {type(maps).__name__}")
+    _check_named(maps, "measure")
     if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
         raise ValueError(f"bins must be an integer of at least 1, got {bins!r}")
     _check_quantiles(quantiles)
@@ -238,8 +234,8 @@ def histogram(
     for name, entry in maps.items():
         named = {"": entry} if not isinstance(entry, Mapping) else entry
         panels[name] = {k: _values(a, f"maps[{name!r}]" + (f"[{k!r}]" if k else "")).ravel() for k, a in named.items()}
-    if not panels or not all(panels.values()):
-        raise ValueError("maps is empty or has a measure without attributions; give at least one map for each")
+    if not all(panels.values()):
+        raise ValueError("maps has a measure without attributions; give at least one map for each")
     labels = list(dict.fromkeys(label for panel in panels.values() for label in panel))
     size = fig_size or (3.2 * len(panels), 2.6)
     with _canvas(plt_fig_axis, (1, len(panels)), size, use_pyplot) as (figure, axes):
@@ -300,6 +296,13 @@ def _maps(attributions: Map, name: str = "attributions") -> tuple[Array, bool]:
             + (remedy if last else "sum over the channels, or show three of them at a time")
         )
     return (values, True) if values.ndim == 4 else (values[None], False)
+
+
+def _check_named(maps: Any, by: str) -> None:
+    if not isinstance(maps, Mapping):
+        raise TypeError(f"maps must be a dict of attributions by {by}, got {type(maps).__name__}")
+    if not maps:
+        raise ValueError(f"maps is empty; give the attributions of at least one {by}")
 
 
 def _check_count(name: str, given: Sequence[Any] | Array, count: int, of: str, entries: str = "entries") -> None:
@@ -392,26 +395,21 @@ def _input_images(images: Map, mean: Numbers | None, std: Numbers | None) -> Ima
 
 @contextmanager
 def _canvas(
-    plt_fig_axis: tuple[Figure, Any] | None,
-    shape: tuple[int, int],
-    fig_size: tuple[float, float],
-    use_pyplot: bool,
-    dpi: float | None = None,
-    margins: dict[str, Any] | None = None,
+    given: tuple[Figure, Any] | None, shape: tuple[int, int], fig_size: Bounds, use_pyplot: bool, **layout: Any
 ) -> Iterator[tuple[Figure, AxesArray]]:
     """The figure and a flat array of rows * columns Axes: those given, or new ones; shown once they are drawn on."""
     if use_pyplot:
         # Imported late: pyplot chooses a display, which drawing into a file does not need.
         from matplotlib import pyplot
-    if plt_fig_axis is not None:
-        figure, axes = plt_fig_axis[0], np.asarray(plt_fig_axis[1], dtype=object).ravel()
+    if given is not None:
+        figure, axes = given[0], np.asarray(given[1], dtype=object).ravel()
         if len(axes) != (count := math.prod(shape)) or not all(isinstance(axis, Axes) for axis in axes):
             raise ValueError(
                 f"plt_fig_axis must be (figure, axes) with {count} Axes, one for each picture, got {len(axes)}"
             )
     else:
-        make = pyplot.figure if use_pyplot else Figure
-        figure = make(figsize=fig_size, dpi=dpi, layout=None if margins else "constrained")
+        make, margins = pyplot.figure if use_pyplot else Figure, layout.pop("margins", None)
+        figure = make(figsize=fig_size, layout=None if margins else "constrained", **layout)
         axes = figure.subplots(*shape, squeeze=False, gridspec_kw=margins).ravel()
     yield figure, axes
     if use_pyplot:

@@ -122,8 +122,8 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
         raise ValueError(f"target={_short(target)} is out of range for outputs of shape {shape}: {error}") from error
     if chosen.numel() != rows:
         raise ValueError(
-            f"target={_short(target)} selects {tuple(chosen.shape[1:])} of an output of shape {shape}; it must select one number "
-            "per example (give a tuple with one index for each further dimension)"
+            f"target={_short(target)} selects {tuple(chosen.shape[1:])} of an output of shape {shape}; it must select "
+            "one number per example (give a tuple with one index for each further dimension)"
         )
     return chosen.reshape(rows)
 
