@@ -46,9 +46,9 @@ from captum_wg.data_rows import Row, Select, check_enough, draw_rows, n_rows
 from captum_wg.engine.baseline_set import BaselineSet, format_baselines
 from captum_wg.engine.checks import DEFAULT_SEED, check_generator, check_inputs, check_positive_int
 from captum_wg.engine.tensors import Inputs, as_tuple, at_least_float32, like_inputs
+from captum_wg.integrals.random import Seed
 from captum_wg.weighting.masking import blurred, channel_means
 
-Seed = torch.Generator | int | None
 Numbers = float | Sequence[float]  # one, or one for each channel; kept as a float or a tuple of floats
 
 

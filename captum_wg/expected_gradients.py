@@ -96,15 +96,14 @@ class ExpectedGradients(CompleteAttribution):
                 Automatic(): as many points of "riemann_shared_end" as bring the convergence delta within a tolerance,
                 for each example on its own; Automatic(tolerance, max_steps) sets it.
             method: "gausslegendre" (the least error on smooth functions), "riemann_shared_end" (the least on the ReLU
-                networks tried; the rule of `captum_wg.integrals.nodes`), "riemann_middle", "riemann_left",
-                "riemann_right" or "riemann_trapezoid". A node at the input itself is taken once for all baselines:
-                those rules that have one take B * (K * (n_steps - 1) + 1) gradients. "adaptive": as many as
-                "riemann_shared_end", the last two fifths of them where the gradient changes most
-                (`captum_wg.integrals.adaptive`): less error on ReLU networks, one example at a time.
+                networks tried; `captum_wg.integrals.nodes`), "riemann_middle", "riemann_left", "riemann_right" or
+                "riemann_trapezoid". Rules with a node at the input itself take it once for all baselines: B * (K *
+                (n_steps - 1) + 1) gradients. "adaptive": as many as "riemann_shared_end", two fifths of them where the
+                gradient changes most (`captum_wg.integrals.adaptive`): less error on ReLU networks, one example at a
+                time.
             internal_batch_size: rows of a micro-batch, any number from 1; None: chosen by the size of an example. Short
                 ones are filled up with repeats to a small size, or where the model takes no other.
-            return_convergence_delta: also return sum_i phi_i - (F(x) - 1/K sum_k F(x'_k)), (B,), as
-                `compute_convergence_delta` of the attributions.
+            return_convergence_delta: also return sum_i phi_i - (F(x) - 1/K sum_k F(x'_k)), (B,).
             pairing: how a Tensor of B baselines is read: "shared" (unset: this, with a warning) or "paired", row i
                 being example i's only baseline, as in IntegratedGradients.
             show_progress: a progress bar over the gradients; None: after five seconds, False: never.
@@ -116,12 +115,12 @@ class ExpectedGradients(CompleteAttribution):
             stdevs: with n_samples: standard deviation of Gaussian noise added to the input at each of them, one number
                 or one for each element of a tuple.
             generator: with n_samples: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
-            return_steps: also return the n_steps that each baseline got, (B, K) int64; the last of them is the input
-                itself, so that an example took sum_k (steps - 1) + 1 gradients.
+            return_steps: also return the n_steps that each baseline got, (B, K) int64: sum_k (steps - 1) + 1 gradients,
+                as the last is the input itself.
 
         Returns:
-            The attributions, in the inputs' structure, shape, dtype and device; in an `AttributionResult`
-            with the delta and the steps if these were asked for.
+            The attributions, in the inputs' structure, shape, dtype and device; in an `AttributionResult` with the
+            delta and the steps if these were asked for.
 
         Raises:
             TypeError, ValueError: an argument does not fit; the message names it. A NaN or infinite gradient.

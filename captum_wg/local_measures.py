@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from captum_wg.attribution_base import BaselineAttribution, logged
-from captum_wg.engine.baseline_set import Baselines, BaselineSet
-from captum_wg.engine.checks import check_finite
+from captum_wg.engine.baseline_set import Baselines
+from captum_wg.engine.checks import check_choice, check_finite
 from captum_wg.engine.problem import Points, Problem
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, like_inputs
+from captum_wg.integrals.random import Seed
 from captum_wg.measures import Collected, ConsistencyCosine, Mean, Measure, StabilityCosine, Variance
-from captum_wg.samplers import Sample, Sampler, sampled
+from captum_wg.samplers import Sample, Sampler, make_points
 
 MEASURES: dict[str, Callable[[], Measure]] = {
     "local_integrated_gradients": Mean,
@@ -43,14 +44,16 @@ class LocalAttribution(BaselineAttribution):
         super().__init__(forward_func, baselines)
 
     def _around(
-        self, sampler: Sampler, inputs: Inputs | None, baselines: Baselines, *others: Any
-    ) -> tuple[Problem, BaselineSet | None]:
-        """The problem, and the reference points where the sampler needs any and they are given."""
+        self, how: tuple[Sampler, float, int, Seed], inputs: Inputs | None, baselines: Baselines, *others: Any
+    ) -> tuple[Problem, Sample]:
+        """The problem, and the points of a sampler, its radius, n_samples and generator."""
+        sampler, *settings = how
         needless = callable(sampler) or sampler == "ball"
         missing = baselines is None and self.baselines is None
         # What needs no references must not stumble over any.
         problem, references = self._problem(inputs, 0.0 if needless else baselines, *others)
-        return problem, None if missing else references
+        given = None if missing else references
+        return problem, make_points(sampler, problem.inputs, problem.is_tuple, given, *settings)
 
 
 class GeneralizedAttribution(LocalAttribution):
@@ -76,7 +79,7 @@ class GeneralizedAttribution(LocalAttribution):
         radius: float = math.inf,
         sampler: Sampler = "segments",
         n_samples: int = 100,
-        generator: torch.Generator | int | None = None,
+        generator: Seed = None,
         internal_batch_size: int | None = None,
         *,
         measures: Measures = None,
@@ -95,15 +98,15 @@ class GeneralizedAttribution(LocalAttribution):
             target, additional_forward_args, internal_batch_size, pairing, show_progress: as in
                 `ExpectedGradients.attribute`.
             radius: of the ball around the input, in the inputs' units, over all their elements; inf: no limit.
-            sampler: "segments", "staggered", "ball", "rays" (see `captum_wg.samplers`), or a callable: inputs -> (B, S,
-                *feature), the same structure as the inputs; radius, n_samples and generator are then not used.
+            sampler: "segments", "staggered", "ball", "rays" (`captum_wg.samplers`), or a callable: inputs -> (B, S,
+                *feature), in the inputs' structure; radius, n_samples and generator are then not used.
             n_samples: S; with K references each is used S / K times, and every one before any is used twice.
             generator: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
             measures: a mapping of names to measures, or a list of names. A measure is the name of a built-in one
                 ("local_integrated_gradients", "gradient_variance", "stability", "consistency"), an object with init,
-                update and finish (`captum_wg.measures`), which sees the gradients in tiles and so needs no more memory
-                for more points, or a plain function of all of them, f(gradients, points, inputs, input_gradients,
-                weights) -> (b, ...), called for each group of b examples, where they fit into 2 GiB. None: all four.
+                update and finish (`captum_wg.measures`), whose memory does not grow with the points, or a plain
+                function f(gradients, points, inputs, input_gradients, weights) -> (b, ...) of all of them, called for
+                each group of b examples, where they fit into 2 GiB. None: the four built-in ones.
             weights: p_S where the points are not drawn from it: (S,) or (B, S), not negative; normalised to sum 1.
 
         Returns:
@@ -114,9 +117,8 @@ class GeneralizedAttribution(LocalAttribution):
             ValueError, TypeError: an argument does not fit; the message names it. A NaN or infinite gradient.
         """
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
-        problem, references = self._around(sampler, inputs, baselines, *others)
-        sample = sampled(sampler, problem, references, radius, n_samples, generator)
-        return _measured(_make_measures(measures), problem, sample, weights)
+        around = self._around((sampler, radius, n_samples, generator), inputs, baselines, *others)
+        return _measured(_make_measures(measures), *around, weights)
 
 
 class SingleMeasure(LocalAttribution):
@@ -134,19 +136,18 @@ class SingleMeasure(LocalAttribution):
         radius: float = math.inf,
         sampler: Sampler = "segments",
         n_samples: int = 100,
-        generator: torch.Generator | int | None = None,
+        generator: Seed = None,
         internal_batch_size: int | None = None,
         *,
         weights: Tensor | None = None,
         pairing: str | None = None,
         show_progress: bool | None = None,
     ) -> In:
-        """The measure of inputs, in their structure, shape, dtype and device; see the class for what it is and
-        `GeneralizedAttribution.attribute` for the arguments."""
+        """The measure, in the inputs' structure, shape, dtype and device; arguments as in
+        `GeneralizedAttribution.attribute`."""
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
-        problem, references = self._around(sampler, inputs, baselines, *others)
-        sample = sampled(sampler, problem, references, radius, n_samples, generator)
-        return cast(In, _measured({"": type(self).measure()}, problem, sample, weights)[""])
+        around = self._around((sampler, radius, n_samples, generator), inputs, baselines, *others)
+        return cast(In, _measured({"": type(self).measure()}, *around, weights)[""])
 
 
 class AngleMeasure(LocalAttribution):
@@ -164,7 +165,7 @@ class AngleMeasure(LocalAttribution):
         radius: float = math.inf,
         sampler: Sampler = "segments",
         n_samples: int = 100,
-        generator: torch.Generator | int | None = None,
+        generator: Seed = None,
         internal_batch_size: int | None = None,
         *,
         angle: str = "auto",
@@ -172,12 +173,11 @@ class AngleMeasure(LocalAttribution):
         pairing: str | None = None,
         show_progress: bool | None = None,
     ) -> In:
-        """The measure of inputs, in their structure, shape, dtype and device; see the class for what it is and for
-        `angle`, and `GeneralizedAttribution.attribute` for the other arguments."""
+        """The measure, in the inputs' structure, shape, dtype and device; `angle` as in `Stability`, other arguments as
+        in `GeneralizedAttribution.attribute`."""
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
-        problem, references = self._around(sampler, inputs, baselines, *others)
-        sample = sampled(sampler, problem, references, radius, n_samples, generator)
-        return cast(In, _measured({"": type(self).measure(angle)}, problem, sample, weights)[""])
+        around = self._around((sampler, radius, n_samples, generator), inputs, baselines, *others)
+        return cast(In, _measured({"": type(self).measure(angle)}, *around, weights)[""])
 
 
 class LocalIntegratedGradients(SingleMeasure):
@@ -231,9 +231,14 @@ def _measured(measures: dict[str, Measure], problem: Problem, sample: Sample, we
     shares = _check_weights(weights, problem.n_examples, n_points, like)
     wanted = {name: getattr(m, "needs_input_gradients", True) for name, m in measures.items()}
     at_inputs = _gradients_at_inputs(problem) if problem.inputs and any(wanted.values()) else None
-    for name, measure in measures.items():
-        if isinstance(measure, Collected):
-            _check_collected(name, n_points, problem.rows(like), like)
+    held = 2 * max(1, problem.rows(like) // n_points) * n_points * sum(x[0].numel() * x.element_size() for x in like)
+    plain = [name for name, measure in measures.items() if isinstance(measure, Collected)]
+    if plain and held > COLLECTED_BYTES:
+        raise ValueError(
+            f"measures[{plain[0]!r}] is a plain function and would have to be given all {n_points} gradients at once, "
+            f"{held / 2**30:.1f} GiB; make it an object with init, update and finish (captum_wg.measures), or lower "
+            "n_samples"
+        )
 
     def of(examples: slice, values: tuple[Tensor, ...] | None) -> Inputs | None:
         return like_inputs(tuple(v[examples] for v in values), is_tuple) if values else None
@@ -275,9 +280,7 @@ def _make_measures(measures: Measures) -> dict[str, Measure]:
     made: dict[str, Measure] = {}
     for name, measure in measures.items():
         if isinstance(measure, str):
-            if measure not in MEASURES:
-                raise ValueError(f"measures[{name!r}] must be one of {tuple(MEASURES)}, got {measure!r}")
-            measure = MEASURES[measure]()
+            measure = MEASURES[check_choice(measure, f"measures[{name!r}]", MEASURES)]
         if isinstance(measure, type):
             measure = measure()
         if not isinstance(measure, Measure):
@@ -314,17 +317,6 @@ def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like:
         raise ValueError("weights must be finite and not negative, with a positive sum for each example")
     rows = rows / rows.amax(1, keepdim=True)  # whose sum can't overflow
     return (rows / rows.sum(1, keepdim=True)).to(dtype=dtype, device=like[0].device)
-
-
-def _check_collected(name: str, n_points: int, n_rows: int, like: tuple[Tensor, ...]) -> None:
-    group = max(1, n_rows // n_points)
-    needed = 2 * group * n_points * sum(x[0].numel() * x.element_size() for x in like)
-    if needed > COLLECTED_BYTES:
-        raise ValueError(
-            f"measures[{name!r}] is a plain function and would have to be given all {n_points} gradients at once, "
-            f"{needed / 2**30:.1f} GiB; make it an object with init, update and finish (captum_wg.measures), or lower "
-            "n_samples"
-        )
 
 
 def _checked(name: str, result: Any, n_examples: int) -> Any:

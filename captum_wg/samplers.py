@@ -27,7 +27,7 @@ from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
 from captum_wg.engine.checks import check_generator, check_positive_int, name_rows, not_finite
-from captum_wg.engine.problem import Points, PointSource, Problem
+from captum_wg.engine.problem import Points, PointSource
 from captum_wg.engine.tensors import accumulation_dtype, along, as_tuple, like_inputs
 from captum_wg.integrals.random import reference_order
 
@@ -37,25 +37,6 @@ Sampler = str | Callable[..., object]
 
 # The points, how many, and Tensors whose rows are like the inputs'.
 Sample = tuple[PointSource, int, tuple[Tensor, ...]]
-
-
-def sampled(
-    sampler: Sampler,
-    problem: Problem,
-    references: BaselineSet | None,
-    radius: float,
-    n_samples: int,
-    generator: torch.Generator | int | None,
-) -> Sample:
-    """The sample of a call: what a built-in sampler, or the caller's own, makes of its inputs."""
-    if callable(sampler):
-        return from_callable(sampler, problem.inputs, problem.is_tuple)
-    if not problem.inputs:
-        raise ValueError(
-            f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
-            "returns the set's points, (1, S, *feature)"
-        )
-    return *make_points(sampler, problem.inputs, references, radius, n_samples, generator), problem.inputs
 
 
 def check_radius(radius: object) -> float:
@@ -169,29 +150,36 @@ def from_callable(sampler: Callable[..., object], inputs: tuple[Tensor, ...], is
 
 
 def make_points(
-    sampler: str,
+    sampler: Sampler,
     inputs: tuple[Tensor, ...],
+    is_tuple: bool,
     references: BaselineSet | None,
     radius: object,
     n_samples: object,
     generator: object,
-) -> tuple[PointSource, int]:
-    """The points of a built-in sampler, and how many: checks what it needs."""
+) -> Sample:
+    """The sample of a call: that of a built-in sampler, whose needs are checked, or of the caller's own."""
+    if callable(sampler):
+        return from_callable(sampler, inputs, is_tuple)
+    if not inputs:
+        raise ValueError(
+            f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
+            "returns the set's points, (1, S, *feature)"
+        )
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {SAMPLERS} or a callable of the inputs, got {sampler!r}")
-    radius = check_radius(radius)
-    n_samples = check_positive_int(n_samples, "n_samples")
+    limit, count = check_radius(radius), check_positive_int(n_samples, "n_samples")
     draws = check_generator(generator, inputs[0].device)
     if sampler == "ball":
-        return ball(inputs, radius, n_samples, draws), n_samples
+        return ball(inputs, limit, count, draws), count, inputs
     if references is None:
         raise ValueError(
             f"baselines are the reference points that sampler={sampler!r} goes towards, got None; give some (a Tensor "
             "(K, *feature) of training examples, or captum_wg.baselines.sample), or use sampler='ball'"
         )
     if sampler == "rays":
-        return rays(inputs, references, radius, n_samples, draws), n_samples
-    return segments(inputs, references, radius, n_samples, draws, staggered=sampler == "staggered"), n_samples
+        return rays(inputs, references, limit, count, draws), count, inputs
+    return segments(inputs, references, limit, count, draws, staggered=sampler == "staggered"), count, inputs
 
 
 def _along_references(

@@ -37,12 +37,11 @@ class WeightedGradients(CompleteAttribution):
     of n_steps points (the published code takes one random point); the branches of Algorithm 1 stand the right way
     round; the tolerance is relative to f(x) (there absolute, 0.01 or 0.005); what the search returns is said in
     `captum_wg.weighting.bisection.bisect`; features are ranked by the signed map unless Deletion(ranking="absolute")
-    (the published code). The ranking should be that of the metric that judges the result. All examples and baselines
-    are searched at once: B * K * ceil(log2(P + 1)) masked forwards at most, beside the B * K * n_steps gradients; fewer
-    with keep, as the search leaves out baselines that can't be among the kept any more.
+    (the published code): the ranking should be that of the metric that judges the result. All are searched at once: at
+    most B * K * ceil(log2(P + 1)) masked forwards beside the B * K * n_steps gradients; fewer with keep.
 
-    Beyond the paper: a fitness over several removals (Deletion(neutral=[...])), by insertion (`Insertion`, `Both`), and
-    maps of equal L1 norm (normalise_maps). Weights from one removal partly overfit it.
+    Beyond the paper: a fitness over several removals (Deletion(neutral=[...])), as weights from one partly overfit it,
+    by insertion (`Insertion`, `Both`), and maps of equal L1 norm (normalise_maps).
 
     Args:
         forward_func, baselines: as in `CompleteAttribution`.

@@ -16,17 +16,11 @@ Baselines = None | int | float | Tensor | tuple[Any, ...] | Callable[..., object
 
 
 class BaselineSet:
-    """K baselines for each example.
-
-    Attributes:
-        count: K.
-        values: for each element of the inputs a Tensor (K, *feature) that all examples share, or (B, K, *feature).
-        shared: which of the two.
-    """
+    """K = `count` baselines for each example: `values` are, for each element of the inputs, a Tensor (K, *feature) that
+    all examples share, or (B, K, *feature), as `shared` says."""
 
     def __init__(self, values: tuple[Tensor, ...], shared: bool):
-        self.values = values
-        self.shared = shared
+        self.values, self.shared = values, shared
         self.count = values[0].shape[0 if shared else 1] if values else 0
 
     def at(self, examples: slice, which: Tensor) -> tuple[Tensor, ...]:
@@ -69,17 +63,10 @@ def format_baselines(
     """The baselines of a call as a checked BaselineSet.
 
     Args:
-        baselines: None (zeros), a number, a Tensor (K, *feature) shared by all examples, a Tensor (B, K, *feature), a
-            callable of the inputs, or of nothing, that returns one of these, or for a tuple of inputs a tuple of these,
-            row k of each together forming baseline k; one row beside several serves them all. Whole numbers are
-            brought to the inputs' dtype.
+        baselines, pairing: in the forms of `ExpectedGradients.attribute`; a callable may take nothing; in a tuple one
+            row in an element beside several in another serves them all. Whole numbers are brought to the inputs' dtype.
         inputs: checked inputs; none for an attribution over a set alone, which has no baselines.
         is_tuple: whether the caller gave a tuple: what a callable is called with.
-        pairing: "shared" or "paired": how a Tensor of B rows is read (paired: row i is example i's only baseline).
-
-    Raises:
-        TypeError: another type or dtype than the inputs'.
-        ValueError: no baselines, another shape or device, different K within a tuple, NaN or infinite values.
     """
     if pairing not in (None, "shared", "paired"):
         raise ValueError(f"pairing must be 'shared', 'paired' or None, got {pairing!r}")

@@ -42,12 +42,12 @@ def args_tuple(additional_forward_args: object) -> tuple[Any, ...]:
 
 
 class ForwardArgs:
-    """Tensors with B rows may belong to the examples (all do until `per_example` is set), all else is passed on.
+    """Tensors with B rows may belong to the examples, all else is passed on.
 
-    Attributes:
-        per_example: the numbers of those that do.
-        ambiguous: the numbers of those that may.
-        written: the numbers of those that the model writes into: it is given copies.
+    Attributes, the numbers of arguments:
+        ambiguous: that may belong to them.
+        per_example: that do (all until it is set).
+        written: that the model writes into: it is given copies.
     """
 
     def __init__(self, additional_forward_args: object, n_examples: int):

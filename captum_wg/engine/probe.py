@@ -43,15 +43,9 @@ def probe(
 ) -> Answer:
     """The reading of the arguments under which a row's output does not depend on other rows.
 
-    Args:
-        forward, inputs, args, references: the model, the B examples, their arguments and their baselines.
-        size: the rows of a micro-batch that the caller asked for.
-
-    Raises:
-        Exception: the model's own, where it can explain neither some rows nor all of them.
-
-    Warns:
-        UserWarning: the model draws at random, so that it can't be probed; its rows influence each other.
+    forward, inputs, args, references: the model, the B examples, their arguments and their baselines; size: the rows of
+    a micro-batch that the caller asked for. Raises the model's own error where it takes neither some rows nor all of
+    them; warns of one that draws at random, which can't be probed, and of rows that influence each other.
     """
     n_examples, device = len(inputs[0]), inputs[0].device
     state = _random_state(device)

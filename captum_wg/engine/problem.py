@@ -164,11 +164,7 @@ class Problem:
     def gradients(
         self, points: PointSource, n_points: int, like: tuple[Tensor, ...] | None = None, what: str = ""
     ) -> Iterator[Tile]:
-        """The gradients at the points of all examples, tile by tile; all tiles of one example follow each other.
-
-        Raises:
-            ValueError: a point or the gradient there is NaN or infinite; the message names the examples.
-        """
+        """The gradients at the points of all examples, tile by tile; all tiles of one example follow each other."""
         fill = self._fills(self.n_examples * n_points)
         for examples, tiles in groupby(self._walk(points, n_points, like, what), lambda tile: tile[0]):
             # Kept on the device until the example is done: reading it would wait for the device.
@@ -204,10 +200,6 @@ class Problem:
             points: points(rows) -> (r, *feature) for each element of inputs.
             examples: which example each row belongs to, (R,), on the inputs' device.
             bar: a progress bar to move.
-
-        Raises:
-            ValueError: the gradient at some point is NaN or infinite; the message names the examples. Rows that
-                influence each other.
         """
         self.refuse_together("this n_steps or method takes each example's points by themselves; give n_steps a number")
         bad = torch.zeros(self.n_examples, dtype=torch.int, device=examples.device)
@@ -367,15 +359,8 @@ class Problem:
         return torch.cat(parts, dim=1).expand(self.n_examples, -1)
 
     def check_dependence(self, maps: tuple[Tensor, ...] = ()) -> None:
-        """After the walk: whether the output depended on the inputs at all. maps: what became of the gradients.
-
-        Raises:
-            ValueError: no row of any example had a gradient.
-
-        Warns:
-            UserWarning: the gradients of an element of the inputs are missing or zero, although the output changes
-                with it.
-        """
+        """After the walk, a ValueError if no row had a gradient, and a warning if an element of the inputs had none, or
+        zeros, although the output changes with it. maps: what became of the gradients."""
         cut = (
             "the graph is cut (detach, no_grad, .long() or .int(), a comparison, rounding or quantisation, argmax, "
             "numpy). Attribute at what comes after it: for token ids or categories the embedding, as inputs of the "

@@ -1,8 +1,6 @@
-"""Which output is explained: Captum's forms of `target`.
-
-Captum's forms: None (one output per example), an int or a Tensor of one int (the same for all examples), a tuple of
-ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D Tensor of B ints, a list of B tuples.
-"""
+"""Which output is explained, in Captum's forms of `target`: None (one output per example), an int or a Tensor of one
+int (the same for all examples), a tuple of ints (the same for all, outputs of more dimensions), a list of B ints or a
+1-D Tensor of B ints, a list of B tuples."""
 
 from __future__ import annotations
 
@@ -71,12 +69,7 @@ class Targets:
 
 
 def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | None = None) -> Tensor:
-    """One number per row, (R,), of the model's output at `target`.
-
-    Raises:
-        TypeError: the output is no Tensor and has no logits.
-        ValueError: it has another number of rows, target is missing, out of range, or selects more than one number.
-    """
+    """One number per row, (R,), of the model's output at `target`."""
     output = output_tensor(output)
     if output.ndim == 0 and rows == 1:
         output = output.reshape(1)
