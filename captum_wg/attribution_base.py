@@ -163,7 +163,7 @@ class CompleteAttribution(BaselineAttribution):
         if weights is None:
             if self._has_weights and count > 1:
                 raise ValueError(
-                    f"weights are missing for {count} baselines; take them from attribute(..., return_weights=True)"
+                    f"weights are missing for {count} baselines; attribute(..., return_weights=True) has them"
                 )
         elif not isinstance(weights, Tensor) or weights.is_complex():
             raise TypeError(
@@ -172,7 +172,7 @@ class CompleteAttribution(BaselineAttribution):
             )
         elif tuple(weights.shape) != (problem.n_examples, count):
             raise ValueError(
-                f"weights must have shape (B, K) = ({problem.n_examples}, {count}), got {tuple(weights.shape)}"
+                f"weights must have shape (B, K) = {problem.n_examples, count}, got {tuple(weights.shape)}"
             )
         shapes = [tuple(a.shape) for a in as_tuple(attributions)]
         if shapes != [tuple(x.shape) for x in problem.inputs]:

@@ -26,9 +26,7 @@ def n_rows(data: Any) -> int | None:
     if any(a.ndim == 0 for a in arrays):
         raise ValueError("data must have shape (N, *feature), got a single number")
     if len({len(a) for a in arrays}) > 1:
-        raise ValueError(
-            f"data is a tuple of Tensors with {[len(a) for a in arrays]} rows; they must have equally many"
-        )
+        raise ValueError(f"data is a tuple of Tensors with {[len(a) for a in arrays]} rows; give equally many")
     if arrays:
         return len(arrays[0])
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__") or isinstance(data, dict | str):

@@ -193,8 +193,7 @@ class LocalIntegratedGradients(SingleMeasure):
 class GradientVariance(SingleMeasure):
     """The variance of the gradient around the input (Payne et al. 2024, Eq. 6): E_s[(grad F(s) - E grad F)^2].
 
-    The population variance, never negative, exactly 0 for a constant gradient (streamed with Chan's update; the paper
-    writes E[g^2] - E[g]^2). In squared units of F per unit of input.
+    The population variance, never negative, exactly 0 for a constant gradient. In squared units of F per unit of input.
     """
 
     measure = Variance
@@ -206,9 +205,8 @@ class Stability(AngleMeasure):
     In [-1, 1]: -1 where every gradient points at the input (it is a local maximum), 1 where all point away from it.
     The offset is s - x as in the paper; the code published with it takes x - s.
 
-    angle: between which vectors the cosine is taken, see `captum_wg.measures.cosines`: "channel_pairs" (the published
-    form, images of 3 channels: the angle of two channels is shown on the third), "pixel", "global" (the equation to the
-    letter, one number per example shown on every element) or "auto". A zero vector counts as cosine 0.
+    angle: between which vectors the cosine is taken, see `captum_wg.cosines.cosines`: "channel_pairs" (the published
+    form, images of 3 channels), "pixel", "global" (the equation to the letter) or "auto". A zero vector counts as 0.
     """
 
     measure = StabilityCosine

@@ -404,9 +404,7 @@ def _canvas(
     if given is not None:
         figure, axes = given[0], np.asarray(given[1], dtype=object).ravel()
         if len(axes) != (count := math.prod(shape)) or not all(isinstance(axis, Axes) for axis in axes):
-            raise ValueError(
-                f"plt_fig_axis must be (figure, axes) with {count} Axes, one for each picture, got {len(axes)}"
-            )
+            raise ValueError(f"plt_fig_axis must be (figure, axes) with {count} Axes, one a picture, got {len(axes)}")
     else:
         make, margins = pyplot.figure if use_pyplot else Figure, layout.pop("margins", None)
         figure = make(figsize=fig_size, layout=None if margins else "constrained", **layout)

@@ -141,7 +141,7 @@ def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> 
     if pairing == "paired" and not own and len(value) > 1:
         if len(value) != len(x):
             raise ValueError(
-                f"pairing='paired' needs one baseline for each of the {len(x)} examples, got {len(value)} rows"
+                f"pairing='paired' needs one baseline for each of {len(x)} examples, got {len(value)} rows"
             )
         return value.unsqueeze(1), True
     return value, own

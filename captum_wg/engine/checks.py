@@ -57,9 +57,7 @@ def check_inputs(inputs: object, name: str = "inputs", finite: bool = True) -> t
         if x.shape[0] != values[0].shape[0]:
             raise ValueError(f"{name} must agree in dimension 0 (examples), got {[v.shape[0] for v in values]}")
         if finite and (bad := not_finite(x)).any():
-            raise ValueError(
-                f"{name} holds NaN or infinite values in examples {name_rows(bad)}; remove or replace them"
-            )
+            raise ValueError(f"{name} holds NaN or infinite values in examples {name_rows(bad)}; replace them")
     return values
 
 

@@ -166,30 +166,30 @@ class Problem:
     ) -> Iterator[Tile]:
         """The gradients at the points of all examples, tile by tile; all tiles of one example follow each other."""
         fill = self._fills(self.n_examples * n_points)
-        for examples, tiles in groupby(self._walk(points, n_points, like, what), lambda tile: tile[0]):
-            # Kept on the device until the example is done: reading it would wait for the device.
-            bad: list[Tensor] = []
-            for _, chosen, made, rows, numbers in tiles:
-                found = zip(self._at(rows, numbers, fill), made.at, strict=True)
-                gradients = tuple(g.reshape(p.shape) for g, p in found)
-                bad += [not_finite(v) for v in (*gradients, *made.at)]
-                yield Tile(examples, chosen, made.at, gradients, made.differences)
-            self._refuse(torch.stack(bad).any(0), examples.start)
+        with self.progress(self.n_examples * n_points, what) as bar:
+            for examples, tiles in groupby(self._walk(points, n_points, like, bar), lambda tile: tile[0]):
+                # Kept on the device until the example is done: reading it would wait for the device.
+                bad: list[Tensor] = []
+                for _, chosen, made, rows, numbers in tiles:
+                    found = zip(self._at(rows, numbers, fill), made.at, strict=True)
+                    gradients = tuple(g.reshape(p.shape) for g, p in found)
+                    bad += [not_finite(v) for v in (*gradients, *made.at)]
+                    yield Tile(examples, chosen, made.at, gradients, made.differences)
+                self._refuse(torch.stack(bad).any(0), examples.start)
 
     def _walk(
-        self, points: PointSource, n_points: int, like: tuple[Tensor, ...] | None, what: str
+        self, points: PointSource, n_points: int, like: tuple[Tensor, ...] | None, bar: Any
     ) -> Iterator[tuple[slice, slice, Points, tuple[Tensor, ...], Tensor]]:
         """The examples and points of each tile, where they are, the same as rows (r, *feature), and whose rows."""
-        with self.progress(self.n_examples * n_points, what) as bar:
-            for examples, parts in self.tiles(n_points, like):
-                for chosen in parts:
-                    made = points(examples, chosen)
-                    at = tuple(p.detach() for p in made.at)
-                    numbers = torch.arange(examples.start, examples.stop, device=at[0].device)
-                    rows = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
-                    numbers = numbers.repeat_interleave(at[0].shape[1])
-                    yield examples, chosen, Points(at, made.differences), rows, numbers
-                    bar.update(len(numbers))
+        for examples, parts in self.tiles(n_points, like):
+            for chosen in parts:
+                made = points(examples, chosen)
+                at = tuple(p.detach() for p in made.at)
+                rows = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
+                numbers = torch.arange(examples.start, examples.stop, device=at[0].device)
+                numbers = numbers.repeat_interleave(at[0].shape[1])
+                yield examples, chosen, Points(at, made.differences), rows, numbers
+                bar.update(len(numbers))
 
     def row_gradients(
         self, points: Callable[[slice], tuple[Tensor, ...]], examples: Tensor, bar: Any = None
@@ -312,9 +312,10 @@ class Problem:
         """The explained output at S points of each example, (B, S), in at least float32."""
         fill = self._fills(self.n_examples * n_points)
         results = []
-        for examples, tiles in groupby(self._walk(points, n_points, None, what), lambda tile: tile[0]):
-            found = [self.explained(self.raw_outputs(rows, n, fill), n) for *_, rows, n in tiles]
-            results.append(torch.cat([f.view(examples.stop - examples.start, -1) for f in found], dim=1))
+        with self.progress(self.n_examples * n_points, what) as bar:
+            for examples, tiles in groupby(self._walk(points, n_points, None, bar), lambda tile: tile[0]):
+                found = [self.explained(self.raw_outputs(rows, n, fill), n) for *_, rows, n in tiles]
+                results.append(torch.cat([f.view(examples.stop - examples.start, -1) for f in found], dim=1))
         return torch.cat(results)
 
     def outputs_at_inputs(self) -> Tensor:

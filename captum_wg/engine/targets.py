@@ -32,9 +32,7 @@ class Targets:
                 self._each = target.long()
             else:
                 shape = tuple(target.shape)
-                raise ValueError(
-                    f"target must be a Tensor of one integer or of one for each example, got shape {shape}"
-                )
+                raise ValueError(f"target must be a Tensor of one integer or of one per example, got shape {shape}")
         elif isinstance(target, list):
             tuples = [t for t in target if isinstance(t, tuple)]
             several = tuples and len(tuples) == len(target)
@@ -43,7 +41,7 @@ class Targets:
             self._same = target if isinstance(target, tuple) else _as_int(target)
         if self._each is not None and len(self._each) != n_examples:
             raise ValueError(
-                f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or a single one"
+                f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or one"
             )
         if isinstance(self._each, Tensor):
             # Read once: a value out of range must not reach a device's index kernel.
@@ -87,7 +85,7 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
         return output.reshape(rows)
     if output.ndim == 1:
         raise ValueError(
-            f"target={_short(target)} was given, but forward_func returns one number per example; leave target out"
+            f"target={_short(target)} was given, but forward_func returns one number per example; leave it out"
         )
     if not isinstance(target, tuple | list):
         low, high = bounds or (int(target.min()), int(target.max())) if isinstance(target, Tensor) else (target, target)
