@@ -280,7 +280,7 @@ class compose:
             raise ValueError("compose needs at least one generator, such as compose(constant(0.0)), got none")
         seeded = []
         for i, part in enumerate(given):
-            if not callable(part) and not all(isinstance(v, Tensor) for v in as_tuple(part)):
+            if not callable(part) and {isinstance(v, Tensor) for v in as_tuple(part)} != {True}:
                 raise TypeError(
                     f"parts[{i}] must be callable or a Tensor of baselines, got {type(part).__name__}; for a number "
                     "use constant"

@@ -85,7 +85,7 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
         return output.reshape(rows)
     if output.ndim == 1:
         raise ValueError(
-            f"target={_short(target)} was given, but forward_func returns one number per example; leave it out"
+            f"target={_short(target)} was given, but forward_func returns one number per example; leave target out"
         )
     if not isinstance(target, tuple | list):
         low, high = bounds or (int(target.min()), int(target.max())) if isinstance(target, Tensor) else (target, target)

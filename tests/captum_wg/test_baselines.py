@@ -373,6 +373,7 @@ def test_generators_serve_an_attribution():
         (lambda: uniform(2, generator=True), TypeError, "generator must be a torch.Generator, an int seed or None"),
         (lambda: compose(), ValueError, "compose needs at least one generator"),
         (lambda: compose(constant(0), 0.5), TypeError, r"parts\[1\] must be callable or a Tensor.*use constant"),
+        (lambda: compose(()), TypeError, r"parts\[0\] must be callable or a Tensor of baselines, got tuple"),
     ],
 )
 def test_bad_arguments_are_refused(make, error, message):
