@@ -25,16 +25,21 @@ def logged(function: Function) -> Function:
     return cast(Function, log_usage()(function))
 
 
+def logged_overload(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for an implementation whose type its overloads tell."""
+    return logged(function)
+
+
 class AttributionResult(tuple[Any, ...], Generic[In]):
     """What `attribute` returns when it was asked for more than attributions: a tuple of these, as Captum's, by name.
 
     It unpacks to the attributions and whatever was asked for, in this order: delta, weights, steps.
 
-    Attributes:
+    Attributes (None: not asked for):
         attributions: in the inputs' structure, shape, dtype and device.
-        delta: the convergence delta (B,), or None if it was not asked for.
-        weights: of the baselines (B, K), or None.
-        steps: n_steps of each baseline's path (B, K) int64, or None.
+        delta: the convergence delta (B,).
+        weights: of the baselines (B, K).
+        steps: n_steps of each baseline's path (B, K) int64.
     """
 
     attributions: In
@@ -43,11 +48,7 @@ class AttributionResult(tuple[Any, ...], Generic[In]):
     steps: Tensor | None
 
     def __new__(
-        cls,
-        attributions: In,
-        delta: Tensor | None = None,
-        weights: Tensor | None = None,
-        steps: Tensor | None = None,
+        cls, attributions: In, delta: Tensor | None = None, weights: Tensor | None = None, steps: Tensor | None = None
     ) -> AttributionResult[In]:
         asked: list[Tensor] = [value for value in (delta, weights, steps) if value is not None]
         made = super().__new__(cls, (attributions, *asked))
@@ -85,16 +86,8 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
         show_progress: bool | None = False,
     ) -> tuple[Problem, BaselineSet]:
         """What a call explains, and the baselines of its examples."""
-        problem = Problem(
-            self.forward_func,
-            self.gradient_func,
-            inputs,
-            target,
-            additional_forward_args,
-            internal_batch_size,
-            show_progress,
-            type(self).__name__,
-        )
+        explained = self.forward_func, self.gradient_func, inputs, target, additional_forward_args
+        problem = Problem(*explained, internal_batch_size, show_progress, type(self).__name__)
         if baselines is None and self.baselines is not None:
             # A Tensor that was bound before the inputs were known can't be meant to be paired with them.
             baselines, pairing = self.baselines, pairing or "shared"
@@ -167,18 +160,19 @@ class CompleteAttribution(BaselineAttribution):
         count = references.count
         if isinstance(weights, AttributionResult):
             weights = weights.weights
-        if weights is not None and (not isinstance(weights, Tensor) or weights.is_complex()):
+        if weights is None:
+            if self._has_weights and count > 1:
+                raise ValueError(
+                    f"weights are missing for {count} baselines; attribute(..., return_weights=True) has them"
+                )
+        elif not isinstance(weights, Tensor) or weights.is_complex():
             raise TypeError(
                 "weights must be a Tensor (B, K) of real numbers, or the result of attribute(..., return_weights=True)"
                 f", got {type(weights).__name__}"
             )
-        if weights is None and self._has_weights and count > 1:
+        elif tuple(weights.shape) != (problem.n_examples, count):
             raise ValueError(
-                f"weights are missing for {count} baselines; take them from attribute(..., return_weights=True)"
-            )
-        if weights is not None and tuple(weights.shape) != (problem.n_examples, count):
-            raise ValueError(
-                f"weights must have shape (B, K) = ({problem.n_examples}, {count}), got {tuple(weights.shape)}"
+                f"weights must have shape (B, K) = {problem.n_examples, count}, got {tuple(weights.shape)}"
             )
         shapes = [tuple(a.shape) for a in as_tuple(attributions)]
         if shapes != [tuple(x.shape) for x in problem.inputs]:

@@ -1,7 +1,7 @@
 """Where paths start: generators for the `baselines` argument.
 
-Each is a small immutable callable of the inputs, a Tensor (B, *feature) or a tuple of these, that returns K
-baselines in the inputs' dtype and on their device, as a Tensor (a tuple for a tuple):
+Each is a small immutable callable of the inputs, a Tensor (B, *feature) or a tuple of these, that returns K baselines
+in the inputs' dtype and on their device, as a Tensor (a tuple for a tuple):
 
     (K, *feature)       the same for all examples:  constant, uniform, gaussian(center=...), sample
     (B, K, *feature)    each example's own:         gaussian, gaussian_blur, channel_mean, maximum_distance
@@ -20,13 +20,12 @@ Shapes: B examples, K baselines, C channels, H, W; an image is an input (B, C, H
                     otherwise; over the batch, so give them if a map must not depend on the batch's other examples.
     values, stdev, center, low, high    Finite numbers: one, or C of them, one for each channel (dimension 1).
 
-Generators can be pickled and deep-copied (a copied torch.Generator goes on by itself, from the same state).
-All results are detached from the inputs. All raise TypeError for an argument of another type and for inputs that are
-no floating Tensors; ValueError for other numbers than the above, low > high, a generator on another device, an empty
-batch.
+Generators can be pickled and deep-copied. Results are detached from the inputs. All raise TypeError for numbers of
+another type and for inputs that are no floating Tensors; ValueError for other numbers than the above, low > high, a
+generator on another device, an empty batch.
 
-Source: for blur, maximum distance, uniform and gaussian noise Sturmfels, Lundberg and Lee, "Visualizing the
-impact of feature attribution baselines" (Distill, 2020).
+Source: for blur, maximum distance, uniform and gaussian noise Sturmfels, Lundberg and Lee, "Visualizing the impact of
+feature attribution baselines" (Distill, 2020).
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -44,11 +43,12 @@ import torch
 from torch import Tensor
 
 from captum_wg.data_rows import Row, Select, check_enough, draw_rows, n_rows
-from captum_wg.engine.checks import DEFAULT_SEED, check_generator
+from captum_wg.engine.baseline_set import BaselineSet, format_baselines
+from captum_wg.engine.checks import DEFAULT_SEED, check_generator, check_inputs, check_positive_int
 from captum_wg.engine.tensors import Inputs, as_tuple, at_least_float32, like_inputs
+from captum_wg.integrals.random import Seed
 from captum_wg.weighting.masking import blurred, channel_means
 
-Seed = torch.Generator | int | None
 Numbers = float | Sequence[float]  # one, or one for each channel; kept as a float or a tuple of floats
 
 
@@ -59,7 +59,7 @@ class _OfEach(ABC):
         _check_fields(self)
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        elements = _elements(inputs)
+        elements = check_inputs(inputs, finite=False)
         draws, *_ = (check_generator(getattr(self, "generator", None), x.device) for x in elements)
         made = tuple(self._of(x.detach(), draws).to(x) for x in elements)
         return like_inputs(made, isinstance(inputs, tuple))
@@ -148,8 +148,8 @@ class gaussian_blur(_OfEach):
     def _of(self, x: Tensor, draws: torch.Generator) -> Tensor:
         if x.ndim != 4:
             raise ValueError(
-                f"gaussian_blur needs images (B, C, H, W), got inputs of shape {tuple(x.shape)}; "
-                f"use channel_mean, constant or sample"
+                f"gaussian_blur needs images (B, C, H, W), got inputs of shape {tuple(x.shape)}; use channel_mean, "
+                "constant or sample"
             )
         wide = at_least_float32(x)
         return torch.stack([blurred(wide, sigma, reach=3) for sigma in np.atleast_1d(self.sigmas).tolist()], 1)
@@ -190,22 +190,22 @@ class sample:
     torch.Generator each call draws, and reads, anew. Copies share data and kept rows.
 
     Args:
-        data: a Tensor or array (N, *feature), or a tuple of these with equal N for tuple inputs; anything
-            with a length and integer indices, such as a Dataset, of which only the drawn items are read; a
-            DataLoader or IterableDataset, which is read through once, keeping K rows (reservoir sampling), so
-            that it need not fit into memory, but must end. What a shuffling loader or a random transform
-            draws from the global generators of torch (CPU), numpy and Python repeats with the seed, and their
-            states are put back; a loader's own `generator` is the caller's to seed.
+        data: a Tensor or array (N, *feature), or a tuple of these with equal N for tuple inputs; anything with a length
+            and integer indices, such as a Dataset, of which only the drawn items are read; a DataLoader or
+            IterableDataset, which is read through once, keeping K rows (reservoir sampling): it need not fit into
+            memory, but must end. What a shuffling loader or a random transform draws from the global generators of
+            torch (CPU), numpy and Python repeats with the seed, and their states are put back; a loader's own
+            `generator` is the caller's to seed.
         k: at most N.
-        select: what of an item, or of a DataLoader's batch, is the input: a function item -> Tensor (or tuple
-            of Tensors for tuple inputs). None: the item itself if it is a Tensor or array, its first entry if
-            it is a tuple or list such as (image, label).
+        select: what of an item, or of a DataLoader's batch, is the input: a function item -> Tensor (or tuple of
+            Tensors for tuple inputs). None: the item itself if it is a Tensor or array, its first entry if it is a
+            tuple or list such as (image, label).
 
     Returns when called: (K, *feature).
 
     Raises:
-        TypeError: data of no such form; items that aren't Tensors or arrays of a floating type. Integer
-            images (0 ... 255) are refused rather than converted: baselines must be prepared like the inputs.
+        TypeError: data of no such form; items that aren't Tensors or arrays of a floating type. Integer images
+            (0 ... 255) are refused rather than converted: baselines must be prepared like the inputs.
         ValueError: empty data; rows of another shape than the inputs' examples; NaN or infinite values.
     """
 
@@ -232,7 +232,7 @@ class sample:
         return new
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        elements = _elements(inputs)
+        elements = check_inputs(inputs, finite=False)
         draws, *_ = (check_generator(self.generator, x.device) for x in elements)
         rows = self._kept[0] if self._kept else draw_rows(self.data, self.k, self.select, draws)
         if not self._kept and not isinstance(self.generator, torch.Generator):
@@ -242,8 +242,8 @@ class sample:
             shapes = [tuple(entry.shape) for entry in row]
             if shapes != expected:
                 raise ValueError(
-                    f"data has a row of shapes {shapes}, but an example of the inputs has {expected}; crop or "
-                    f"resize the data, or use select to pick the inputs"
+                    f"data has a row of shapes {shapes}, but an example of the inputs has {expected}; crop or resize "
+                    "the data, or use select to pick the inputs"
                 )
             if not all(torch.isfinite(entry).all() for entry in row):
                 raise ValueError(f"data has NaN or infinite values in drawn row {number}; give finite ones")
@@ -257,18 +257,17 @@ class compose:
     """Several generators' baselines as one set, in order: compose(constant(0.0), gaussian_blur([2, 4])).
 
     Args:
-        parts: generators of this module or functions of the inputs that return K_i baselines; or the
-            baselines themselves, a Tensor (K_i, *feature) or (B, K_i, *feature), for tuple inputs a tuple of
-            these. Part number i (from 0), if it is one of this module's with generator=None, gets the seed i,
-            so that equal parts draw different noise.
+        parts: generators of this module or functions of the inputs that return K_i baselines; or the baselines
+            themselves, a Tensor (K_i, *feature) or (B, K_i, *feature), for tuple inputs a tuple of these. Part number i
+            (from 0), if it is one of this module's with generator=None, gets the seed i, so that equal parts draw
+            different noise.
 
     Returns when called: (K, *feature) with K the sum of K_i if every part is the same for all examples, else
     (B, K, *feature).
 
     Raises:
         TypeError: a part that is neither callable nor Tensors.
-        ValueError: no parts; a part whose result has another shape, or another K for another element of a
-            tuple.
+        ValueError: no parts; a part whose result has another shape, or another K for another element of a tuple.
     """
 
     parts: tuple[Any, ...]
@@ -281,10 +280,10 @@ class compose:
             raise ValueError("compose needs at least one generator, such as compose(constant(0.0)), got none")
         seeded = []
         for i, part in enumerate(given):
-            if not callable(part) and not _are_tensors(part):
+            if not callable(part) and {isinstance(v, Tensor) for v in as_tuple(part)} != {True}:
                 raise TypeError(
-                    f"parts[{i}] must be callable or a Tensor of baselines, got {type(part).__name__}; "
-                    f"for a number use constant"
+                    f"parts[{i}] must be callable or a Tensor of baselines, got {type(part).__name__}; for a number "
+                    "use constant"
                 )
             draws = isinstance(part, uniform | gaussian | sample) and part.generator is None
             seeded.append(replace(part, generator=DEFAULT_SEED + i) if draws else part)
@@ -295,57 +294,46 @@ class compose:
         return f"compose({', '.join(map(_short, self.parts))})"
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        elements = _elements(inputs)
+        elements = check_inputs(inputs, finite=False)
         given = [part(inputs) if callable(part) else part for part in self.parts]
-        results = [_check_part(f"parts[{i}] ({_short(self.parts[i])})", g, inputs) for i, g in enumerate(given)]
-        own = any(b.ndim > x.ndim for result in results for b, x in zip(result, elements, strict=True))
-        sets = []
-        for x, *of_parts in zip(elements, *results, strict=True):
-            if own:
-                of_parts = [b.expand(len(x), *b.shape[-x.ndim :]) for b in of_parts]
-            sets.append(torch.cat([b.detach().to(x) for b in of_parts], dim=1 if own else 0))
-        return like_inputs(tuple(sets), isinstance(inputs, tuple))
+        sets = [_as_set(f"parts[{i}] ({_short(self.parts[i])})", g, inputs) for i, g in enumerate(given)]
+        shared = all(s.shared for s in sets)
+        joined = []
+        for x, *values in zip(elements, *(s.values for s in sets), strict=True):
+            if not shared:
+                values = [v.expand(len(x), *v.shape[-x.ndim :]) for v in values]
+            joined.append(torch.cat(values, dim=0 if shared else 1))
+        return like_inputs(tuple(joined), isinstance(inputs, tuple))
 
 
-def _elements(inputs: Inputs) -> tuple[Tensor, ...]:
-    elements = as_tuple(inputs)
-    if not _are_tensors(inputs):
-        kind = [type(x).__name__ for x in elements] if isinstance(inputs, tuple) else type(inputs).__name__
-        raise TypeError(f"inputs must be a Tensor or a tuple of Tensors, got {kind}")
-    for x in elements:
-        if not x.is_floating_point():
-            raise TypeError(
-                f"inputs must have a floating type, got {x.dtype}; normalise images first, and for token ids "
-                f"make baselines of their embeddings"
-            )
-        if x.ndim == 0 or x.numel() == 0:
-            raise ValueError(f"inputs must be a batch (B, *feature) of at least one, got shape {tuple(x.shape)}")
-    return elements
-
-
-def _are_tensors(value: Any) -> bool:
-    return len(as_tuple(value)) > 0 and all(isinstance(v, Tensor) for v in as_tuple(value))
+def _as_set(name: str, given: Any, inputs: Inputs) -> BaselineSet:
+    """What a part gave, checked."""
+    elements, several = as_tuple(inputs), isinstance(inputs, tuple)
+    if isinstance(given, tuple) != several or not all(isinstance(b, Tensor) for b in as_tuple(given)):
+        expected = "a tuple of Tensors" if several else "a Tensor"
+        raise TypeError(f"{name} must give {expected}, as the inputs are, got {type(given).__name__}")
+    if len(as_tuple(given)) == len(elements):
+        given = tuple(b.to(x) for b, x in zip(as_tuple(given), elements, strict=True))
+    try:
+        return format_baselines(given, elements, is_tuple=True, pairing="shared")
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _check_fields(generator: Any) -> None:
     """The fields of a dataclass by their names: k becomes an int, numbers become floats."""
     for spec in fields(generator):
         name, value = spec.name, getattr(generator, spec.name)
-        left_out = value is None and spec.default is None
         if name == "k":
-            if isinstance(value, bool) or not isinstance(value, Integral):
-                raise TypeError(f"k must be an integer, the number of baselines, got {value!r}")
-            if int(value) < 1:
-                raise ValueError(f"k must be at least 1, the number of baselines, got {value}")
-            object.__setattr__(generator, name, int(value))
-        elif name == "generator" and not isinstance(value, torch.Generator):
-            check_generator(value, torch.device("cpu"))
-        elif name in ("low", "high", "stdev", "center", "sigmas") and not left_out:
-            numbers = _numbers(name, value)
-            if name in ("stdev", "sigmas") and np.min(numbers) <= 0:
+            value = check_positive_int(value, "k")
+        elif name == "generator":
+            check_generator(value, getattr(value, "device", torch.device("cpu")))
+        elif name in ("low", "high", "stdev", "center", "sigmas") and not (value is None and spec.default is None):
+            given, value = value, _numbers(name, value)
+            if name in ("stdev", "sigmas") and np.min(value) <= 0:
                 why = "; the unblurred image is no baseline" if name == "sigmas" else ""
-                raise ValueError(f"{name} must be above 0, got {value!r}{why}")
-            object.__setattr__(generator, name, numbers)
+                raise ValueError(f"{name} must be above 0, got {given!r}{why}")
+        object.__setattr__(generator, name, value)
     low, high = (getattr(generator, name, None) for name in ("low", "high"))
     if low is None or high is None:
         return
@@ -376,8 +364,8 @@ def _by_channel(name: str, value: Numbers, x: Tensor) -> Tensor:
     channels = x.shape[1] if x.ndim > 1 else 0
     if len(numbers) != channels:
         raise ValueError(
-            f"{name} has {len(numbers)} numbers, but inputs of shape {tuple(x.shape)} have {channels}; "
-            f"give one number, or one for each channel"
+            f"{name} has {len(numbers)} numbers, but inputs of shape {tuple(x.shape)} have {channels}; give one "
+            "number, or one for each channel"
         )
     return numbers.view(-1, *(1,) * (x.ndim - 2))
 
@@ -412,25 +400,3 @@ def _short(part: Any) -> str:
     if isinstance(part, Tensor):
         return f"<Tensor {tuple(part.shape)}>"
     return f"<{getattr(part, '__name__', type(part).__name__)}>"
-
-
-def _check_part(name: str, result: Any, inputs: Inputs) -> tuple[Tensor, ...]:
-    """A part's result as a tuple of (K, *feature) or (B, K, *feature) with one K."""
-    if not _are_tensors(result) or isinstance(result, tuple) != isinstance(inputs, tuple):
-        expected = "a tuple of Tensors" if isinstance(inputs, tuple) else "a Tensor"
-        raise TypeError(f"{name} must give {expected}, as the inputs are, got {type(result).__name__}")
-    entries, elements = as_tuple(result), as_tuple(inputs)
-    if len(entries) != len(elements):
-        raise ValueError(f"{name} gives a tuple of {len(entries)}, but there are {len(elements)} inputs")
-    counts = set()
-    for b, x in zip(entries, elements, strict=True):
-        own = b.ndim == x.ndim + 1 and len(b) == len(x)
-        if b.ndim != x.ndim + own or b.shape[1 + own :] != x.shape[1:] or b.shape[own] == 0:
-            raise ValueError(
-                f"{name} gives baselines of shape {tuple(b.shape)} for inputs of shape {tuple(x.shape)}; "
-                f"expected (K, *feature) or (B, K, *feature) with K at least 1"
-            )
-        counts.add(b.shape[own])
-    if len(counts) > 1:
-        raise ValueError(f"{name} gives {sorted(counts)} baselines for the elements of a tuple; K must be one number")
-    return entries

@@ -26,14 +26,12 @@ def n_rows(data: Any) -> int | None:
     if any(a.ndim == 0 for a in arrays):
         raise ValueError("data must have shape (N, *feature), got a single number")
     if len({len(a) for a in arrays}) > 1:
-        raise ValueError(
-            f"data is a tuple of Tensors with {[len(a) for a in arrays]} rows; they must have equally many"
-        )
+        raise ValueError(f"data is a tuple of Tensors with {[len(a) for a in arrays]} rows; give equally many")
     if arrays:
         return len(arrays[0])
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__") or isinstance(data, dict | str):
         raise TypeError(
-            f"data must be a Tensor or array (N, *feature), a tuple of these, a Dataset with a length, an "
+            "data must be a Tensor or array (N, *feature), a tuple of these, a Dataset with a length, an "
             f"IterableDataset or a DataLoader, got {type(data).__name__}"
         )
     return len(data)

@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 
 import torch
 
-from captum_wg.attribution_base import AttributionResult, CompleteAttribution, logged
+from captum_wg.attribution_base import AttributionResult, CompleteAttribution, logged_overload
 from captum_wg.engine.baseline_set import Baselines
 from captum_wg.engine.checks import check_bool
 from captum_wg.engine.completeness import Completeness
@@ -29,15 +29,12 @@ class ExpectedGradients(CompleteAttribution):
     gradients"; they draw one random point per baseline.
 
     Args:
-        forward_func: the model, or any function of the inputs, that is explained.
-        multiply_by_inputs: False leaves out the factor x_i - x'_k,i ("local" attribution, units of F per unit of
-            input).
-        baselines: used where `attribute` is given none; for wrappers that expand or refuse K rows (NoiseTunnel,
-            sensitivity_max, infidelity).
+        forward_func, multiply_by_inputs, baselines: as in `CompleteAttribution`.
     """
 
+    # A flag of which no more is known than that it is a bool may still be False.
     @overload
-    def attribute(
+    def attribute(  # type: ignore[overload-overlap]
         self,
         inputs: In,
         baselines: Baselines = None,
@@ -59,26 +56,13 @@ class ExpectedGradients(CompleteAttribution):
 
     @overload
     def attribute(
-        self,
-        inputs: In,
-        baselines: Baselines = None,
-        target: Target = None,
-        additional_forward_args: object = None,
-        n_steps: Steps = 50,
-        method: str = "gausslegendre",
-        internal_batch_size: int | None = None,
-        return_convergence_delta: bool = False,
-        *,
-        pairing: str | None = None,
-        show_progress: bool | None = None,
-        n_samples: int | None = None,
-        sampling: str = "random",
-        stdevs: float | tuple[float, ...] = 0.0,
-        generator: torch.Generator | int | None = None,
-        return_steps: bool = False,
+        self, inputs: In, *args: Any, return_convergence_delta: bool, **kwargs: Any
     ) -> AttributionResult[In]: ...
 
-    @logged
+    @overload
+    def attribute(self, inputs: In, *args: Any, return_steps: bool, **kwargs: Any) -> AttributionResult[In]: ...
+
+    @logged_overload
     def attribute(
         self,
         inputs: In,
@@ -106,23 +90,20 @@ class ExpectedGradients(CompleteAttribution):
                 Tensor (B, K, *feature), each example's own; a callable of the inputs that returns either; for a tuple
                 of inputs a tuple of these, row k of each together forming baseline k.
             target, additional_forward_args: as in Captum. Of the latter, Tensors with B rows go with the examples or
-                are the same for all: a few rows without gradients tell which (`captum_wg.engine.probe`;
-                `captum_wg.shared` says it instead); all else is passed on as it is. Where rows of the model influence
-                each other, a warning says so, and all B stay together at each point.
+                are the same for all: a probe tells which (`captum_wg.engine.probe`), or `captum_wg.shared`. Where rows
+                of the model influence each other, a warning says so, and all B stay together at each point.
             n_steps: quadrature points per baseline; B * K * n_steps gradients are taken (see method). "auto", short for
                 Automatic(): as many points of "riemann_shared_end" as bring the convergence delta within a tolerance,
                 for each example on its own; Automatic(tolerance, max_steps) sets it.
             method: "gausslegendre" (the least error on smooth functions), "riemann_shared_end" (the least on the ReLU
-                networks tried; the rule of `captum_wg.integrals.nodes`), "riemann_middle", "riemann_left",
-                "riemann_right" or "riemann_trapezoid". A node at the input itself is taken once for all baselines:
-                those rules that have one take B * (K * (n_steps - 1) + 1) gradients. "adaptive": as many as
-                "riemann_shared_end", the last two fifths of them where the gradient changes most
-                (`captum_wg.integrals.adaptive`): less error on ReLU networks, one example at a time.
-            internal_batch_size: rows of a micro-batch, any number from 1; None: chosen by the size of an example. The
-                last of a walk is filled up with repeats to that size where it is a small one, or the model takes no
-                other.
-            return_convergence_delta: also return sum_i phi_i - (F(x) - 1/K sum_k F(x'_k)), (B,), as
-                `compute_convergence_delta` of the attributions.
+                networks tried; `captum_wg.integrals.nodes`), "riemann_middle", "riemann_left", "riemann_right" or
+                "riemann_trapezoid". Rules with a node at the input itself take it once for all baselines: B * (K *
+                (n_steps - 1) + 1) gradients. "adaptive": as many as "riemann_shared_end", two fifths of them where the
+                gradient changes most (`captum_wg.integrals.adaptive`): less error on ReLU networks, one example at a
+                time.
+            internal_batch_size: rows of a micro-batch, any number from 1; None: chosen by the size of an example. Short
+                ones are filled up with repeats to a small size, or where the model takes no other.
+            return_convergence_delta: also return sum_i phi_i - (F(x) - 1/K sum_k F(x'_k)), (B,).
             pairing: how a Tensor of B baselines is read: "shared" (unset: this, with a warning) or "paired", row i
                 being example i's only baseline, as in IntegratedGradients.
             show_progress: a progress bar over the gradients; None: after five seconds, False: never.
@@ -134,12 +115,12 @@ class ExpectedGradients(CompleteAttribution):
             stdevs: with n_samples: standard deviation of Gaussian noise added to the input at each of them, one number
                 or one for each element of a tuple.
             generator: with n_samples: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
-            return_steps: also return the n_steps that each baseline got, (B, K) int64; the last of them is the input
-                itself, so that an example took sum_k (steps - 1) + 1 gradients.
+            return_steps: also return the n_steps that each baseline got, (B, K) int64: sum_k (steps - 1) + 1 gradients,
+                as the last is the input itself.
 
         Returns:
-            The attributions, in the inputs' structure, shape, dtype and device; in an `AttributionResult`
-            with the delta and the steps if these were asked for.
+            The attributions, in the inputs' structure, shape, dtype and device; in an `AttributionResult` with the
+            delta and the steps if these were asked for.
 
         Raises:
             TypeError, ValueError: an argument does not fit; the message names it. A NaN or infinite gradient.

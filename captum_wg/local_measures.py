@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from captum_wg.attribution_base import BaselineAttribution, logged
-from captum_wg.engine.baseline_set import Baselines, BaselineSet
-from captum_wg.engine.checks import check_finite
-from captum_wg.engine.problem import Points, PointSource, Problem
+from captum_wg.engine.baseline_set import Baselines
+from captum_wg.engine.checks import check_choice, check_finite
+from captum_wg.engine.problem import Points, Problem
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, like_inputs
+from captum_wg.integrals.random import Seed
 from captum_wg.measures import Collected, ConsistencyCosine, Mean, Measure, StabilityCosine, Variance
-from captum_wg.samplers import Sampler, from_callable, make_points
+from captum_wg.samplers import Sample, Sampler, make_points
 
 MEASURES: dict[str, Callable[[], Measure]] = {
     "local_integrated_gradients": Mean,
@@ -32,7 +34,7 @@ Measures = Mapping[str, object] | list[str] | tuple[str, ...] | None
 
 
 class LocalAttribution(BaselineAttribution):
-    """What all local measures share: the points around the inputs, and one walk over their gradients.
+    """What all local measures share: reference points that only some samplers need.
 
     Args:
         forward_func, baselines: as in `BaselineAttribution`.
@@ -42,18 +44,16 @@ class LocalAttribution(BaselineAttribution):
         super().__init__(forward_func, baselines)
 
     def _around(
-        self,
-        inputs: Inputs | None,
-        baselines: Baselines,
-        sampler: Sampler,
-        *others: Any,
-    ) -> tuple[Problem, BaselineSet | None]:
-        """The problem, and the reference points where the sampler needs any and they are given."""
+        self, how: tuple[Sampler, float, int, Seed], inputs: Inputs | None, baselines: Baselines, *others: Any
+    ) -> tuple[Problem, Sample]:
+        """The problem, and the points of a sampler, its radius, n_samples and generator."""
+        sampler, *settings = how
         needless = callable(sampler) or sampler == "ball"
         missing = baselines is None and self.baselines is None
         # What needs no references must not stumble over any.
         problem, references = self._problem(inputs, 0.0 if needless else baselines, *others)
-        return problem, None if missing else references
+        given = None if missing else references
+        return problem, make_points(sampler, problem.inputs, problem.is_tuple, given, *settings)
 
 
 class GeneralizedAttribution(LocalAttribution):
@@ -64,11 +64,9 @@ class GeneralizedAttribution(LocalAttribution):
         sum_s w_s A(grad F(s), s, x, grad F(x)),      s in the sample, w_s = 1 / S unless `weights` are given.
 
     Args:
-        forward_func: the model, or any function of the inputs, that is explained. F is its output at `target`, as
-            everywhere in Captum (the code published with the paper takes the sum of all logits: for that, give
-            `lambda x: model(x).sum(1)` and no target).
-        baselines: used where `attribute` is given none; for wrappers that expand or refuse K rows (NoiseTunnel,
-            sensitivity_max, infidelity).
+        forward_func, baselines: as in `ExpectedGradients`. F is the output at `target`, as everywhere in Captum (the
+            code published with the paper takes the sum of all logits: for that, give `lambda x: model(x).sum(1)` and
+            no target).
     """
 
     @logged
@@ -81,7 +79,7 @@ class GeneralizedAttribution(LocalAttribution):
         radius: float = math.inf,
         sampler: Sampler = "segments",
         n_samples: int = 100,
-        generator: torch.Generator | int | None = None,
+        generator: Seed = None,
         internal_batch_size: int | None = None,
         *,
         measures: Measures = None,
@@ -95,24 +93,21 @@ class GeneralizedAttribution(LocalAttribution):
             inputs: a Tensor or tuple of Tensors (B, *feature). None for an attribution over a set alone, with no input
                 that it is around: sampler is then a callable, called with None, that returns (1, S, *feature), and
                 the results have B = 1.
-            baselines: the K reference points that all but "ball" go towards, in any form ExpectedGradients takes
-                (each example's own included); None for the constructor's. "ball" and your own sampler have no use for
-                them.
-            target, additional_forward_args: as in Captum.
+            baselines: the K reference points that all but "ball" and your own sampler go towards, in any form
+                ExpectedGradients takes (each example's own included); None for the constructor's.
+            target, additional_forward_args, internal_batch_size, pairing, show_progress: as in
+                `ExpectedGradients.attribute`.
             radius: of the ball around the input, in the inputs' units, over all their elements; inf: no limit.
-            sampler: "segments", "staggered", "ball", "rays" (see `captum_wg.samplers`), or a callable: inputs -> (B, S,
-                *feature), the same structure as the inputs; radius, n_samples and generator are then not used.
+            sampler: "segments", "staggered", "ball", "rays" (`captum_wg.samplers`), or a callable: inputs -> (B, S,
+                *feature), in the inputs' structure; radius, n_samples and generator are then not used.
             n_samples: S; with K references each is used S / K times, and every one before any is used twice.
             generator: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
-            internal_batch_size: rows of a micro-batch; None: automatic.
             measures: a mapping of names to measures, or a list of names. A measure is the name of a built-in one
                 ("local_integrated_gradients", "gradient_variance", "stability", "consistency"), an object with init,
-                update and finish (`captum_wg.measures`), which sees the gradients in tiles and so needs no more memory
-                for more points, or a plain function of all of them, f(gradients, points, inputs, input_gradients,
-                weights) -> (b, ...), called for each group of b examples, where they fit into 2 GiB. None: all four.
+                update and finish (`captum_wg.measures`), whose memory does not grow with the points, or a plain
+                function f(gradients, points, inputs, input_gradients, weights) -> (b, ...) of all of them, called for
+                each group of b examples, where they fit into 2 GiB. None: the four built-in ones.
             weights: p_S where the points are not drawn from it: (S,) or (B, S), not negative; normalised to sum 1.
-            pairing: how a Tensor of B baselines is read, "shared" or "paired".
-            show_progress: a progress bar over the gradients; None: after five seconds, False: never.
 
         Returns:
             A dict of the results by name, in the order of measures; the built-in ones have the inputs' structure,
@@ -122,8 +117,8 @@ class GeneralizedAttribution(LocalAttribution):
             ValueError, TypeError: an argument does not fit; the message names it. A NaN or infinite gradient.
         """
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
-        around = self._around(inputs, baselines, sampler, *others)
-        return _measured(_make_measures(measures), around, sampler, radius, n_samples, generator, weights)
+        around = self._around((sampler, radius, n_samples, generator), inputs, baselines, *others)
+        return _measured(_make_measures(measures), *around, weights)
 
 
 class SingleMeasure(LocalAttribution):
@@ -141,19 +136,18 @@ class SingleMeasure(LocalAttribution):
         radius: float = math.inf,
         sampler: Sampler = "segments",
         n_samples: int = 100,
-        generator: torch.Generator | int | None = None,
+        generator: Seed = None,
         internal_batch_size: int | None = None,
         *,
         weights: Tensor | None = None,
         pairing: str | None = None,
         show_progress: bool | None = None,
     ) -> In:
-        """The measure of inputs, in their structure, shape, dtype and device; see the class for what it is and
-        `GeneralizedAttribution.attribute` for the arguments."""
+        """The measure, in the inputs' structure, shape, dtype and device; arguments as in
+        `GeneralizedAttribution.attribute`."""
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
-        around = self._around(inputs, baselines, sampler, *others)
-        measures = {"": type(self).measure()}
-        return cast(In, _measured(measures, around, sampler, radius, n_samples, generator, weights)[""])
+        around = self._around((sampler, radius, n_samples, generator), inputs, baselines, *others)
+        return cast(In, _measured({"": type(self).measure()}, *around, weights)[""])
 
 
 class AngleMeasure(LocalAttribution):
@@ -171,7 +165,7 @@ class AngleMeasure(LocalAttribution):
         radius: float = math.inf,
         sampler: Sampler = "segments",
         n_samples: int = 100,
-        generator: torch.Generator | int | None = None,
+        generator: Seed = None,
         internal_batch_size: int | None = None,
         *,
         angle: str = "auto",
@@ -179,12 +173,11 @@ class AngleMeasure(LocalAttribution):
         pairing: str | None = None,
         show_progress: bool | None = None,
     ) -> In:
-        """The measure of inputs, in their structure, shape, dtype and device; see the class for what it is and for
-        `angle`, and `GeneralizedAttribution.attribute` for the other arguments."""
+        """The measure, in the inputs' structure, shape, dtype and device; `angle` as in `Stability`, other arguments as
+        in `GeneralizedAttribution.attribute`."""
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
-        around = self._around(inputs, baselines, sampler, *others)
-        measures = {"": type(self).measure(angle)}
-        return cast(In, _measured(measures, around, sampler, radius, n_samples, generator, weights)[""])
+        around = self._around((sampler, radius, n_samples, generator), inputs, baselines, *others)
+        return cast(In, _measured({"": type(self).measure(angle)}, *around, weights)[""])
 
 
 class LocalIntegratedGradients(SingleMeasure):
@@ -200,8 +193,7 @@ class LocalIntegratedGradients(SingleMeasure):
 class GradientVariance(SingleMeasure):
     """The variance of the gradient around the input (Payne et al. 2024, Eq. 6): E_s[(grad F(s) - E grad F)^2].
 
-    The population variance, never negative, exactly 0 for a constant gradient (streamed with Chan's update; the paper
-    writes E[g^2] - E[g]^2). In squared units of F per unit of input.
+    The population variance, never negative, exactly 0 for a constant gradient. In squared units of F per unit of input.
     """
 
     measure = Variance
@@ -213,9 +205,8 @@ class Stability(AngleMeasure):
     In [-1, 1]: -1 where every gradient points at the input (it is a local maximum), 1 where all point away from it.
     The offset is s - x as in the paper; the code published with it takes x - s.
 
-    angle: between which vectors the cosine is taken, see `captum_wg.measures.cosines`: "channel_pairs" (the published
-    form, images of 3 channels: the angle of two channels is shown on the third), "pixel", "global" (the equation to the
-    letter, one number per example shown on every element) or "auto". A zero vector counts as cosine 0.
+    angle: between which vectors the cosine is taken, see `captum_wg.cosines.cosines`: "channel_pairs" (the published
+    form, images of 3 channels), "pixel", "global" (the equation to the letter) or "auto". A zero vector counts as 0.
     """
 
     measure = StabilityCosine
@@ -231,74 +222,38 @@ class Consistency(AngleMeasure):
     measure = ConsistencyCosine
 
 
-def _measured(
-    measures: dict[str, Measure],
-    around: tuple[Problem, BaselineSet | None],
-    sampler: Sampler,
-    radius: float,
-    n_samples: int,
-    generator: torch.Generator | int | None,
-    weights: Tensor | None,
-) -> dict[str, Any]:
-    """The results of measures by name, over the sampler's points."""
-    problem, references = around
-    is_tuple, like = problem.is_tuple, problem.inputs
-    if callable(sampler):
-        points, n_points, like = from_callable(sampler, problem.inputs, problem.is_tuple)
-        is_tuple = problem.is_tuple if problem.inputs else len(like) > 1
-    elif not problem.inputs:
-        raise ValueError(
-            f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
-            "returns the set's points, (1, S, *feature)"
-        )
-    else:
-        points, n_points = make_points(sampler, problem.inputs, references, radius, n_samples, generator)
+def _measured(measures: dict[str, Measure], problem: Problem, sample: Sample, weights: Tensor | None) -> dict[str, Any]:
+    """The results of measures by name: one walk over the gradients, every tile shown to every measure."""
+    points, n_points, like = sample
+    is_tuple = problem.is_tuple if problem.inputs else len(like) > 1
     shares = _check_weights(weights, problem.n_examples, n_points, like)
-    results = _stream(problem, is_tuple, measures, points, n_points, like, shares)
-    problem.check_dependence()
-    return results
-
-
-def _stream(
-    problem: Problem,
-    is_tuple: bool,
-    measures: dict[str, Measure],
-    points: PointSource,
-    n_points: int,
-    like: tuple[Tensor, ...],
-    weights: Tensor,
-) -> dict[str, Any]:
-    """One walk over the gradients, every tile shown to every measure."""
     wanted = {name: getattr(m, "needs_input_gradients", True) for name, m in measures.items()}
     at_inputs = _gradients_at_inputs(problem) if problem.inputs and any(wanted.values()) else None
-    for name, measure in measures.items():
-        if isinstance(measure, Collected):
-            _check_collected(name, n_points, problem.rows(like), like)
+    held = 2 * max(1, problem.rows(like) // n_points) * n_points * sum(x[0].numel() * x.element_size() for x in like)
+    plain = [name for name, measure in measures.items() if isinstance(measure, Collected)]
+    if plain and held > COLLECTED_BYTES:
+        raise ValueError(
+            f"measures[{plain[0]!r}] is a plain function and would have to be given all {n_points} gradients at once, "
+            f"{held / 2**30:.1f} GiB; make it an object with init, update and finish (captum_wg.measures), or lower "
+            "n_samples"
+        )
+
+    def of(examples: slice, values: tuple[Tensor, ...] | None) -> Inputs | None:
+        return like_inputs(tuple(v[examples] for v in values), is_tuple) if values else None
 
     results: dict[str, list[Any]] = {name: [] for name in measures}
-    group: slice | None = None
-
-    def of_group(values: tuple[Tensor, ...] | None) -> Inputs | None:
-        return like_inputs(tuple(v[group] for v in values), is_tuple) if values else None
-
-    def finish() -> None:
-        if group is not None:
+    for examples, tiles in groupby(problem.gradients(points, n_points, like), lambda tile: tile.examples):
+        inputs, input_gradients = of(examples, problem.inputs), of(examples, at_inputs)
+        for measure in measures.values():
+            measure.init(inputs)
+        for tile in tiles:
+            gradients, at = like_inputs(tile.gradients, is_tuple), like_inputs(tile.at, is_tuple)
+            share = (shares if len(shares) == 1 else shares[examples])[:, tile.points]
             for name, measure in measures.items():
-                results[name].append(_checked(name, measure.finish(), group.stop - group.start))
-
-    for tile in problem.gradients(points, n_points, like):
-        if tile.examples != group:
-            finish()
-            group = tile.examples
-            inputs, input_gradients = of_group(problem.inputs), of_group(at_inputs)
-            for measure in measures.values():
-                measure.init(inputs)
-        gradients = like_inputs(tile.gradients, is_tuple)
-        at = like_inputs(tile.at, is_tuple)
-        share = (weights if weights.shape[0] == 1 else weights[group])[:, tile.points]
+                measure.update(gradients, at, inputs, input_gradients if wanted[name] else None, share)
         for name, measure in measures.items():
-            measure.update(gradients, at, inputs, input_gradients if wanted[name] else None, share)
-    finish()
+            results[name].append(_checked(name, measure.finish(), examples.stop - examples.start))
+    problem.check_dependence()
     return {name: _join(parts, like, measures[name]) for name, parts in results.items()}
 
 
@@ -307,7 +262,7 @@ def _gradients_at_inputs(problem: Problem) -> tuple[Tensor, ...]:
         return Points(tuple(x[examples].unsqueeze(1) for x in problem.inputs))
 
     tiles = [tile.gradients for tile in problem.gradients(source, 1, what="at the inputs")]
-    return tuple(torch.cat([g.squeeze(1) for g in parts]) for parts in zip(*tiles, strict=True))
+    return tuple(torch.cat(parts).squeeze(1) for parts in zip(*tiles, strict=True))
 
 
 def _make_measures(measures: Measures) -> dict[str, Measure]:
@@ -323,9 +278,7 @@ def _make_measures(measures: Measures) -> dict[str, Measure]:
     made: dict[str, Measure] = {}
     for name, measure in measures.items():
         if isinstance(measure, str):
-            if measure not in MEASURES:
-                raise ValueError(f"measures[{name!r}] must be one of {tuple(MEASURES)}, got {measure!r}")
-            measure = MEASURES[measure]()
+            measure = MEASURES[check_choice(measure, f"measures[{name!r}]", MEASURES)]
         if isinstance(measure, type):
             measure = measure()
         if not isinstance(measure, Measure):
@@ -346,7 +299,7 @@ def _make_measures(measures: Measures) -> dict[str, Measure]:
 
 def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like: tuple[Tensor, ...]) -> Tensor:
     """Weights of the points, (1 or B, S), that sum to 1."""
-    dtype = accumulation_dtype(*(x.dtype for x in like))
+    dtype = accumulation_dtype(*like)
     if weights is None:
         return torch.full((1, n_points), 1 / n_points, dtype=dtype, device=like[0].device)
     if not isinstance(weights, Tensor) or weights.is_complex():
@@ -362,17 +315,6 @@ def _check_weights(weights: Tensor | None, n_examples: int, n_points: int, like:
         raise ValueError("weights must be finite and not negative, with a positive sum for each example")
     rows = rows / rows.amax(1, keepdim=True)  # whose sum can't overflow
     return (rows / rows.sum(1, keepdim=True)).to(dtype=dtype, device=like[0].device)
-
-
-def _check_collected(name: str, n_points: int, n_rows: int, like: tuple[Tensor, ...]) -> None:
-    group = max(1, n_rows // n_points)
-    needed = 2 * group * n_points * sum(x[0].numel() * x.element_size() for x in like)
-    if needed > COLLECTED_BYTES:
-        raise ValueError(
-            f"measures[{name!r}] is a plain function and would have to be given all {n_points} gradients at once, "
-            f"{needed / 2**30:.1f} GiB; make it an object with init, update and finish (captum_wg.measures), or lower "
-            "n_samples"
-        )
 
 
 def _checked(name: str, result: Any, n_examples: int) -> Any:

@@ -98,11 +98,10 @@ class Variance:
         return like_inputs(_per_weight([squares for _, squares in self._moments], self._weight), self._is_tuple)
 
 
-class _MeanCosine:
+class _MeanCosine(Mean):
     """The mean cosine between the gradients at the points and another direction."""
 
     name = ""
-    like_inputs = True
 
     def __init__(self, angle: str = "auto"):
         self.angle = check_choice(angle, "angle", ANGLES)
@@ -115,20 +114,15 @@ class _MeanCosine:
             raise ValueError(
                 f"{self.name} compares with an input, but inputs is None; give inputs, or leave it out of measures"
             )
-        self._mean = Mean()
-        self._mean.init(inputs)
+        super().init(inputs)
 
-    def update(
-        self, gradients: Inputs, points: Inputs, inputs: Inputs, input_gradients: Inputs, weights: Tensor
-    ) -> None:
-        others = self._other(points, inputs, input_gradients)
-        values = cosines(_wide(gradients), others, self.angle)
-        self._mean.update(like_inputs(values, isinstance(gradients, tuple)), points, inputs, None, weights)
+    def update(self, gradients: Inputs, points: Any, inputs: Any, input_gradients: Any, weights: Tensor) -> None:
+        values = cosines(_wide(gradients), self._other(points, inputs, input_gradients), self.angle)
+        super().update(like_inputs(values, isinstance(gradients, tuple)), points, inputs, None, weights)
 
     def finish(self) -> Inputs:
         # Rounding of the sum may leave the mean of numbers in [-1, 1] just outside of it.
-        means = self._mean.finish()
-        return like_inputs(tuple(m.clamp(-1, 1) for m in as_tuple(means)), isinstance(means, tuple))
+        return like_inputs(tuple(m.clamp(-1, 1) for m in as_tuple(super().finish())), self._is_tuple)
 
 
 class StabilityCosine(_MeanCosine):
@@ -138,7 +132,6 @@ class StabilityCosine(_MeanCosine):
     """
 
     name = "stability"
-    needs_input_gradients = False
 
     def _other(self, points: Inputs, inputs: Inputs, input_gradients: Inputs) -> tuple[Tensor, ...]:
         return tuple(p - x.unsqueeze(1) for p, x in zip(_wide(points), _wide(inputs), strict=True))

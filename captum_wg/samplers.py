@@ -35,6 +35,9 @@ SAMPLERS = ("segments", "staggered", "ball", "rays")
 
 Sampler = str | Callable[..., object]
 
+# The points, how many, and Tensors whose rows are like the inputs'.
+Sample = tuple[PointSource, int, tuple[Tensor, ...]]
+
 
 def check_radius(radius: object) -> float:
     """radius as a float: greater than 0, possibly infinite."""
@@ -56,8 +59,8 @@ def segments(
     staggered: with K references and S points, the n_k points of reference k lie at the shares (j + (p(k) + 1/2) / m) /
     n_k, j < n_k, of its segment, p a random order of the m = min(K, S) references used.
     """
-    which, share = _along_references(inputs, references, n_samples, generator, staggered)
-    dtype = _dtype(inputs)
+    which, share = _along_references(inputs, references.count, n_samples, generator, staggered)
+    dtype = accumulation_dtype(*inputs)
 
     def points(examples: slice, chosen: slice) -> Points:
         ends = zip(inputs, references.at(examples, which[chosen]), strict=True)
@@ -76,7 +79,7 @@ def rays(
     """Points x + u radius r / |r|: in the direction of the reference itself, not of its difference to the input."""
     if not math.isfinite(radius):
         raise ValueError("radius must be finite for sampler='rays', got inf; give one, or use 'segments'")
-    which, share = _along_references(inputs, references, n_samples, generator)
+    which, share = _along_references(inputs, references.count, n_samples, generator)
     zero = _norm(references.values, batch_dims=1 if references.shared else 2) == 0
     if zero.any():
         rows = zero if references.shared else zero.any(0)
@@ -99,13 +102,11 @@ def ball(inputs: tuple[Tensor, ...], radius: float, n_samples: int, generator: t
         raise ValueError("radius must be finite for sampler='ball', got inf; the whole space has no uniform points")
     # One seed a point: its direction can then be drawn whenever its turn comes, without keeping all S of them.
     seeds = torch.randint(2**62, (n_samples,), generator=generator, device=generator.device).tolist()
-    dimension = sum(x[0].numel() for x in inputs)
-    dtype = _dtype(inputs)
+    dimension, dtype = sum(x[0].numel() for x in inputs), accumulation_dtype(*inputs)
 
     def offset(seed: int) -> list[Tensor]:
         own = torch.Generator(generator.device).manual_seed(seed)
-        shapes = [(1, 1, *x.shape[1:]) for x in inputs]
-        drawn = [torch.randn(shape, generator=own, device=own.device, dtype=dtype) for shape in shapes]
+        drawn = (torch.randn((1, 1, *x.shape[1:]), generator=own, device=own.device, dtype=dtype) for x in inputs)
         normal = tuple(n.to(x.device) for n, x in zip(drawn, inputs, strict=True))
         u = torch.rand((), generator=own, device=own.device, dtype=torch.float64).item()
         length = radius * u ** (1 / dimension) / _norm(normal)
@@ -118,10 +119,8 @@ def ball(inputs: tuple[Tensor, ...], radius: float, n_samples: int, generator: t
     return points
 
 
-def from_callable(
-    sampler: Callable[..., object], inputs: tuple[Tensor, ...], is_tuple: bool
-) -> tuple[PointSource, int, tuple[Tensor, ...]]:
-    """The points a caller's own sampler gives, how many, and Tensors whose rows are like the inputs'.
+def from_callable(sampler: Callable[..., object], inputs: tuple[Tensor, ...], is_tuple: bool) -> Sample:
+    """The sample a caller's own sampler gives.
 
     sampler(inputs) -> (B, S, *feature); with no input (an attribution over a set) sampler(None) -> (1, S, *feature).
     """
@@ -134,14 +133,13 @@ def from_callable(
     if inputs and len(values) != len(inputs):
         raise ValueError(f"sampler must return one Tensor for each of the {len(inputs)} inputs, got {len(values)}")
     n_points = values[0].shape[1] if values[0].ndim > 1 else 0
-    for i, value in enumerate(values):
+    for value, x in zip(values, inputs or values, strict=True):
+        lead, wanted = (len(x), f"(B, S, *feature) = ({len(x)}, S, ...)") if inputs else (1, "(1, S, *feature)")
         shape = tuple(value.shape)
-        expected = (len(inputs[i]), n_points, *inputs[i].shape[1:]) if inputs else (1, n_points, *shape[2:])
-        if n_points == 0 or shape != expected:
-            wanted = f"(B, S, *feature) = ({len(inputs[i])}, S, ...)" if inputs else "(1, S, *feature)"
+        if n_points == 0 or shape != (lead, n_points, *x.shape[1 if inputs else 2 :]):
             raise ValueError(f"sampler must return points of shape {wanted}, the same S >= 1 throughout, got {shape}")
-        if inputs and value.dtype != inputs[i].dtype:
-            raise TypeError(f"sampler returns {value.dtype}, the inputs are {inputs[i].dtype}; convert the points")
+        if value.dtype != x.dtype:
+            raise TypeError(f"sampler returns {value.dtype}, the inputs are {x.dtype}; convert the points")
         if not value.is_floating_point():
             raise TypeError(f"sampler must return floating point Tensors, got {value.dtype}")
         if (bad := not_finite(value)).any():
@@ -154,53 +152,52 @@ def from_callable(
 def make_points(
     sampler: Sampler,
     inputs: tuple[Tensor, ...],
+    is_tuple: bool,
     references: BaselineSet | None,
     radius: object,
     n_samples: object,
     generator: object,
-) -> tuple[PointSource, int]:
-    """The points of a built-in sampler, and how many: checks what it needs."""
+) -> Sample:
+    """The sample of a call: that of a built-in sampler, whose needs are checked, or of the caller's own."""
+    if callable(sampler):
+        return from_callable(sampler, inputs, is_tuple)
+    if not inputs:
+        raise ValueError(
+            f"inputs is None and sampler={sampler!r}: an attribution over a set alone needs a callable sampler that "
+            "returns the set's points, (1, S, *feature)"
+        )
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {SAMPLERS} or a callable of the inputs, got {sampler!r}")
-    radius = check_radius(radius)
-    n_samples = check_positive_int(n_samples, "n_samples")
+    limit, count = check_radius(radius), check_positive_int(n_samples, "n_samples")
     draws = check_generator(generator, inputs[0].device)
     if sampler == "ball":
-        return ball(inputs, radius, n_samples, draws), n_samples
+        return ball(inputs, limit, count, draws), count, inputs
     if references is None:
         raise ValueError(
             f"baselines are the reference points that sampler={sampler!r} goes towards, got None; give some (a Tensor "
             "(K, *feature) of training examples, or captum_wg.baselines.sample), or use sampler='ball'"
         )
     if sampler == "rays":
-        return rays(inputs, references, radius, n_samples, draws), n_samples
-    return segments(inputs, references, radius, n_samples, draws, staggered=sampler == "staggered"), n_samples
+        return rays(inputs, references, limit, count, draws), count, inputs
+    return segments(inputs, references, limit, count, draws, staggered=sampler == "staggered"), count, inputs
 
 
 def _along_references(
-    inputs: tuple[Tensor, ...],
-    references: BaselineSet,
-    n_samples: int,
-    generator: torch.Generator,
-    staggered: bool = False,
+    inputs: tuple[Tensor, ...], count: int, n_samples: int, generator: torch.Generator, staggered: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Which reference each point goes to and which share of the way, both (S,)."""
-    which = reference_order(references.count, n_samples, generator)
+    """Which of `count` references each point goes to and which share of the way, both (S,)."""
+    device = generator.device
+    which = reference_order(count, n_samples, generator)
     if staggered:
-        used = min(references.count, n_samples)
-        order = torch.arange(n_samples, device=generator.device)
+        used = min(count, n_samples)
+        order = torch.arange(n_samples, device=device)
         turn, place = order.div(used, rounding_mode="floor"), order % used
-        shift = torch.randperm(used, generator=generator, device=generator.device).double() + 0.5
+        shift = torch.randperm(used, generator=generator, device=device).double() + 0.5
         share = (turn + shift[place] / used) / place.bincount(minlength=used)[place]
     else:
         # Drawn in float64 and cut later: a wider dtype of the inputs then sees the same points.
-        share = torch.rand(n_samples, generator=generator, device=generator.device, dtype=torch.float64)
-    device = inputs[0].device
-    return which.to(device), share.to(_dtype(inputs)).to(device)
-
-
-def _dtype(inputs: tuple[Tensor, ...]) -> torch.dtype:
-    return accumulation_dtype(*(x.dtype for x in inputs))
+        share = torch.rand(n_samples, generator=generator, device=device, dtype=torch.float64)
+    return which.to(inputs[0].device), share.to(accumulation_dtype(*inputs)).to(inputs[0].device)
 
 
 def _norm(values: tuple[Tensor, ...], batch_dims: int = 2) -> Tensor:

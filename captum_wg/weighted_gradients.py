@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from captum_wg.attribution_base import AttributionResult, CompleteAttribution, logged
+from captum_wg.attribution_base import AttributionResult, CompleteAttribution, logged, logged_overload
 from captum_wg.engine.baseline_set import Baselines, BaselineSet
 from captum_wg.engine.checks import check_bools
 from captum_wg.engine.completeness import Completeness
@@ -37,23 +37,22 @@ class WeightedGradients(CompleteAttribution):
     of n_steps points (the published code takes one random point); the branches of Algorithm 1 stand the right way
     round; the tolerance is relative to f(x) (there absolute, 0.01 or 0.005); what the search returns is said in
     `captum_wg.weighting.bisection.bisect`; features are ranked by the signed map unless Deletion(ranking="absolute")
-    (the published code). The ranking should be that of the metric that judges the result. All examples and baselines
-    are searched at once: B * K * ceil(log2(P + 1)) masked forwards at most, beside the B * K * n_steps gradients; fewer
-    with keep, as the search leaves out baselines that can't be among the kept any more.
+    (the published code): the ranking should be that of the metric that judges the result. All are searched at once: at
+    most B * K * ceil(log2(P + 1)) masked forwards beside the B * K * n_steps gradients; fewer with keep.
 
-    Beyond the paper: a fitness over several removals (Deletion(neutral=[...])), by insertion (`Insertion`, `Both`), and
-    maps of equal L1 norm (normalise_maps). Weights from one removal partly overfit it.
+    Beyond the paper: a fitness over several removals (Deletion(neutral=[...])), as weights from one partly overfit it,
+    by insertion (`Insertion`, `Both`), and maps of equal L1 norm (normalise_maps).
 
     Args:
-        forward_func: the model, or any function of the inputs, that is explained.
+        forward_func, baselines: as in `CompleteAttribution`.
         multiply_by_inputs: False leaves the factor x - x'_k out of the maps, which are then ranked and averaged so.
-        baselines: used where `attribute` is given none.
     """
 
     _has_weights = True
 
+    # A flag of which no more is known than that it is a bool may still be False.
     @overload
-    def attribute(
+    def attribute(  # type: ignore[overload-overlap]
         self,
         inputs: In,
         baselines: Baselines = None,
@@ -76,27 +75,16 @@ class WeightedGradients(CompleteAttribution):
 
     @overload
     def attribute(
-        self,
-        inputs: In,
-        baselines: Baselines = None,
-        target: Target = None,
-        additional_forward_args: object = None,
-        n_steps: Steps = 50,
-        method: str = "gausslegendre",
-        internal_batch_size: int | None = None,
-        return_convergence_delta: bool = False,
-        *,
-        pairing: str | None = None,
-        show_progress: bool | None = None,
-        weighting: Weighting = "deletion",
-        keep: int | float | None = None,
-        screening_steps: int | None = None,
-        feature_mask: Inputs | None = None,
-        return_weights: bool = False,
-        return_steps: bool = False,
+        self, inputs: In, *args: Any, return_convergence_delta: bool, **kwargs: Any
     ) -> AttributionResult[In]: ...
 
-    @logged
+    @overload
+    def attribute(self, inputs: In, *args: Any, return_weights: bool, **kwargs: Any) -> AttributionResult[In]: ...
+
+    @overload
+    def attribute(self, inputs: In, *args: Any, return_steps: bool, **kwargs: Any) -> AttributionResult[In]: ...
+
+    @logged_overload
     def attribute(
         self,
         inputs: In,
@@ -123,8 +111,7 @@ class WeightedGradients(CompleteAttribution):
             inputs, baselines, target, additional_forward_args, n_steps, method, internal_batch_size, pairing,
                 show_progress, return_steps: as in `ExpectedGradients.attribute`; the tolerance of automatic steps holds
                 for each baseline's own integral, and the steps are 0 for baselines left out by screening.
-            return_convergence_delta: also return sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,), as
-                `compute_convergence_delta` of the attributions and weights.
+            return_convergence_delta: also return sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,).
             weighting: "deletion" (the paper), "insertion", "both" or "equal"; one of `Deletion`, `Insertion`, `Both`,
                 `Equal` of captum_wg with its settings; or a callable (problem, maps) -> weights (B, K)
                 (`captum_wg.weighting.binding`).
@@ -138,12 +125,10 @@ class WeightedGradients(CompleteAttribution):
             return_weights: also return the weights, (B, K), 0 for baselines left out.
 
         Returns:
-            The attributions, in the inputs' structure, shape, dtype and device; in an `AttributionResult`
-            with the delta, the weights and the steps if these were asked for.
+            As `ExpectedGradients.attribute`; the weights come between the delta and the steps.
 
         Raises:
-            TypeError, ValueError: an argument does not fit; the message names it. f(x) <= 0 or not finite with more
-                than one baseline. A NaN or infinite gradient.
+            TypeError, ValueError: as there. f(x) <= 0 or not finite with more than one baseline.
 
         Warns:
             UserWarning: no removal reaches alpha f(x) for some example, or an insertion starts above it, so that its
@@ -154,7 +139,7 @@ class WeightedGradients(CompleteAttribution):
         problem, references = self._problem(
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress
         )
-        features = _features(problem, feature_mask)
+        features = Features(problem.inputs, None if feature_mask is None else as_tuple(feature_mask))
         weigher = bind(weighting, problem, features)
         n_baselines, n_kept = references.count, check_keep(keep, references.count)
         coarse = None if screening_steps is None else refinable.coarse(screening_steps)
@@ -233,22 +218,18 @@ class WeightedGradients(CompleteAttribution):
         problem, references = self._problem(
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress
         )
-        features = _features(problem, feature_mask)
+        features = Features(problem.inputs, None if feature_mask is None else as_tuple(feature_mask))
         weigher = made.bind(problem, features)
         weigher.take_reference()
         parts = rule.parts(problem, references, Completeness(problem, references), each=True)
         sums, _ = integrals(problem, parts, references.count)
         distances = weigher.distances(self._maps(problem, references, sums, features))
         if distances.is_floating_point():
-            distances = distances.to(accumulation_dtype(*(x.dtype for x in problem.inputs)))
+            distances = distances.to(accumulation_dtype(*problem.inputs))
         return distances.to(problem.inputs[0].device)
 
     def _maps(self, problem: Problem, references: BaselineSet, sums: Sums, features: Features) -> PathMaps:
         return PathMaps(problem.inputs, references, sums, self._multiply_by_inputs, features)
-
-
-def _features(problem: Problem, feature_mask: Inputs | None) -> Features:
-    return Features(problem.inputs, None if feature_mask is None else as_tuple(feature_mask))
 
 
 def _of_all(values: Tensor, kept: Tensor | None, n_baselines: int) -> Tensor:

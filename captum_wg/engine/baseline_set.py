@@ -14,21 +14,13 @@ from captum_wg.engine.tensors import Inputs
 
 Baselines = None | int | float | Tensor | tuple[Any, ...] | Callable[..., object]
 
-PAIRINGS = (None, "shared", "paired")
-
 
 class BaselineSet:
-    """K baselines for each example.
-
-    Attributes:
-        count: K.
-        values: for each element of the inputs a Tensor (K, *feature) that all examples share, or (B, K, *feature).
-        shared: which of the two.
-    """
+    """K = `count` baselines for each example: `values` are, for each element of the inputs, a Tensor (K, *feature) that
+    all examples share, or (B, K, *feature), as `shared` says."""
 
     def __init__(self, values: tuple[Tensor, ...], shared: bool):
-        self.values = values
-        self.shared = shared
+        self.values, self.shared = values, shared
         self.count = values[0].shape[0 if shared else 1] if values else 0
 
     def at(self, examples: slice, which: Tensor) -> tuple[Tensor, ...]:
@@ -71,19 +63,12 @@ def format_baselines(
     """The baselines of a call as a checked BaselineSet.
 
     Args:
-        baselines: None (zeros), a number, a Tensor (K, *feature) shared by all examples, a Tensor (B, K, *feature), a
-            callable of the inputs, or of nothing, that returns one of these, or for a tuple of inputs a tuple of these,
-            row k of each together forming baseline k; one row beside several serves them all. Whole numbers are
-            brought to the inputs' dtype.
+        baselines, pairing: in the forms of `ExpectedGradients.attribute`; a callable may take nothing; in a tuple one
+            row in an element beside several in another serves them all. Whole numbers are brought to the inputs' dtype.
         inputs: checked inputs; none for an attribution over a set alone, which has no baselines.
         is_tuple: whether the caller gave a tuple: what a callable is called with.
-        pairing: "shared" or "paired": how a Tensor of B rows is read (paired: row i is example i's only baseline).
-
-    Raises:
-        TypeError: another type or dtype than the inputs'.
-        ValueError: no baselines, another shape or device, different K within a tuple, NaN or infinite values.
     """
-    if pairing not in PAIRINGS:
+    if pairing not in (None, "shared", "paired"):
         raise ValueError(f"pairing must be 'shared', 'paired' or None, got {pairing!r}")
     if not inputs:
         return BaselineSet((), shared=True)
@@ -93,10 +78,8 @@ def format_baselines(
         baselines = (baselines,) * len(inputs)
     each = baselines if isinstance(baselines, tuple) else (baselines,)
     if len(each) != len(inputs):
-        raise ValueError(
-            f"baselines must have one element for each of the {len(inputs)} inputs, got "
-            + (f"a tuple of {len(each)}" if isinstance(baselines, tuple) else f"a single {type(baselines).__name__}")
-        )
+        came = f"a tuple of {len(each)}" if isinstance(baselines, tuple) else f"a single {type(baselines).__name__}"
+        raise ValueError(f"baselines must have one element for each of the {len(inputs)} inputs, got {came}")
     values = [_format_one(value, x, i, pairing) for i, (value, x) in enumerate(zip(each, inputs, strict=True))]
 
     n_examples = len(inputs[0])
@@ -153,13 +136,12 @@ def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> 
         raise ValueError(f"baselines must have shape (K, {dims}) or (B, K, {dims}) with B = {len(x)}, got {shape}")
     if shape[own] == 0:
         raise ValueError(f"baselines are empty, shape {shape}; give at least one (K >= 1)")
-    bad = not_finite(value)
-    if bad.any():
+    if (bad := not_finite(value)).any():
         raise ValueError(f"baselines hold NaN or infinite values in rows {name_rows(bad)}; remove or replace them")
     if pairing == "paired" and not own and len(value) > 1:
         if len(value) != len(x):
             raise ValueError(
-                f"pairing='paired' needs one baseline for each of the {len(x)} examples, got {len(value)} rows"
+                f"pairing='paired' needs one baseline for each of {len(x)} examples, got {len(value)} rows"
             )
         return value.unsqueeze(1), True
     return value, own

@@ -1,5 +1,4 @@
-"""Checks of what a caller passes, shared by all methods; every message says what was expected, what came, what to
-do."""
+"""Checks of what a caller passes; every message says what was expected, what came, what to do."""
 
 from __future__ import annotations
 
@@ -35,8 +34,8 @@ def not_finite(values: Tensor) -> Tensor:
     return ~(torch.isfinite(rows.amax(1)) & torch.isfinite(rows.amin(1)))
 
 
-def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
-    """inputs as a tuple of finite floating Tensors (B, *feature) with the same B >= 1."""
+def check_inputs(inputs: object, name: str = "inputs", finite: bool = True) -> tuple[Tensor, ...]:
+    """inputs as a tuple of floating Tensors (B, *feature) with the same B >= 1; finite: without NaN or infinities."""
     values = inputs if isinstance(inputs, tuple) else (inputs,)
     if not values:
         raise ValueError(f"{name} is an empty tuple; give at least one Tensor")
@@ -57,21 +56,18 @@ def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
             raise ValueError(f"{name} must have at least one example in dimension 0, got shape {tuple(x.shape)}")
         if x.shape[0] != values[0].shape[0]:
             raise ValueError(f"{name} must agree in dimension 0 (examples), got {[v.shape[0] for v in values]}")
-        bad = not_finite(x)
-        if bad.any():
-            raise ValueError(
-                f"{name} holds NaN or infinite values in examples {name_rows(bad)}; remove or replace them"
-            )
+        if finite and (bad := not_finite(x)).any():
+            raise ValueError(f"{name} holds NaN or infinite values in examples {name_rows(bad)}; replace them")
     return values
 
 
 def check_positive_int(value: object, name: str) -> int:
     """value as an int >= 1."""
     try:
-        number = operator.index(cast(SupportsIndex, value))
+        number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
     except TypeError:
         number = 0
-    if isinstance(value, bool) or number < 1:
+    if number < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     return number
 
@@ -87,8 +83,7 @@ def check_choice(value: object, name: str, choices: Iterable[str]) -> str:
 def check_number(value: object, name: str, low: float, high: float = math.inf, *, open_interval: bool = False) -> float:
     """value as a float in [low, high], or strictly between the two."""
     number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
-    inside = low < number < high if open_interval else low <= number <= high
-    if not inside:
+    if not (low < number < high if open_interval else low <= number <= high):
         where = f"({low}, {high})" if open_interval else f"[{low}, {high}]"
         raise ValueError(f"{name} must be a number in {where}, got {value!r}")
     return number
@@ -106,11 +101,10 @@ def check_generator(generator: object, device: torch.device) -> torch.Generator:
                 f"torch.Generator({str(device)!r}), or give an int seed"
             )
         return generator
-    if generator is None:
-        generator = DEFAULT_SEED
-    if isinstance(generator, bool) or not isinstance(generator, numbers.Integral):
-        raise TypeError(f"generator must be a torch.Generator, an int seed or None, got {type(generator).__name__}")
-    return torch.Generator().manual_seed(int(generator))
+    seed = DEFAULT_SEED if generator is None else generator
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise TypeError(f"generator must be a torch.Generator, an int seed or None, got {type(seed).__name__}")
+    return torch.Generator().manual_seed(int(seed))
 
 
 def warn(message: str) -> None:
@@ -137,8 +131,7 @@ def check_bools(**switches: object) -> None:
 def check_finite(values: tuple[Tensor, ...], name: str) -> None:
     """Nothing of what leaves is NaN or infinite."""
     for value in values:
-        bad = not_finite(value)
-        if bad.any():
+        if (bad := not_finite(value)).any():
             raise ValueError(
                 f"the {name} of examples {name_rows(bad)} are NaN or infinite: a sum or product is beyond "
                 f"{value.dtype}. Scale inputs, baselines or outputs, or use a wider dtype"

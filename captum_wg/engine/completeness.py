@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_wg.engine.baseline_set import BaselineSet
 from captum_wg.engine.checks import check_finite
 from captum_wg.engine.problem import Points, Problem
-from captum_wg.engine.tensors import Inputs, accumulation_dtype, as_tuple
+from captum_wg.engine.tensors import Inputs, as_tuple, at_least_float32
 
 
 class Completeness:
@@ -18,26 +18,17 @@ class Completeness:
 
     Args:
         problem, references: the explained function and examples, and their K baselines.
-        kept, among: kept (B, K) are the numbers of these baselines among those of another Completeness.
+        kept: another Completeness, and the numbers (B, K) of these baselines among its.
     """
 
-    def __init__(
-        self,
-        problem: Problem,
-        references: BaselineSet,
-        kept: Tensor | None = None,
-        among: Completeness | None = None,
-    ):
-        self._problem = problem
-        self._references = references
-        self._kept = kept
-        self._among = among
+    def __init__(self, problem: Problem, references: BaselineSet, kept: tuple[Completeness, Tensor] | None = None):
+        self._problem, self._references, self._kept = problem, references, kept
 
     def of(self, kept: Tensor) -> Completeness:
         """That of the baselines numbered kept (B, M), each example its own."""
         # K forwards do for baselines that examples share, before each of them has its own.
-        among = self if self._references.shared else None
-        return Completeness(self._problem, self._references.choose(kept), kept, among)
+        among = (self, kept) if self._references.shared else None
+        return Completeness(self._problem, self._references.choose(kept), among)
 
     @cached_property
     def at_inputs(self) -> Tensor:
@@ -47,8 +38,9 @@ class Completeness:
     @cached_property
     def at_baselines(self) -> Tensor:
         """F(x'_k), (B, K)."""
-        if self._among is not None and self._kept is not None:
-            return self._among.at_baselines.gather(1, self._kept)
+        if self._kept is not None:
+            among, numbers = self._kept
+            return among.at_baselines.gather(1, numbers)
         references = self._references
         if references.shared:
             return self._problem.outputs_at_shared(references.values)
@@ -57,9 +49,7 @@ class Completeness:
 
     def delta(self, attributions: Inputs, weights: Tensor | None = None) -> Tensor:
         """sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,), with w_k = 1/K unless weights (B, K) are given."""
-        total = torch.stack(
-            [a.to(accumulation_dtype(a.dtype)).reshape(len(a), -1).sum(1) for a in as_tuple(attributions)]
-        ).sum(0)
+        total = torch.stack([at_least_float32(a).reshape(len(a), -1).sum(1) for a in as_tuple(attributions)]).sum(0)
         at_baselines = self.at_baselines
         if weights is None:
             expected = at_baselines.mean(1)

@@ -34,28 +34,26 @@ def shared(value: Any) -> Shared:
     return value if isinstance(value, Shared) else Shared(value)
 
 
-class ForwardArgs:
-    """Tensors with B rows may belong to the examples (all do until `per_example` is set), all else is passed on.
+def args_tuple(additional_forward_args: object) -> tuple[Any, ...]:
+    """Captum's forms of the arguments, None, one or a tuple, as a tuple."""
+    if additional_forward_args is None:
+        return ()
+    return additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
 
-    Attributes:
-        per_example: the numbers of those that do.
-        ambiguous: the numbers of those that may.
-        written: the numbers of those that the model writes into: it is given copies.
+
+class ForwardArgs:
+    """Tensors with B rows may belong to the examples, all else is passed on.
+
+    Attributes, the numbers of arguments:
+        ambiguous: that may belong to them.
+        per_example: that do (all until it is set).
+        written: that the model writes into: it is given copies.
     """
 
     def __init__(self, additional_forward_args: object, n_examples: int):
-        given: tuple[Any, ...] = (
-            ()
-            if additional_forward_args is None
-            else additional_forward_args
-            if isinstance(additional_forward_args, tuple)
-            else (additional_forward_args,)
-        )
-        self.ambiguous: Reading = frozenset(
-            i
-            for i, a in enumerate(given)
-            if isinstance(a, Tensor) and not a.is_nested and a.ndim > 0 and len(a) == n_examples
-        )
+        given = args_tuple(additional_forward_args)
+        tensors = {i: a for i, a in enumerate(given) if isinstance(a, Tensor) and not a.is_nested and a.ndim > 0}
+        self.ambiguous: Reading = frozenset(i for i, a in tensors.items() if len(a) == n_examples)
         self.per_example = self.ambiguous
         # Until a call of the model has shown which it leaves alone.
         self.written: Reading = frozenset(i for i, a in enumerate(given) if isinstance(a, Tensor | Shared))
@@ -65,18 +63,15 @@ class ForwardArgs:
     def of(self, examples: Tensor, reading: Reading | None = None) -> tuple[Any, ...]:
         """The arguments for rows that belong to `examples` (R,)."""
         chosen = self.per_example if reading is None else reading
-        # index_select, as sparse Tensors can't be indexed.
-        made = tuple(
-            a.index_select(0, examples.to(a.device))
-            if i in chosen
-            else a.clone()
-            if i in self.written and isinstance(a, Tensor)
-            else a
-            for i, a in enumerate(self._args)
-        )
+        made = list(self._args)
+        for i, a in enumerate(made):
+            if i in chosen:
+                made[i] = a.index_select(0, examples.to(a.device))  # as sparse Tensors can't be indexed
+            elif i in self.written and isinstance(a, Tensor):
+                made[i] = a.clone()
         if self._handed is not None:
-            self._handed = list(made)
-        return made
+            self._handed = made
+        return tuple(made)
 
     def called(self) -> None:
         """After the first call of the model with the latest arguments: see which of them it wrote into."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from captum_wg.engine.forward_args import args_tuple
 from captum_wg.engine.targets import Target, Targets, select
 from captum_wg.engine.tensors import Inputs, as_tuple
 
@@ -27,15 +28,9 @@ def input_gradients(
     given. `bounds` are the smallest and largest of per-example targets, if already known.
     """
     points = as_tuple(inputs)
-    args: tuple[Any, ...] = (
-        ()
-        if additional_forward_args is None
-        else additional_forward_args
-        if isinstance(additional_forward_args, tuple)
-        else (additional_forward_args,)
-    )
     with torch.inference_mode(False), torch.enable_grad():
         # A tensor made under inference_mode can't take part in autograd.
+        args = args_tuple(additional_forward_args)
         args = tuple(a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in args)
         rows = len(points[0])
         if bounds is None:
@@ -75,6 +70,7 @@ class Differentiated(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is not torch.autograd.grad:
             return func(*args, **kwargs)
-        outputs, inputs = (*args, kwargs.get("outputs"), kwargs.get("inputs"))[:2]
-        self.outputs += tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
-        return tuple(torch.zeros_like(x) for x in (inputs if isinstance(inputs, tuple | list) else (inputs,)))
+        asked = (*args, kwargs.get("outputs"), kwargs.get("inputs"))[:2]
+        outputs, inputs = (tuple(a) if isinstance(a, tuple | list) else (a,) for a in asked)
+        self.outputs += outputs
+        return tuple(map(torch.zeros_like, inputs))

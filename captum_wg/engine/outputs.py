@@ -10,11 +10,7 @@ from torch import Tensor
 
 
 def output_tensor(output: object) -> Tensor:
-    """The output itself, or its logits where it has any (as transformers' ModelOutput).
-
-    Raises:
-        TypeError: neither; the message has the wrapper that picks a part.
-    """
+    """The output itself, or its logits (as of transformers' ModelOutput), else a TypeError with the wrapper to use."""
     if isinstance(output, Tensor):
         if output.is_nested or output.layout != torch.strided or output.is_complex():
             kind = "nested" if output.is_nested else "complex" if output.is_complex() else str(output.layout)

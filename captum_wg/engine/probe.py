@@ -1,9 +1,8 @@
 """Asking a model, before the walk, how its rows and arguments belong together.
 
-Micro-batches take rows out of their batch and put points of one example beside those of another. That is right only if
-a row's output depends on that row alone. So a few rows are asked for together, in the reverse order, and with every
-other row exchanged for something else: as often in batches of the same size, in which a kernel rounds alike, so that
-what differs is influence. Arguments with as many rows as there are examples are read either way.
+Micro-batches put points of some examples beside those of others, which is right only if a row's output depends on that
+row alone. So a few rows are asked for together, in the reverse order, and with every other row exchanged for something
+else: as often in batches of the same size, in which a kernel rounds alike, so that what differs is influence.
 """
 
 from __future__ import annotations
@@ -30,44 +29,23 @@ RANDOM = (
 
 
 class Answer(NamedTuple):
-    """What the probe found.
+    """What the probe found."""
 
-    Attributes:
-        per_example: the arguments that go with the examples.
-        together: whether the B rows must stay together, in their order.
-        fixed: the only number of rows that the model takes; None: any.
-        random: whether the model draws at random.
-        at_inputs: the model's output for all B inputs, if that was among the questions.
-    """
-
-    per_example: Reading
-    together: bool = False
-    fixed: int | None = None
-    random: bool = False
-    at_inputs: Tensor | None = None
+    per_example: Reading  # the arguments that go with the examples
+    together: bool = False  # whether the B rows must stay together, in their order
+    fixed: int | None = None  # the only number of rows that the model takes; None: any
+    random: bool = False  # whether the model draws at random
+    at_inputs: Tensor | None = None  # the model's output for all B inputs, if that was among the questions
 
 
 def probe(
-    forward: Forward,
-    inputs: tuple[Tensor, ...],
-    args: ForwardArgs,
-    references: BaselineSet,
-    size: int | None,
+    forward: Forward, inputs: tuple[Tensor, ...], args: ForwardArgs, references: BaselineSet, size: int | None
 ) -> Answer:
     """The reading of the arguments under which a row's output does not depend on other rows.
 
-    Args:
-        forward: the model.
-        inputs: the B examples.
-        args: their arguments.
-        references: their baselines.
-        size: the rows of a micro-batch that the caller asked for.
-
-    Raises:
-        Exception: the model's own, where it can explain neither some rows nor all of them.
-
-    Warns:
-        UserWarning: the model draws at random, so that it can't be probed; its rows influence each other.
+    forward, inputs, args, references: the model, the B examples, their arguments and their baselines; size: the rows of
+    a micro-batch that the caller asked for. Raises the model's own error where it takes neither some rows nor all of
+    them; warns of one that draws at random, which can't be probed, and of rows that influence each other.
     """
     n_examples, device = len(inputs[0]), inputs[0].device
     state = _random_state(device)
@@ -77,10 +55,10 @@ def probe(
     for count in dict.fromkeys((max(2, min(n_examples, few, size or few)), size or n_examples, n_examples)):
         answers: list[Answer] = []
         for reading in args.readings():
-            answer = model.asked(count, reading)
-            answers += [] if answer is None else [answer]
-            if answer is not None and not answer.together:
-                break  # the first that agrees is meant
+            if (answer := model.asked(count, reading)) is not None:
+                answers.append(answer)
+                if not answer.together:
+                    break  # the first that agrees is meant
         if _random_state(device) != state:
             warn(RANDOM)
             fitting = [reading for reading in args.readings() if model.fits(count, reading)]
@@ -112,9 +90,7 @@ class _Model:
     """The model, and what it said."""
 
     def __init__(self, forward: Forward, inputs: tuple[Tensor, ...], references: BaselineSet):
-        self._forward = forward
-        self._inputs = inputs
-        self._references = references
+        self._forward, self._inputs, self._references = forward, inputs, references
         self.errors: list[Exception] = []
         # The first question that it answered.
         self.answered: tuple[tuple[Tensor, ...], Tensor, Reading, Tensor] | None = None
@@ -159,13 +135,11 @@ class _Model:
             back = self.ask(tuple(x.flip(0) for x in own), numbers.flip(0), reading)
             if back is not None and not _same(here, back.flip(0)):
                 return no
-        seen = here
+        seen, theirs = here, numbers.roll(1)  # company brings its own arguments
         for others in rounds if count > 1 else ():
-            # Company brings its own arguments.
-            away = None if one else self.ask(others, numbers.roll(1), reading)
+            away = None if one else self.ask(others, theirs, reading)
             for odd in (0, 1):
-                (mixed,) = _exchanged((numbers,), (numbers.roll(1),), odd)
-                there = self.ask(_exchanged(own, others, odd), mixed, reading)
+                there = self.ask(_exchanged(own, others, odd), _exchanged((numbers,), (theirs,), odd)[0], reading)
                 if there is None:
                     continue  # such values are not for this model
                 if not _same(here[1 - odd :: 2], there[1 - odd :: 2]):

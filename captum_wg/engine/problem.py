@@ -1,15 +1,15 @@
 """The engine: gradients and outputs of the explained function at many points, in micro-batches of bounded size.
 
 All attribution methods here are statistics of gradients at S points for each of B examples. `Problem.gradients` walks
-over the B x S points in tiles of a few rows; the points of a tile are made when it is reached and its gradients are
-handed out once, so memory depends on neither B nor S. Shapes: B examples, S points, b and s the tile's share of them.
+over them in tiles of a few rows; a tile's points are made when it is reached and its gradients handed out once, so that
+memory depends on neither B nor S. Shapes: B examples, S points, b and s the tile's share of them, r = b s rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -47,11 +47,7 @@ PointSource = Callable[[slice, slice], Points]
 
 
 class Tile(NamedTuple):
-    """Gradients at some points of some examples.
-
-    examples, points: which of the B examples and S points; at, gradients, differences: (b, s, *feature) for each
-    element of inputs, the last as in `Points`.
-    """
+    """Gradients (b, s, *feature) at some of the S points of some of the B examples; the rest as in `Points`."""
 
     examples: slice
     points: slice
@@ -65,8 +61,8 @@ class Problem:
 
     Args:
         forward_func, gradient_func: the function, and what differentiates it (an Attribution's `gradient_func`). Where
-            that is not `input_gradients` but, as in Captum's neuron methods, differentiates something else, what it
-            differentiates is the explained output: its value then comes from a call of it.
+            that is not `input_gradients`, as in Captum's neuron methods, what it differentiates is the explained
+            output, whose value then comes from a call of it.
         inputs: a Tensor or tuple of Tensors (B, *feature); None where an attribution is over a set alone (B = 1).
         target, additional_forward_args: as in Captum.
         internal_batch_size: rows of a micro-batch, None for `automatic_rows`. All of a walk have exactly so many, the
@@ -76,6 +72,7 @@ class Problem:
 
     Attributes:
         together: whether rows influence each other, so that all B stay together (`captum_wg.engine.probe`).
+        output_dtype: of the latest forward without gradients.
     """
 
     def __init__(
@@ -94,12 +91,12 @@ class Problem:
         self.forward_func = forward_func
         self.is_tuple = isinstance(inputs, tuple)
         self.inputs = () if inputs is None else tuple(x.detach() for x in check_inputs(inputs))
-        self.n_examples = self.inputs[0].shape[0] if self.inputs else 1
+        self.n_examples = len(self.inputs[0]) if self.inputs else 1
         self.targets = Targets(target, self.n_examples)
         self.args = ForwardArgs(additional_forward_args, self.n_examples)
-        self._rows = (
-            None if internal_batch_size is None else check_positive_int(internal_batch_size, "internal_batch_size")
-        )
+        size = internal_batch_size
+        self._rows = None if size is None else check_positive_int(size, "internal_batch_size")
+        self._exact = False  # whether the model takes _rows rows and no other number
         self._swapped = gradient_func is not input_gradients
         self._gradient_func = gradient_func if self._swapped else partial(input_gradients, bounds=self.targets.bounds)
         self._show_progress = None if show_progress is None else check_bool(show_progress, "show_progress")
@@ -107,11 +104,10 @@ class Problem:
         self._at_inputs: Tensor | None = None
         self._differentiates_itself = False
         self._depends: list[bool] = []  # for each element of the inputs, whether any row had a gradient
-        self.output_dtype: torch.dtype | None = None  # of the latest forward without gradients
-        self.together = False
-        warn_of_train_mode(forward_func)
-        self._exact = False  # whether the model takes _rows rows and no other number
         self._random = False
+        self.together = False
+        self.output_dtype: torch.dtype | None = None
+        warn_of_train_mode(forward_func)
 
     def probe(self, references: BaselineSet) -> None:
         """Find which arguments go with the examples, and whether rows influence each other, before any walk."""
@@ -166,28 +162,34 @@ class Problem:
             yield from (slice(start, min(start + most, n)) for start in range(0, n, most))
 
     def gradients(
-        self,
-        points: PointSource,
-        n_points: int,
-        like: tuple[Tensor, ...] | None = None,
-        what: str = "",
+        self, points: PointSource, n_points: int, like: tuple[Tensor, ...] | None = None, what: str = ""
     ) -> Iterator[Tile]:
-        """The gradients at the points of all examples, tile by tile; all tiles of one example follow each other.
-
-        Raises:
-            ValueError: a point or the gradient there is NaN or infinite; the message names the examples.
-        """
+        """The gradients at the points of all examples, tile by tile; all tiles of one example follow each other."""
         fill = self._fills(self.n_examples * n_points)
         with self.progress(self.n_examples * n_points, what) as bar:
-            for examples, parts in self.tiles(n_points, like):
+            for examples, tiles in groupby(self._walk(points, n_points, like, bar), lambda tile: tile[0]):
                 # Kept on the device until the example is done: reading it would wait for the device.
                 bad: list[Tensor] = []
-                for chosen in parts:
-                    tile = self._tile(points, examples, chosen, fill)
-                    bad += [not_finite(v) for v in (*tile.gradients, *tile.at)]
-                    yield tile
-                    bar.update((examples.stop - examples.start) * (chosen.stop - chosen.start))
+                for _, chosen, made, rows, numbers in tiles:
+                    found = zip(self._at(rows, numbers, fill), made.at, strict=True)
+                    gradients = tuple(g.reshape(p.shape) for g, p in found)
+                    bad += [not_finite(v) for v in (*gradients, *made.at)]
+                    yield Tile(examples, chosen, made.at, gradients, made.differences)
                 self._refuse(torch.stack(bad).any(0), examples.start)
+
+    def _walk(
+        self, points: PointSource, n_points: int, like: tuple[Tensor, ...] | None, bar: Any
+    ) -> Iterator[tuple[slice, slice, Points, tuple[Tensor, ...], Tensor]]:
+        """The examples and points of each tile, where they are, the same as rows (r, *feature), and whose rows."""
+        for examples, parts in self.tiles(n_points, like):
+            for chosen in parts:
+                made = points(examples, chosen)
+                at = tuple(p.detach() for p in made.at)
+                rows = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
+                numbers = torch.arange(examples.start, examples.stop, device=at[0].device)
+                numbers = numbers.repeat_interleave(at[0].shape[1])
+                yield examples, chosen, Points(at, made.differences), rows, numbers
+                bar.update(len(numbers))
 
     def row_gradients(
         self, points: Callable[[slice], tuple[Tensor, ...]], examples: Tensor, bar: Any = None
@@ -198,10 +200,6 @@ class Problem:
             points: points(rows) -> (r, *feature) for each element of inputs.
             examples: which example each row belongs to, (R,), on the inputs' device.
             bar: a progress bar to move.
-
-        Raises:
-            ValueError: the gradient at some point is NaN or infinite; the message names the examples. Rows that
-                influence each other.
         """
         self.refuse_together("this n_steps or method takes each example's points by themselves; give n_steps a number")
         bad = torch.zeros(self.n_examples, dtype=torch.int, device=examples.device)
@@ -223,15 +221,6 @@ class Problem:
                 ", and a function such as lambda z: torch.stack([model(s)[i] for s in z])"
             )
 
-    def _tile(self, points: PointSource, examples: slice, chosen: slice, fill: bool) -> Tile:
-        made = points(examples, chosen)
-        at = tuple(p.detach() for p in made.at)
-        b, s = at[0].shape[:2]
-        rows = torch.arange(examples.start, examples.stop, device=at[0].device).repeat_interleave(s)
-        gradients = self._at(tuple(p.reshape(b * s, *p.shape[2:]) for p in at), rows, fill)
-        beside_points = tuple(g.reshape(b, s, *p.shape[2:]) for g, p in zip(gradients, at, strict=True))
-        return Tile(examples, chosen, at, beside_points, made.differences)
-
     def _at(self, rows: tuple[Tensor, ...], examples: Tensor, fill: bool = False) -> tuple[Tensor, ...]:
         """The gradients at one micro-batch of rows (R, *feature) of `examples` (R,)."""
         count = len(examples)
@@ -245,10 +234,8 @@ class Problem:
             )
         had = [g is not None for g in gradients]
         self._depends = [before or now for before, now in zip_longest(self._depends, had, fillvalue=False)]
-        return tuple(
-            torch.zeros_like(r[:count]) if g is None else g.detach()[:count]
-            for g, r in zip(gradients, rows, strict=True)
-        )
+        found = zip(gradients, rows, strict=True)
+        return tuple(torch.zeros_like(r[:count]) if g is None else g.detach()[:count] for g, r in found)
 
     def _fills(self, n_rows: int) -> bool:
         """Whether micro-batches of a walk over n_rows have the size that was asked for, to the row."""
@@ -323,36 +310,32 @@ class Problem:
 
     def outputs(self, points: PointSource, n_points: int, what: str = "outputs") -> Tensor:
         """The explained output at S points of each example, (B, S), in at least float32."""
-        results = []
         fill = self._fills(self.n_examples * n_points)
+        results = []
         with self.progress(self.n_examples * n_points, what) as bar:
-            for examples, chosen in self.tiles(n_points):
-                numbers = torch.arange(examples.start, examples.stop, device=self.inputs[0].device)
-                parts = []
-                for part in chosen:
-                    at = points(examples, part).at
-                    rows = numbers.repeat_interleave(part.stop - part.start)
-                    flat = tuple(p.reshape(-1, *p.shape[2:]) for p in at)
-                    parts.append(self.explained(self.raw_outputs(flat, rows, fill), rows).view(len(numbers), -1))
-                    bar.update(len(rows))
-                results.append(torch.cat(parts, dim=1))
+            for examples, tiles in groupby(self._walk(points, n_points, None, bar), lambda tile: tile[0]):
+                found = [self.explained(self.raw_outputs(rows, n, fill), n) for *_, rows, n in tiles]
+                results.append(torch.cat([f.view(examples.stop - examples.start, -1) for f in found], dim=1))
         return torch.cat(results)
 
     def outputs_at_inputs(self) -> Tensor:
         """The explained output of each example, (B,), in at least float32."""
-        everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
-        return self.explained(self.raw_outputs_at_inputs(), everyone)
+        return self.explained(self.raw_outputs_at_inputs(), self._first(self.n_examples)[1])
 
     def raw_outputs_at_inputs(self) -> Tensor:
         """The model's whole output for each example, taken once."""
         if self._at_inputs is None:
-            everyone = torch.arange(self.n_examples, device=self.inputs[0].device)
+            rows, examples = self._first(self.n_examples)
             parts = [
-                self.raw_outputs(tuple(x[part] for x in self.inputs), everyone[part])
+                self.raw_outputs(tuple(x[part] for x in rows), examples[part])
                 for part in self.parts(self.n_examples, self.rows())
             ]
             self._at_inputs = torch.cat([o.reshape(1) if o.ndim == 0 else o for o in parts])
         return self._at_inputs
+
+    def _first(self, count: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The first so many examples, and their numbers."""
+        return tuple(x[:count] for x in self.inputs), torch.arange(count, device=self.inputs[0].device)
 
     def outputs_at_shared(self, rows: tuple[Tensor, ...]) -> Tensor:
         """The explained output of each example at the same K rows (K, *feature), (B, K), in at least float32.
@@ -377,15 +360,8 @@ class Problem:
         return torch.cat(parts, dim=1).expand(self.n_examples, -1)
 
     def check_dependence(self, maps: tuple[Tensor, ...] = ()) -> None:
-        """After the walk: whether the output depended on the inputs at all. maps: what became of the gradients.
-
-        Raises:
-            ValueError: no row of any example had a gradient.
-
-        Warns:
-            UserWarning: the gradients of an element of the inputs are missing or zero, although the output changes
-                with it.
-        """
+        """After the walk, a ValueError if no row had a gradient, and a warning if an element of the inputs had none, or
+        zeros, although the output changes with it. maps: what became of the gradients."""
         cut = (
             "the graph is cut (detach, no_grad, .long() or .int(), a comparison, rounding or quantisation, argmax, "
             "numpy). Attribute at what comes after it: for token ids or categories the embedding, as inputs of the "
@@ -398,33 +374,25 @@ class Problem:
             )
         if self._random or not self.inputs:
             return
+        few = self._first(self.n_examples if self.together else min(self.n_examples, 8))
         flat = [not m.any() for m in maps] or [False] * len(self._depends)
         for i, (depends, zeros) in enumerate(zip(self._depends, flat, strict=True)):
-            if (not depends or (zeros and self._flat_at_inputs(i))) and self._changes_with(i):
+            if (not depends or (zeros and not self._at(*few)[i].any())) and self._changes_with(i, *few):
                 what = f"element {i} of inputs" if self.is_tuple else "every element of inputs"
                 warn(
                     f"{what} gets zeros at all points of all examples, although the output changes with it: it is flat "
                     f"there, or {cut}"
                 )
 
-    def _flat_at_inputs(self, element: int) -> bool:
-        """Whether the gradient for an element is zero, at a few examples."""
-        count = self.n_examples if self.together else min(self.n_examples, 8)
-        gradients = self._at(tuple(x[:count] for x in self.inputs), torch.arange(count, device=self.inputs[0].device))
-        return not gradients[element].any()
-
-    def _changes_with(self, element: int) -> bool:
+    def _changes_with(self, element: int, rows: tuple[Tensor, ...], examples: Tensor) -> bool:
         """Whether the output for a few examples changes with an element of their inputs."""
-        count = self.n_examples if self.together else min(self.n_examples, 8)
-        examples = torch.arange(count, device=self.inputs[0].device)
-        rows = tuple(x[:count] for x in self.inputs)
         x = rows[element]
         # None of them beyond the values that are there: ids may index a table.
         others = (torch.zeros_like(x), x.roll(1, 0), x.flip(-1) if x.ndim > 1 else x)
         try:
             here = self.raw_outputs(rows, examples)
             for other in others:
-                there = self.raw_outputs(tuple(other if i == element else r for i, r in enumerate(rows)), examples)
+                there = self.raw_outputs((*rows[:element], other, *rows[element + 1 :]), examples)
                 if here.shape != there.shape or not torch.equal(here, there):
                     return True
         except Exception:  # of a value that the model does not take, so that it matters
@@ -435,10 +403,9 @@ class Problem:
 def automatic_rows(inputs: tuple[Tensor, ...], device: torch.device | None = None) -> int:
     """The size of a micro-batch when the caller names none: by the elements of one example, the same in every run.
 
-    On a CPU about 98,000 elements, between 8 and 1024 rows (32 rows of 3 x 32 x 32, 8 of 3 x 224 x 224): beyond that
-    the activations leave the caches and a row gets dearer. On a GPU one element for each 4 KiB of the device's total
-    memory (not of what happens to be free, which differs from run to run). device: where the rows go, if not where
-    inputs are.
+    On a CPU about 98,000 elements, between 8 and 1024 rows (32 of 3 x 32 x 32, 8 of 3 x 224 x 224): beyond that the
+    activations leave the caches. On a GPU one element for each 4 KiB of the device's total memory (what happens to be
+    free differs from run to run). device: where the rows go, if not where inputs are.
     """
     elements = max(1, sum(x[0].numel() for x in inputs))
     device = device or inputs[0].device
@@ -450,8 +417,7 @@ def automatic_rows(inputs: tuple[Tensor, ...], device: torch.device | None = Non
 
 
 def even_parts(n: int, most: int) -> Iterator[tuple[int, int]]:
-    """Bounds of the fewest parts of range(n) with at most `most` elements each, their sizes differing by one at
-    most."""
+    """Bounds of the fewest parts of range(n) of at most `most` elements each, whose sizes differ by one at most."""
     parts = -(-n // most)
     for i in range(parts):
         yield i * n // parts, (i + 1) * n // parts

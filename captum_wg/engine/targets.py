@@ -1,13 +1,12 @@
-"""Which output is explained: Captum's forms of `target`.
-
-Captum's forms: None (one output per example), an int or a Tensor of one int (the same for all examples), a tuple of
-ints (the same for all, outputs of more dimensions), a list of B ints or a 1-D Tensor of B ints, a list of B tuples.
-"""
+"""Which output is explained, in Captum's forms of `target`: None (one output per example), an int or a Tensor of one
+int (the same for all examples), a tuple of ints (the same for all, outputs of more dimensions), a list of B ints or a
+1-D Tensor of B ints, a list of B tuples."""
 
 from __future__ import annotations
 
 import operator
-from typing import Any, SupportsIndex, cast
+from reprlib import repr as _short
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -27,15 +26,13 @@ class Targets:
         if isinstance(target, Tensor):
             if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
                 raise TypeError(f"target must hold integers, got a Tensor of {target.dtype}")
-            if target.numel() != 1 and target.ndim != 1:
-                raise ValueError(
-                    "target must be a Tensor of one integer or of one for each example, got shape "
-                    f"{tuple(target.shape)}"
-                )
             if target.numel() == 1:
                 self._same = int(target)
-            else:
+            elif target.ndim == 1:
                 self._each = target.long()
+            else:
+                shape = tuple(target.shape)
+                raise ValueError(f"target must be a Tensor of one integer or of one per example, got shape {shape}")
         elif isinstance(target, list):
             tuples = [t for t in target if isinstance(t, tuple)]
             several = tuples and len(tuples) == len(target)
@@ -44,7 +41,7 @@ class Targets:
             self._same = target if isinstance(target, tuple) else _as_int(target)
         if self._each is not None and len(self._each) != n_examples:
             raise ValueError(
-                f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or a single one"
+                f"target has {len(self._each)} entries for {n_examples} examples; give one for each, or one"
             )
         if isinstance(self._each, Tensor):
             # Read once: a value out of range must not reach a device's index kernel.
@@ -70,12 +67,7 @@ class Targets:
 
 
 def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | None = None) -> Tensor:
-    """One number per row, (R,), of the model's output at `target`.
-
-    Raises:
-        TypeError: the output is no Tensor and has no logits.
-        ValueError: it has another number of rows, target is missing, out of range, or selects more than one number.
-    """
+    """One number per row, (R,), of the model's output at `target`."""
     output = output_tensor(output)
     if output.ndim == 0 and rows == 1:
         output = output.reshape(1)
@@ -128,17 +120,12 @@ def select(output: object, target: Target, rows: int, bounds: tuple[int, int] | 
 
 
 def _as_int(value: object) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(cast(SupportsIndex, value))
-    except TypeError:
-        raise TypeError(
-            "target must be an int, a tuple of ints, a list with one of these for each example, an integer Tensor or "
-            f"None, got {type(value).__name__}"
-        ) from None
-
-
-def _short(target: Target) -> str:
-    text = repr(target)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        try:
+            return operator.index(value)
+        except TypeError:  # a Tensor or an array of something else
+            pass
+    raise TypeError(
+        "target must be an int, a tuple of ints, a list with one of these for each example, an integer Tensor or None, "
+        f"got {type(value).__name__}"
+    )

@@ -23,8 +23,9 @@ def like_inputs(values: tuple[Tensor, ...], is_tuple: bool) -> Inputs:
     return values if is_tuple else values[0]
 
 
-def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
-    """The precision sums are kept in: that of the inputs' widest element, but never less than float32."""
+def accumulation_dtype(*values: Tensor | torch.dtype) -> torch.dtype:
+    """The precision sums of these are kept in: that of the widest, but never less than float32."""
+    dtypes = (value.dtype if isinstance(value, Tensor) else value for value in values)
     return reduce(torch.promote_types, dtypes, torch.float32)
 
 
@@ -39,4 +40,4 @@ def along(values: Tensor, like: Tensor) -> Tensor:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return values.to(accumulation_dtype(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import inspect
@@ -31,10 +32,8 @@ def modules_of(function: object, depth: int = 4) -> Iterator[nn.Module]:
         held = [known[name] for name in _global_names(function.__code__) if name in known]
         held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         for cell in function.__closure__ or ():
-            try:
+            with contextlib.suppress(ValueError):  # still empty
                 held.append(cell.cell_contents)
-            except ValueError:  # still empty
-                continue
     elif isinstance(function, list | tuple | set):
         held = list(function)
     elif isinstance(function, Mapping):
@@ -55,22 +54,19 @@ def _global_names(code: CodeType) -> Iterator[str]:
             yield from _global_names(constant)
 
 
+def _is_random(module: nn.Module) -> bool:
+    """Whether outputs depend on chance, or on other rows, in train mode."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+        return module.dropout > 0
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
 def warn_of_train_mode(forward_func: object) -> None:
     """A UserWarning that names the kinds of modules in train mode which make outputs random or depend on other rows."""
-    kinds = sorted(
-        {
-            type(m).__name__
-            for model in modules_of(forward_func)
-            for m in model.modules()
-            if m.training
-            and (
-                isinstance(m, nn.modules.batchnorm._BatchNorm)
-                or (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0)
-                or (isinstance(m, nn.RNNBase | nn.MultiheadAttention) and m.dropout > 0)
-            )
-        }
-    )
-    if kinds:
+    modules = (m for model in modules_of(forward_func) for m in model.modules())
+    if kinds := sorted({type(m).__name__ for m in modules if m.training and _is_random(m)}):
         warn(
             f"forward_func has modules in train mode ({', '.join(kinds)}): its outputs then depend on the other rows "
             "of a micro-batch or on chance, batch statistics are updated, and so are the attributions random. Call "

@@ -274,7 +274,7 @@ def test_points_are_the_same_bits_however_the_work_is_cut(sampler, first, count,
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_only_the_points_asked_for_are_made(sampler):
     references = None if sampler == "ball" else format_baselines(R, (X,))
-    points, count = make_points(sampler, (X,), references, 1.0, 10_000, None)
+    points, count, _ = make_points(sampler, (X,), False, references, 1.0, 10_000, None)
     assert count == 10_000
     (some,) = points(slice(1, 3), slice(70, 75)).at
     assert some.shape == (2, 5, 2, 4)
@@ -512,7 +512,7 @@ def test_generator_on_another_device():
     with pytest.raises(ValueError, match="generator is on cpu, the inputs are on meta"):
         check_generator(torch.Generator(), torch.device("meta"))
     with pytest.raises(ValueError, match="generator is on cpu, the inputs are on meta"):
-        make_points("ball", (X.to("meta"),), None, 1.0, 3, torch.Generator())
+        make_points("ball", (X.to("meta"),), False, None, 1.0, 3, torch.Generator())
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_pairing_is_checked():
     x = torch.zeros(3, 4)
     with pytest.raises(ValueError, match="pairing must be 'shared', 'paired' or None, got 'each'"):
         format_baselines(None, (x,), pairing="each")
-    with pytest.raises(ValueError, match="one baseline for each of the 3 examples, got 2 rows"):
+    with pytest.raises(ValueError, match="one baseline for each of 3 examples, got 2 rows"):
         format_baselines(torch.ones(2, 4), (x,), pairing="paired")
 
 

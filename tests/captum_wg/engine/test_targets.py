@@ -72,7 +72,7 @@ def test_of_no_target_is_none():
     [
         (torch.tensor([0.0, 1.0, 2.0, 0.0]), TypeError, "target must hold integers, got a Tensor of torch.float32"),
         (torch.tensor([True] * 4), TypeError, "torch.bool"),
-        (torch.tensor([[0], [1], [2], [0]]), ValueError, r"one integer or of one for each example, got shape \(4, 1\)"),
+        (torch.tensor([[0], [1], [2], [0]]), ValueError, r"one integer or of one per example, got shape \(4, 1\)"),
         (torch.tensor([0, 1]), ValueError, "target has 2 entries for 4 examples"),
         ([0, 1, 2], ValueError, "target has 3 entries for 4 examples"),
         ([], ValueError, "target has 0 entries"),
@@ -116,7 +116,7 @@ def test_targets_that_do_not_fit_the_output(draw, shape, target, match):
 
 
 def test_a_long_target_is_cut_in_the_message(draw):
-    with pytest.raises(ValueError, match=r"\.\.\. is out of range") as error:
+    with pytest.raises(ValueError, match=r"\.\.\.\] is out of range") as error:
         select(draw(100, 2), [(5,)] * 100, 100)
     assert len(str(error.value)) < 300
 
