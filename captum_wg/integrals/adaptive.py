@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
 from captum_wg.engine.checks import check_positive_int
@@ -82,9 +81,7 @@ class Adaptive:
                     sums = self._sums(problem, references, e, paths, ends, bar)
                     yield from whole_paths(problem, references, sums, weights, here, low)
 
-    def _sums(
-        self, problem: Problem, references: BaselineSet, e: int, paths: range, ends: Sums, bar: Any
-    ) -> tuple[Tensor, ...]:
+    def _sums(self, problem: Problem, references: BaselineSet, e: int, paths: range, ends: Sums, bar: Any) -> Sums:
         """The mean gradient along some paths of example e, (1, k, *feature) for each element."""
         k, start = len(paths), self.start
         firsts = _first_round(problem, references, e, paths, start[:-1], bar)
@@ -93,28 +90,20 @@ class Adaptive:
             nodes = [refined_nodes(start, own) for own in added]
             weights = [smooth_weights(own) for own in nodes]
         else:
-            nodes = [start] * k
-            weights = [nodes_and_weights(SHARED_END, self.n_steps)[1]] * k
+            nodes, weights = [start] * k, [nodes_and_weights(SHARED_END, self.n_steps)[1]] * k
         sums = zero_sums(problem.inputs, 1, k)
+        later, shares = [], []
         for j in range(k):
-            share = torch.from_numpy(weights[j][np.isin(nodes[j], start[:-1])])
+            old = np.isin(nodes[j], start)
+            share = torch.from_numpy(weights[j][old][:-1])
             for total, own, end in zip(sums, firsts, ends, strict=True):
                 total[0, j] += (own[j] * beside(share.to(own), own[j])).sum(0)
                 total[0, j] += end[0] * float(weights[j][-1])
+            later.append(torch.from_numpy(nodes[j][~old]))
+            shares.append(torch.from_numpy(weights[j][~old]))
         del firsts
-        new = [~np.isin(own, start) for own in nodes]
-        chosen = [j for j in range(k) if new[j].any()]
-        if chosen:
-            add_gradients(
-                problem,
-                references,
-                sums,
-                torch.tensor([[0, j] for j in chosen], device="cpu"),
-                [torch.from_numpy(nodes[j][new[j]]) for j in chosen],
-                (e, paths.start),
-                bar,
-                [torch.from_numpy(weights[j][new[j]]) for j in chosen],
-            )
+        every = torch.ones(1, k, dtype=torch.bool, device="cpu")
+        add_gradients(problem, references, sums, every, later, (e, paths.start), bar, shares)
         return sums
 
 
@@ -190,12 +179,11 @@ def _matern_integral(width: np.ndarray, length: float) -> np.ndarray:
 def _first_round(problem: Problem, references: BaselineSet, e: int, paths: range, nodes: np.ndarray, bar: Any) -> Sums:
     """The gradients of example e at the same nodes of some paths, (k, r, *feature) for each element."""
     k, n = len(paths), len(nodes)
-    which = torch.arange(paths.start, paths.stop, device="cpu").repeat_interleave(n)
-    at = torch.from_numpy(nodes).repeat(k)
+    of_point = torch.tensor([[e, k] for k in paths], device="cpu").repeat_interleave(n, dim=0)
     kept = zero_sums(problem.inputs, k * n)
-    for rows, gradients in path_gradients(problem, references, torch.full_like(which, e), which, at, bar):
-        for all_of_them, own in zip(kept, gradients, strict=True):
-            all_of_them[rows] = own.to(all_of_them.dtype)
+    for rows, gradients in path_gradients(problem, references, of_point, torch.from_numpy(nodes).repeat(k), bar):
+        for every, own in zip(kept, gradients, strict=True):
+            every[rows] = own.to(every.dtype)
     return tuple(g.view(k, n, *g.shape[1:]) for g in kept)
 
 

@@ -150,7 +150,7 @@ class _Refinement:
             # Without the middle of every three nodes, those of (n + 1) / 3 points.
             nodes = [own[torch.arange(len(own), device="cpu") % 3 != 1] for own in map(_nodes, steps[refine].tolist())]
             bar.total += sum(map(len, nodes))
-            self._add(totals, refine, nodes, examples, bar)
+            add_gradients(self._problem, self._references, totals, refine, nodes, (examples.start, 0), bar)
         for total in totals:
             total /= beside((steps - 0.5).to(total), total)
         return totals, steps, self._off(deltas)
@@ -160,19 +160,16 @@ class _Refinement:
         shape = (examples.stop - examples.start, self._references.count)
         totals = zero_sums(self._problem.inputs, *shape)
         if self._begun is not None:
-            # What is summed counts 1 / (n - 1/2) each in the mean.
             n = self._begun.n_steps
-            begun = tuple(s[examples].to(t.dtype) * (n - 0.5) for s, t in zip(self._begun.sums, totals, strict=True))
-            return begun, torch.full(shape, n, device="cpu")
+            for total, mean in zip(totals, self._begun.sums, strict=True):
+                total += mean[examples] * (n - 0.5)  # what is summed counts 1 / (n - 1/2) each in the mean
+            return totals, torch.full(shape, n, device="cpu")
         for total, gradient in zip(totals, end_gradients(self._problem, examples, bar), strict=True):
             total += gradient.unsqueeze(1) / 2
-        everywhere = torch.ones(shape, dtype=torch.bool, device="cpu")
-        self._add(totals, everywhere, [_nodes(FIRST_STEPS)] * everywhere.numel(), examples, bar)
-        return totals, torch.full(shape, FIRST_STEPS, device="cpu")
-
-    def _add(self, totals: Sums, paths: Tensor, nodes: list[Tensor], examples: slice, bar: Any) -> None:
-        corner = (examples.start, 0)
-        add_gradients(self._problem, self._references, totals, paths.nonzero(), nodes, corner, bar)
+        steps = torch.full(shape, FIRST_STEPS, device="cpu")
+        nodes = [_nodes(FIRST_STEPS)] * steps.numel()
+        add_gradients(self._problem, self._references, totals, steps > 0, nodes, (examples.start, 0), bar)
+        return totals, steps
 
     def _products(self, totals: Sums, examples: slice, steps: Tensor) -> Tensor:
         """sum_i of the mean gradient times x - x'_k, (b, K), float64 on the CPU."""

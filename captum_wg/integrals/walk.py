@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -119,18 +118,17 @@ class PathsRule(ABC):
 
 
 def path_gradients(
-    problem: Problem, references: BaselineSet, examples: Tensor, which: Tensor, nodes: Tensor, bar: Any = None
+    problem: Problem, references: BaselineSet, paths: Tensor, nodes: Tensor, bar: Any = None
 ) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
-    """The gradients at points i, nodes[i] of the path from baseline which[i] to example examples[i], all (R,).
+    """The gradients at points i, nodes[i] of the path to example paths[i, 0] from its baseline paths[i, 1].
 
-    Micro-batch by micro-batch: which rows, and (r, *feature) for each element.
+    Micro-batch by micro-batch: which points, and (r, *feature) for each element.
     """
     dtype, device = accumulation_dtype(*(x.dtype for x in problem.inputs)), problem.inputs[0].device
-    examples, which, nodes = examples.to(device), which.to(device), nodes.to(dtype).to(device)
+    (examples, which), nodes = paths.to(device).unbind(1), nodes.to(dtype).to(device)
 
     def points(rows: slice) -> tuple[Tensor, ...]:
-        here = examples[rows]
-        found = []
+        here, found = examples[rows], []
         for x, start in zip(problem.inputs, references.of_rows(here, which[rows]), strict=True):
             origin = start.to(dtype)
             found.append(point(origin, x[here].to(dtype) - origin, beside(nodes[rows], origin)).to(x.dtype))
@@ -143,11 +141,8 @@ def end_gradients(problem: Problem, examples: slice, bar: Any = None) -> Sums:
     """The gradients at some examples themselves, (b, *feature) for each element, in the precision of sums."""
     dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
     numbers = torch.arange(examples.start, examples.stop, device=problem.inputs[0].device)
-    found = [
-        tuple(g.to(dtype) for g in gradients)
-        for _, gradients in problem.row_gradients(lambda r: tuple(x[numbers[r]] for x in problem.inputs), numbers, bar)
-    ]
-    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+    rows = problem.row_gradients(lambda r: tuple(x[numbers[r]] for x in problem.inputs), numbers, bar)
+    return tuple(torch.cat(parts).to(dtype) for parts in zip(*(gradients for _, gradients in rows), strict=True))
 
 
 def add_gradients(
@@ -162,34 +157,31 @@ def add_gradients(
 ) -> None:
     """Add the gradients at the nodes of some paths, times their weights, to totals (b, k, *feature).
 
-    paths (n, 2) are places in totals; place [0, 0] is of the example and the baseline numbered `corner`.
+    paths (b, k) marks these; place [0, 0] is of the example and the baseline numbered `corner`.
     """
-    counts = [len(n) for n in nodes]
-    bounds = [0, *accumulate(counts)]
-    number, which = (
-        (paths + torch.tensor(corner, device="cpu"))
-        .repeat_interleave(torch.tensor(counts, device="cpu"), dim=0)
-        .unbind(1)
-    )
-    example, baseline = paths.to(totals[0].device).unbind(1)
+    places = paths.nonzero()
+    example, baseline = places.to(totals[0].device).unbind(1)
+    counts = torch.tensor([len(n) for n in nodes], device="cpu")
+    bounds = [0, *counts.cumsum(0).tolist()]
+    of_point = (places + torch.tensor(corner, device="cpu")).repeat_interleave(counts, dim=0)
     share = None if weights is None else torch.cat(weights).to(totals[0])
 
     path = 0
-    for rows, gradients in path_gradients(problem, references, number, which, torch.cat(nodes), bar):
+    for rows, gradients in path_gradients(problem, references, of_point, torch.cat(nodes), bar):
         # A run of paths with as many nodes each is summed at once; index_add_ would leave the order of summation to
         # chance on a GPU.
-        while path < len(counts) and bounds[path] < rows.stop:
+        while path < len(nodes) and bounds[path] < rows.stop:
             begin, stop = max(bounds[path], rows.start), min(bounds[path + 1], rows.stop)
-            end = path + 1
-            if stop - begin == counts[path]:
-                while end < len(counts) and counts[end] == counts[path] and bounds[end + 1] <= rows.stop:
+            count, end = stop - begin, path + 1
+            if count == len(nodes[path]):
+                while end < len(nodes) and len(nodes[end]) == count and bounds[end + 1] <= rows.stop:
                     end += 1
                 stop = bounds[end]
             for total, gradient in zip(totals, gradients, strict=True):
                 own = gradient[begin - rows.start : stop - rows.start].to(total.dtype)
                 if share is not None:
                     own = own * beside(share[begin:stop], own)
-                total[example[path:end], baseline[path:end]] += own.view(end - path, -1, *own.shape[1:]).sum(1)
+                total[example[path:end], baseline[path:end]] += own.view(end - path, count, *own.shape[1:]).sum(1)
             if bounds[end] > rows.stop:
                 break
             path = end

@@ -115,11 +115,11 @@ def gradients_of(walk, n):
 @pytest.mark.parametrize("own", [False, True])
 def test_path_gradients_are_taken_on_their_own_paths(draw, own, rows):
     x, references = draw(3, 2, 2), draw(3, 4, 2, 2, seed=1) if own else draw(4, 2, 2, seed=1)
-    examples, which, nodes = torch.tensor([2, 0, 0, 1]), torch.tensor([3, 0, 1, 1]), torch.tensor([0.0, 0.25, 1, 0.5])
+    places, nodes = [[2, 3], [0, 0], [0, 1], [1, 1]], torch.tensor([0.0, 0.25, 1, 0.5])
     # Its gradient is the point itself.
     problem = Problem(lambda p: p.square().sum((1, 2)) / 2, input_gradients, x, internal_batch_size=rows)
-    found = gradients_of(path_gradients(problem, format_baselines(references, (x,)), examples, which, nodes), 4)
-    for i, (b, k, a) in enumerate(zip(examples, which, nodes, strict=True)):
+    found = gradients_of(path_gradients(problem, format_baselines(references, (x,)), torch.tensor(places), nodes), 4)
+    for i, ((b, k), a) in enumerate(zip(places, nodes, strict=True)):
         start = references[b, k] if own else references[k]
         torch.testing.assert_close(found[i], start + a * (x[b] - start))
 
@@ -138,7 +138,7 @@ PATHS = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("counts", [[2] * 6, [3, 1, 4, 1, 5, 2], [1] * 6, [4, 4, 1, 2, 2, 1]], ids=str)
+@pytest.mark.parametrize("counts", [[2] * 6, [2, 0, 3, 0, 0, 1], [3, 1, 4, 1, 5, 2], [1] * 6, [4, 4, 1, 2, 2, 1]], ids=str)
 def test_gradients_are_added_to_their_paths_whatever_the_micro_batches(draw, counts, weighted):
     """A run of paths with as many nodes each is summed at once, also where a micro-batch ends with its last one."""
     x, references = draw(4, 3), draw(5, 3, seed=1)
@@ -156,5 +156,5 @@ def test_gradients_are_added_to_their_paths_whatever_the_micro_batches(draw, cou
         problem = Problem(lambda p: (p**3).sum(1), input_gradients, x, internal_batch_size=rows)
         totals = before.clone()
         formatted = format_baselines(references, (x,))
-        add_gradients(problem, formatted, (totals,), torch.tensor(PATHS), nodes, (2, 1), weights=weights)
+        add_gradients(problem, formatted, (totals,), torch.ones(2, 3) > 0, nodes, (2, 1), weights=weights)
         torch.testing.assert_close(totals, expected, rtol=1e-13, atol=1e-13)
