@@ -75,11 +75,7 @@ class Features:
         return scores.masked_fill_(_rows_of(self._absent, examples, rows), -math.inf)
 
     def remove(
-        self,
-        inputs: tuple[Tensor, ...],
-        neutral: tuple[Tensor, ...],
-        removed: Tensor,
-        examples: Tensor | None = None,
+        self, inputs: tuple[Tensor, ...], neutral: tuple[Tensor, ...], removed: Tensor, examples: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Copies of inputs (R, *feature) in which the features marked in removed (R, P) have the neutral value.
 
@@ -90,8 +86,10 @@ class Features:
             parts = torch.split(removed, [math.prod(shape) for shape in self._mask_shapes], dim=1)
         else:
             parts = tuple(removed.gather(1, _rows_of(groups, examples, rows)) for groups in self._groups)
-        masks = [part.view(rows, *shape) for part, shape in zip(parts, self._mask_shapes, strict=True)]
-        return tuple(torch.where(m, value, x) for m, value, x in zip(masks, neutral, inputs, strict=True))
+        return tuple(
+            torch.where(part.view(rows, *shape), value, x)
+            for part, shape, value, x in zip(parts, self._mask_shapes, neutral, inputs, strict=True)
+        )
 
 
 def ranks(scores: Tensor) -> Tensor:

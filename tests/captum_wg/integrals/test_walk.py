@@ -138,7 +138,9 @@ PATHS = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("counts", [[2] * 6, [2, 0, 3, 0, 0, 1], [3, 1, 4, 1, 5, 2], [1] * 6, [4, 4, 1, 2, 2, 1]], ids=str)
+@pytest.mark.parametrize(
+    "counts", [[2] * 6, [2, 0, 3, 0, 0, 1], [3, 1, 4, 1, 5, 2], [1] * 6, [4, 4, 1, 2, 2, 1]], ids=str
+)
 def test_gradients_are_added_to_their_paths_whatever_the_micro_batches(draw, counts, weighted):
     """A run of paths with as many nodes each is summed at once, also where a micro-batch ends with its last one."""
     x, references = draw(4, 3), draw(5, 3, seed=1)
