@@ -80,6 +80,7 @@ class _Continued(NamedTuple):
         return _Refinement(self.rule, problem, references, completeness, each, self).parts()
 
 
+@dataclass
 class _Refinement:
     """The integral along every path, of a few examples at a time, with as many points as the tolerance takes.
 
@@ -98,18 +99,16 @@ class _Refinement:
         ValueError: the output at an input or a baseline is NaN or infinite.
     """
 
-    def __init__(
-        self,
-        rule: Automatic,
-        problem: Problem,
-        references: BaselineSet,
-        completeness: Completeness,
-        each: bool,
-        begun: _Continued | None = None,
-    ):
-        self._rule, self._problem, self._references, self._each, self._begun = rule, problem, references, each, begun
-        at_inputs = completeness.at_inputs.unsqueeze(1)
-        self._rises = (at_inputs - completeness.at_baselines).cpu().double()
+    rule: Automatic
+    problem: Problem
+    references: BaselineSet
+    completeness: Completeness
+    each: bool
+    begun: _Continued | None = None
+
+    def __post_init__(self) -> None:
+        at_inputs = self.completeness.at_inputs.unsqueeze(1)
+        self._rises = (at_inputs - self.completeness.at_baselines).cpu().double()
         bad = ~torch.isfinite(self._rises).all(1)
         if bad.any():
             raise ValueError(
@@ -117,23 +116,23 @@ class _Refinement:
                 "(at the input or at a baseline); give n_steps a number, or other baselines"
             )
         # What rounding alone may leave of a delta: of the sums, and of the outputs themselves.
-        epsilon = 16 * torch.finfo(zero_sums(problem.inputs)[0].dtype).eps
-        if problem.output_dtype is not None and problem.output_dtype.is_floating_point:
-            epsilon = max(epsilon, 2 * torch.finfo(problem.output_dtype).eps)
+        epsilon, output = 16 * torch.finfo(zero_sums(self.problem.inputs)[0].dtype).eps, self.problem.output_dtype
+        if output is not None and output.is_floating_point:
+            epsilon = max(epsilon, 2 * torch.finfo(output).eps)
         self._rounding = epsilon * (at_inputs.cpu().double().abs() + self._rises.abs()).amax(1)
-        self._allowed = rule.tolerance * self._rises.abs().mean(1) + self._rounding
+        self._allowed = self.rule.tolerance * self._rises.abs().mean(1) + self._rounding
 
     def parts(self) -> Iterator[Part]:
         """All parts; a warning of the examples that max_steps ends outside the tolerance, with the largest delta."""
-        problem, count = self._problem, self._references.count
+        problem, count = self.problem, self.references.count
         weights = torch.full((count,), 1 / count, dtype=torch.float64, device="cpu")
         off = torch.zeros_like(self._allowed)
         first_gradients = problem.n_examples * (count * (FIRST_STEPS - 1) + 1)
-        with problem.progress(first_gradients if self._begun is None else 0) as bar:
+        with problem.progress(first_gradients if self.begun is None else 0) as bar:
             for bounds in even_parts(problem.n_examples, max(1, problem.rows() // count)):
                 examples = slice(*bounds)
                 sums, steps, off[examples] = self._integrals(examples, bar)
-                yield from whole_paths(problem, self._references, sums, weights, examples, steps=steps)
+                yield from whole_paths(problem, self.references, sums, weights, examples, steps=steps)
         missed = ~(off <= self._allowed)
         if missed.any():
             self._warn_of(missed, off)
@@ -150,25 +149,25 @@ class _Refinement:
             # Without the middle of every three nodes, those of (n + 1) / 3 points.
             nodes = [own[torch.arange(len(own), device="cpu") % 3 != 1] for own in map(_nodes, steps[refine].tolist())]
             bar.total += sum(map(len, nodes))
-            add_gradients(self._problem, self._references, totals, refine, nodes, (examples.start, 0), bar)
+            add_gradients(self.problem, self.references, totals, refine, nodes, (examples.start, 0), bar)
         for total in totals:
             total /= beside((steps - 0.5).to(total), total)
         return totals, steps, self._off(deltas)
 
     def _first(self, examples: slice, bar: Any) -> tuple[Sums, Tensor]:
         """The sums of the gradients that every path starts with, half of that at x among them, and how many."""
-        shape = (examples.stop - examples.start, self._references.count)
-        totals = zero_sums(self._problem.inputs, *shape)
-        if self._begun is not None:
-            n = self._begun.n_steps
-            for total, mean in zip(totals, self._begun.sums, strict=True):
+        shape = (examples.stop - examples.start, self.references.count)
+        totals = zero_sums(self.problem.inputs, *shape)
+        if self.begun is not None:
+            n = self.begun.n_steps
+            for total, mean in zip(totals, self.begun.sums, strict=True):
                 total += mean[examples] * (n - 0.5)  # what is summed counts 1 / (n - 1/2) each in the mean
             return totals, torch.full(shape, n, device="cpu")
-        for total, gradient in zip(totals, end_gradients(self._problem, examples, bar), strict=True):
+        for total, gradient in zip(totals, end_gradients(self.problem, examples, bar), strict=True):
             total += gradient.unsqueeze(1) / 2
         steps = torch.full(shape, FIRST_STEPS, device="cpu")
         nodes = [_nodes(FIRST_STEPS)] * steps.numel()
-        add_gradients(self._problem, self._references, totals, steps > 0, nodes, (examples.start, 0), bar)
+        add_gradients(self.problem, self.references, totals, steps > 0, nodes, (examples.start, 0), bar)
         return totals, steps
 
     def _products(self, totals: Sums, examples: slice, steps: Tensor) -> Tensor:
@@ -176,14 +175,14 @@ class _Refinement:
         found = torch.zeros(steps.shape, dtype=totals[0].dtype, device=totals[0].device)
         for k in range(steps.shape[1]):
             # Baseline by baseline: differences of all of them would double the memory.
-            differences = self._references.differences(self._problem.inputs, examples, k, found.dtype)
+            differences = self.references.differences(self.problem.inputs, examples, k, found.dtype)
             for total, difference in zip(totals, differences, strict=True):
                 found[:, k] += (total[:, k] * difference).reshape(len(found), -1).sum(1)
         return found.cpu().double() / (steps - 0.5)
 
     def _off(self, deltas: Tensor) -> Tensor:
         """What has to be within the tolerance, (b,)."""
-        if self._each:
+        if self.each:
             return deltas.abs().amax(1)
         spread = deltas.square().sum(1).sqrt() / deltas.shape[1]
         return torch.maximum(deltas.mean(1).abs(), spread)
@@ -191,8 +190,8 @@ class _Refinement:
     def _to_refine(self, deltas: Tensor, steps: Tensor, examples: slice) -> Tensor:
         """Which paths go on to 3 n - 1 points, (b, K)."""
         allowed = self._allowed[examples]
-        possible = 3 * steps - 1 <= self._rule.max_steps
-        if self._each:
+        possible = 3 * steps - 1 <= self.rule.max_steps
+        if self.each:
             return possible & (deltas.abs() > allowed.unsqueeze(1))
         possible &= (self._off(deltas) > allowed).unsqueeze(1)
         possible &= deltas.abs() > self._rounding[examples].unsqueeze(1)
@@ -203,13 +202,13 @@ class _Refinement:
         return candidates & (order.argsort(dim=1) < -(-order.shape[1] // 2))
 
     def _warn_of(self, missed: Tensor, off: Tensor) -> None:
-        level = FIRST_STEPS if self._begun is None else self._begun.n_steps
-        while 3 * level - 1 <= self._rule.max_steps:
+        level = FIRST_STEPS if self.begun is None else self.begun.n_steps
+        while 3 * level - 1 <= self.rule.max_steps:
             level = 3 * level - 1
         worst = max(zip(off[missed].tolist(), self._allowed[missed].tolist(), strict=True))
         warn(
             f"for examples {name_rows(missed)} the convergence delta is not known to be within tolerance = "
-            f"{self._rule.tolerance:g} with {level} points per baseline (at worst it may be {worst[0]:.2g} where "
+            f"{self.rule.tolerance:g} with {level} points per baseline (at worst it may be {worst[0]:.2g} where "
             f"{worst[1]:.2g} is allowed). Raise max_steps to {3 * level - 1}, the next level, or the tolerance, of "
             "n_steps=Automatic(tolerance, max_steps); or look for jumps of the model along the paths"
         )

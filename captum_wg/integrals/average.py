@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -40,10 +39,14 @@ def integrals(
     for part in parts:
         # Weights of one path sum to 1 / K in the mean over all, to 1 in its own integral.
         share = part.weights * n_baselines
+        # Neighbouring points of one path, and which path it is.
+        inner = part.baselines[: -1 if part.at_inputs else None]
+        paths, lengths = (v.tolist() for v in torch.unique_consecutive(inner, return_counts=True))
+        lengths += [1] * part.at_inputs
         for total, gradient in zip(sums, part.gradients, strict=True):
-            for own, k in _runs(part):
-                g = gradient[:, own].to(total.dtype)
-                total[part.examples, k] += (g * along(share[own], g)).sum(1)
+            pieces = torch.split(gradient.to(total.dtype), lengths, dim=1), torch.split(share, lengths)
+            for k, g, s in zip(paths, *pieces, strict=False):  # x itself, the last, is left over
+                total[part.examples, k] += (g * along(s, g)).sum(1)
             if part.at_inputs:
                 # In the mean it counts K times as much as on one path.
                 total[part.examples] += gradient[:, -1:].to(total.dtype) * (share[-1] / n_baselines)
@@ -76,15 +79,6 @@ def whole_paths(
             tuple(d.unsqueeze(1) for d in differences),
             steps=None if steps is None else steps[:, j : j + 1],
         )
-
-
-def _runs(part: Part) -> Iterator[tuple[slice, int]]:
-    """Neighbouring points of one path, and which path it is."""
-    start = 0
-    for k, run in groupby(part.baselines[: -1 if part.at_inputs else None].tolist()):
-        stop = start + len(list(run))
-        yield slice(start, stop), k
-        start = stop
 
 
 def _with_steps(steps: Tensor | None, part: Part, shape: tuple[int, int]) -> Tensor | None:

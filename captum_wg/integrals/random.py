@@ -34,7 +34,7 @@ class Random(PathsRule):
         """The points; each counts 1 / n_samples."""
         stdevs = self.stdevs
         each = stdevs if isinstance(stdevs, tuple) else (stdevs,) * len(inputs)
-        if len(each) != len(inputs) or not all(_is_deviation(s) for s in each):
+        if len(each) != len(inputs) or not all(map(_is_deviation, each)):
             raise ValueError(
                 f"stdevs must be a number of at least 0, or one for each of the {len(inputs)} inputs, got {stdevs!r}"
             )

@@ -36,12 +36,8 @@ from captum_wg.weighting.maps import Maps
 from captum_wg.weighting.masking import Features
 from captum_wg.weighting.weights import only, smallest
 
-NAMED: dict[str, type[FitnessWeighting] | type[Equal]] = {
-    "deletion": Deletion,
-    "insertion": Insertion,
-    "both": Both,
-    "equal": Equal,
-}
+Ours = FitnessWeighting | Equal
+NAMED: dict[str, type[Ours]] = {"deletion": Deletion, "insertion": Insertion, "both": Both, "equal": Equal}
 FORMS = (
     f"weighting must be one of {tuple(NAMED)}, an object such as Deletion(alpha=0.5), or a callable "
     "(problem, maps) -> (B, K)"
@@ -76,7 +72,7 @@ def bind(weighting: object, problem: Problem, features: Features) -> BoundWeight
         if weighting not in NAMED:
             raise ValueError(f"{FORMS}, got {weighting!r}")
         weighting = NAMED[weighting]()
-    if isinstance(weighting, FitnessWeighting | Equal):
+    if isinstance(weighting, Ours):
         return weighting.bind(problem, features)
     if isinstance(weighting, type):
         raise TypeError(f"{FORMS}, got {weighting!r}; make an object of it: {weighting.__name__}()")

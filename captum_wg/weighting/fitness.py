@@ -1,9 +1,6 @@
-"""How well a baseline explains an input: D_alpha, and the weightings that follow from it.
+"""How well a baseline explains an input: D_alpha, as `Deletion` and `Insertion` define it, and the weights from it.
 
-D_alpha (Duc et al. 2025, Eq. 7) is the least number of features, taken in the order of the baseline's own map, whose
-removal brings the output down to a share alpha of what it was. A small D_alpha is a good baseline. Its insertion twin
-is the least number whose restoring, in the same order, into an input with every feature removed brings the output up
-to that share. Shapes: B examples, K baselines, P features, R = B K rows.
+Shapes: B examples, K baselines, P features, R = B K rows.
 """
 
 from __future__ import annotations
@@ -177,7 +174,8 @@ class BoundFitness:
         steps = min(rule.max_iterations, math.ceil(math.log2(self._features.count + 1)))
         answers: list[Tensor] = []
         reachable = ~searched
-        with problem.progress(len(of_row) * steps * len(self._searches), "fitness") as bar:
+        forwards = [len(of_row) * steps + problem.n_examples * (way == "insertion") for _, way in self._searches]
+        with problem.progress(sum(forwards), "fitness") as bar:
             for neutral, way in self._searches:
                 answer, possible = bisect(
                     partial(self._falling_score, places, of_row, neutral, way, bar),
@@ -194,8 +192,11 @@ class BoundFitness:
                 if way == "deletion":
                     reachable |= possible.view(-1, count).any(1)
                 elif searched.any():
-                    # An insertion always ends at x; it tells nothing if it starts above the target.
-                    reachable |= self._emptied(neutral) < rule.alpha * reference
+                    # An insertion always ends at x; it tells nothing if it starts, with nothing left, above the target.
+                    one = torch.arange(0, len(of_row), count, device=of_row.device)
+                    everything = torch.full_like(one, self._features.count)
+                    emptied = self._falling_score(places, of_row, neutral, "deletion", bar, one, everything)
+                    reachable |= emptied < rule.alpha * reference
         if not reachable.all():
             what, value = _UNREACHABLE[rule.ways]
             warn(
@@ -219,28 +220,18 @@ class BoundFitness:
         self, places: Tensor, of_row: Tensor, neutral: Values, way: str, bar: Any, rows: Tensor, counts: Tensor
     ) -> Tensor:
         """f of some rows with the first features removed, so many of each row; or mirrored, with the others removed."""
-        parts = []
-        for part, count in zip(*(torch.split(v, self._problem.rows()) for v in (rows, counts)), strict=True):
-            first = places[part] < count.unsqueeze(1)
-            parts.append(self._score_without(first if way == "deletion" else ~first, of_row[part], neutral))
+        problem, (reference, transform), parts = self._problem, self.take_reference(), []
+        for part, count in zip(*(torch.split(v, problem.rows()) for v in (rows, counts)), strict=True):
+            examples = of_row[part]
+            removed = (places[part] < count.unsqueeze(1)) == (way == "deletion")
+            inputs = tuple(x[examples] for x in problem.inputs)
+            values = tuple(v[examples] if len(v) > 1 else v for v in neutral)
+            masked = self._features.remove(inputs, values, removed, examples)
+            parts.append(_scores(problem, transform, problem.raw_outputs(masked, examples), examples))
             bar.update(len(part))
         found = torch.cat(parts)
         # The search is for a falling score: a rising one is mirrored at its target.
-        target = self._rule.alpha * self.take_reference()[0][of_row[rows]].to(found)
-        return found if way == "deletion" else 2 * target - found
-
-    def _emptied(self, neutral: Values) -> Tensor:
-        """f with every feature removed, (B,)."""
-        parts = torch.split(_everyone(self._problem), self._problem.rows())
-        every = self._features.counts.new_ones(1, self._features.count, dtype=torch.bool)
-        return torch.cat([self._score_without(every.expand(len(part), -1), part, neutral) for part in parts])
-
-    def _score_without(self, removed: Tensor, examples: Tensor, neutral: Values) -> Tensor:
-        """f of one micro-batch of `examples` (R,) without the features marked in removed (R, P): (R,)."""
-        inputs = tuple(x[examples] for x in self._problem.inputs)
-        values = tuple(v[examples] if len(v) > 1 else v for v in neutral)
-        masked = self._features.remove(inputs, values, removed, examples)
-        return _scores(self._problem, self.take_reference()[1], self._problem.raw_outputs(masked, examples), examples)
+        return found if way == "deletion" else 2 * self._rule.alpha * reference[of_row[rows]].to(found) - found
 
 
 def _everyone(problem: Problem) -> Tensor:
