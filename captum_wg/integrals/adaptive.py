@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
 from captum_wg.engine.checks import check_positive_int
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem
-from captum_wg.engine.tensors import accumulation_dtype, beside
+from captum_wg.engine.tensors import beside
+from captum_wg.integrals.average import whole_paths
 from captum_wg.integrals.fixed import Fixed
 from captum_wg.integrals.nodes import nodes_and_weights
-from captum_wg.integrals.rule import SHARED_END, Part, Rule, Sums
-from captum_wg.integrals.walk import add_gradients, row_points
+from captum_wg.integrals.rule import SHARED_END, Part, Rule, Sums, zero_sums
+from captum_wg.integrals.walk import add_gradients, end_gradients, path_gradients
 
 FIRST_SHARE = 0.6
 LEAST_FIRST = 6
@@ -52,16 +52,12 @@ class Adaptive:
     """
 
     def __init__(self, n_steps: int):
-        self.n_steps = check_positive_int(n_steps, "n_steps")
+        self.n_steps = self.points = check_positive_int(n_steps, "n_steps")
         inner = self.n_steps - 1
         self.first = min(inner, max(LEAST_FIRST, round(FIRST_SHARE * inner)))
         # Of each path, between the first round and n_steps points.
         self.more = inner - self.first
         self.start = nodes_and_weights(SHARED_END, self.first + 1)[0]
-
-    @property
-    def points(self) -> int:
-        return self.n_steps
 
     def coarse(self, n_steps: int) -> Fixed:
         return Fixed(SHARED_END, n_steps, "screening_steps")
@@ -73,78 +69,41 @@ class Adaptive:
         self, problem: Problem, references: BaselineSet, completeness: Completeness, each: bool = False, what: str = ""
     ) -> Iterator[Part]:
         count = references.count
-        dtype = accumulation_dtype(*(x.dtype for x in problem.inputs))
-        held = max(1, self.first) * sum(x[0].numel() for x in problem.inputs) * torch.finfo(dtype).bits // 8
+        held = max(1, self.first) * sum(s.nbytes for s in zero_sums(problem.inputs))
         group = max(1, HELD_BYTES // held)
-        weights = torch.full((1,), 1 / count, dtype=dtype, device=problem.inputs[0].device)
+        weights = torch.full((count,), 1 / count, dtype=torch.float64, device="cpu")
         with problem.progress(problem.n_examples * (count * (self.n_steps - 1) + 1)) as bar:
             for e in range(problem.n_examples):
                 here = slice(e, e + 1)
-                ends = self._at_input(problem, e, dtype, bar)
+                ends = end_gradients(problem, here, bar)
                 for low in range(0, count, group):
                     paths = range(low, min(low + group, count))
-                    differences = [references.differences(problem.inputs, here, k, dtype) for k in paths]
-                    sums = self._sums(problem, references, e, paths, differences, ends, bar)
-                    for place, (k, own) in enumerate(zip(paths, differences, strict=True)):
-                        gradients = tuple(s[:, place : place + 1] for s in sums)
-                        yield Part(
-                            here,
-                            torch.tensor([k], device="cpu"),
-                            weights,
-                            gradients,
-                            tuple(d.unsqueeze(1) for d in own),
-                        )
+                    sums = self._sums(problem, references, e, paths, ends, bar)
+                    yield from whole_paths(problem, references, sums, weights, here, low)
 
-    def _at_input(self, problem: Problem, e: int, dtype: torch.dtype, bar: Any) -> tuple[Tensor, ...]:
-        """The gradient at example e, (1, *feature) for each element."""
-        at_x = tuple(x[e : e + 1] for x in problem.inputs)
-        number = torch.tensor([e], device=at_x[0].device)
-        ((_, gradients),) = problem.row_gradients(lambda _: at_x, number, bar)
-        return tuple(g.to(dtype) for g in gradients)
-
-    def _sums(
-        self,
-        problem: Problem,
-        references: BaselineSet,
-        e: int,
-        paths: range,
-        differences: list[tuple[Tensor, ...]],
-        ends: tuple[Tensor, ...],
-        bar: Any,
-    ) -> tuple[Tensor, ...]:
+    def _sums(self, problem: Problem, references: BaselineSet, e: int, paths: range, ends: Sums, bar: Any) -> Sums:
         """The mean gradient along some paths of example e, (1, k, *feature) for each element."""
         k, start = len(paths), self.start
-        dtype, device = ends[0].dtype, ends[0].device
-        rounds = _first_round(problem, references, e, paths, start[:-1], dtype, bar)
-        if not self.more:
-            nodes = [start] * k
-            weights = [nodes_and_weights(SHARED_END, self.n_steps)[1]] * k
-        else:
-            added = place(_distances(rounds, ends, differences), start, k * self.more)
+        firsts = _first_round(problem, references, e, paths, start[:-1], bar)
+        if self.more:
+            added = place(_distances(problem, references, e, paths, firsts, ends), start, k * self.more)
             nodes = [refined_nodes(start, own) for own in added]
             weights = [smooth_weights(own) for own in nodes]
-        sums = tuple(torch.zeros(1, k, *x.shape[1:], dtype=dtype, device=device) for x in problem.inputs)
+        else:
+            nodes, weights = [start] * k, [nodes_and_weights(SHARED_END, self.n_steps)[1]] * k
+        sums = zero_sums(problem.inputs, 1, k)
+        later, shares = [], []
         for j in range(k):
-            old = np.isin(nodes[j], start[:-1])
-            share = torch.from_numpy(weights[j][old]).to(dtype).to(device)
-            for total, own, end in zip(sums, rounds, ends, strict=True):
-                total[0, j] += (own[j] * beside(share, own[j])).sum(0)
+            old = np.isin(nodes[j], start)
+            share = torch.from_numpy(weights[j][old][:-1])
+            for total, own, end in zip(sums, firsts, ends, strict=True):
+                total[0, j] += (own[j] * beside(share.to(own), own[j])).sum(0)
                 total[0, j] += end[0] * float(weights[j][-1])
-        del rounds
-        new = [~np.isin(own, start) for own in nodes]
-        chosen = [j for j in range(k) if new[j].any()]
-        if chosen:
-            add_gradients(
-                problem,
-                references,
-                sums,
-                torch.tensor([[0, j] for j in chosen], device="cpu"),
-                [torch.from_numpy(nodes[j][new[j]]) for j in chosen],
-                e,
-                bar,
-                weights=[torch.from_numpy(weights[j][new[j]]) for j in chosen],
-                first_baseline=paths.start,
-            )
+            later.append(torch.from_numpy(nodes[j][~old]))
+            shares.append(torch.from_numpy(weights[j][~old]))
+        del firsts
+        every = torch.ones(1, k, dtype=torch.bool, device="cpu")
+        add_gradients(problem, references, sums, every, later, (e, paths.start), bar, shares)
         return sums
 
 
@@ -217,30 +176,23 @@ def _matern_integral(width: np.ndarray, length: float) -> np.ndarray:
     return length / math.sqrt(3) * (2 - (2 + s) * np.exp(-s))
 
 
-def _first_round(
-    problem: Problem, references: BaselineSet, e: int, paths: range, nodes: np.ndarray, dtype: torch.dtype, bar: Any
-) -> tuple[Tensor, ...]:
+def _first_round(problem: Problem, references: BaselineSet, e: int, paths: range, nodes: np.ndarray, bar: Any) -> Sums:
     """The gradients of example e at the same nodes of some paths, (k, r, *feature) for each element."""
-    device = problem.inputs[0].device
     k, n = len(paths), len(nodes)
-    at = torch.from_numpy(nodes).to(dtype).to(device).repeat(k)
-    which = torch.arange(paths.start, paths.stop, device=device).repeat_interleave(n)
-    examples = torch.full_like(which, e)
-    kept = tuple(torch.empty(k * n, *x.shape[1:], dtype=dtype, device=device) for x in problem.inputs)
-    points = row_points(problem.inputs, references, examples, which, at)
-    for rows, gradients in problem.row_gradients(points, examples, bar):
-        for all_of_them, own in zip(kept, gradients, strict=True):
-            all_of_them[rows] = own.to(dtype)
+    of_point = torch.tensor([[e, k] for k in paths], device="cpu").repeat_interleave(n, dim=0)
+    kept = zero_sums(problem.inputs, k * n)
+    for rows, gradients in path_gradients(problem, references, of_point, torch.from_numpy(nodes).repeat(k), bar):
+        for every, own in zip(kept, gradients, strict=True):
+            every[rows] = own.to(every.dtype)
     return tuple(g.view(k, n, *g.shape[1:]) for g in kept)
 
 
-def _distances(
-    rounds: tuple[Tensor, ...], ends: tuple[Tensor, ...], differences: list[tuple[Tensor, ...]]
-) -> np.ndarray:
+def _distances(problem: Problem, references: BaselineSet, e: int, paths: range, firsts: Sums, ends: Sums) -> np.ndarray:
     """|P_k(a_(j+1)) - P_k(a_j)| over all elements of a tuple, (k, r): between the r nodes of a path and x."""
-    squares = torch.zeros(len(differences), rounds[0].shape[1], dtype=ends[0].dtype, device=ends[0].device)
-    for j, own in enumerate(differences):
-        for gradients, end, difference in zip(rounds, ends, own, strict=True):
+    squares = firsts[0].new_zeros(firsts[0].shape[:2])
+    for j, k in enumerate(paths):
+        differences = references.differences(problem.inputs, slice(e, e + 1), k, squares.dtype)
+        for gradients, end, difference in zip(firsts, ends, differences, strict=True):
             changes = torch.cat([gradients[j], end]).diff(dim=0) * difference
             squares[j] += changes.reshape(len(changes), -1).square().sum(1)
     return squares.sqrt().cpu().double().numpy()

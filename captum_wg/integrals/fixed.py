@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
+from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
-from captum_wg.engine.completeness import Completeness
-from captum_wg.engine.problem import Problem
 from captum_wg.integrals.nodes import Quadrature, continuation, nodes_and_weights
-from captum_wg.integrals.rule import Part, Rule, Sums
-from captum_wg.integrals.walk import Paths
+from captum_wg.integrals.rule import Rule, Sums
+from captum_wg.integrals.walk import Paths, PathsRule
 
 
-class Fixed:
+class Fixed(PathsRule):
     """n_steps points of `method` on each path; a node at 1 is the input itself and is taken once for all paths.
 
     Args:
@@ -26,27 +23,18 @@ class Fixed:
     def __init__(self, method: str, n_steps: int, name: str = "n_steps", missing: Quadrature | None = None):
         self.method = method
         self.quadrature = missing or nodes_and_weights(method, n_steps, name)
+        self.points = len(self.quadrature[0])
 
-    @property
-    def points(self) -> int:
-        return len(self.quadrature[0])
-
-    def parts(
-        self, problem: Problem, references: BaselineSet, completeness: Completeness, each: bool = False, what: str = ""
-    ) -> Iterator[Part]:
-        return self.paths(problem, references).walk(problem, what)
-
-    def paths(self, problem: Problem, references: BaselineSet) -> Paths:
+    def paths(self, inputs: tuple[Tensor, ...], references: BaselineSet) -> Paths:
         """The points of the rule, baseline by baseline; their weights are 1/K of the rule's."""
         nodes, weights = (torch.from_numpy(v) for v in self.quadrature)
         count = references.count
-        end_weights = None
+        end_weight = None
         if len(nodes) and nodes[-1] == 1:
-            end_weights = weights[-1].expand(count) / count
+            end_weight = float(weights[-1]) / count
             nodes, weights = nodes[:-1], weights[:-1]
         which = torch.arange(count, device="cpu").repeat_interleave(len(nodes))
-        shares = weights.repeat(count) / count
-        return Paths(problem.inputs, references, which, nodes.repeat(count), shares, end_weights=end_weights)
+        return Paths(inputs, references, which, nodes.repeat(count), weights.repeat(count) / count, None, end_weight)
 
     def coarse(self, n_steps: int) -> Fixed:
         return Fixed(self.method, n_steps, "screening_steps")

@@ -22,8 +22,8 @@ def steps_rule(n_steps: Steps, method: str, return_steps: bool = False) -> Refin
     """That of n_steps points a path.
 
     Raises:
-        TypeError, ValueError: neither a whole number from 1, "auto" nor an Automatic; an unknown method; one that an
-            automatic rule can't refine; return_steps of a rule that takes as many as it was told.
+        TypeError, ValueError: an argument that can't be; a method that an automatic rule can't refine; return_steps of
+            a rule that takes as many as it was told.
     """
     check_choice(method, "method", (*METHODS, ADAPTIVE))
     check_bool(return_steps, "return_steps")
@@ -65,8 +65,7 @@ def rule_of(
     """That of n_samples points for all paths together where they are given, else that of n_steps.
 
     Raises:
-        TypeError, ValueError: as `steps_rule`; an unknown sampling; noise for points that are not random; automatic
-            steps together with n_samples.
+        TypeError, ValueError: as `steps_rule`; noise for points that are not random; automatic steps with n_samples.
     """
     check_choice(sampling, "sampling", SAMPLINGS)
     if sampling != "random" and n_samples is None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
 from captum_wg.engine.checks import check_generator, check_positive_int
-from captum_wg.engine.completeness import Completeness
-from captum_wg.engine.problem import Problem
 from captum_wg.engine.tensors import accumulation_dtype
-from captum_wg.integrals.rule import Part
-from captum_wg.integrals.walk import Noise, Paths
+from captum_wg.integrals.walk import Noise, Paths, PathsRule
 
 Seed = torch.Generator | int | None
 
@@ -24,7 +19,7 @@ def reference_order(n_references: int, n_samples: int, generator: torch.Generato
     return order[torch.arange(n_samples, device=generator.device) % n_references]
 
 
-class Random:
+class Random(PathsRule):
     """n_samples random points: every baseline before any is used twice, a uniform on [0, 1], Gaussian noise on request.
 
     The expectation is that of GradientShap, which draws all three anew for each example.
@@ -35,16 +30,11 @@ class Random:
         self.stdevs = stdevs
         self.generator = generator
 
-    def parts(
-        self, problem: Problem, references: BaselineSet, completeness: Completeness, each: bool = False, what: str = ""
-    ) -> Iterator[Part]:
-        return self.paths(problem.inputs, references).walk(problem, what)
-
     def paths(self, inputs: tuple[Tensor, ...], references: BaselineSet) -> Paths:
         """The points; each counts 1 / n_samples."""
         stdevs = self.stdevs
         each = stdevs if isinstance(stdevs, tuple) else (stdevs,) * len(inputs)
-        if len(each) != len(inputs) or not all(_is_deviation(s) for s in each):
+        if len(each) != len(inputs) or not all(map(_is_deviation, each)):
             raise ValueError(
                 f"stdevs must be a number of at least 0, or one for each of the {len(inputs)} inputs, got {stdevs!r}"
             )
@@ -52,13 +42,12 @@ class Random:
         n = self.n_samples
         which = reference_order(references.count, n, draws)
         nodes = torch.rand(n, generator=draws, device=draws.device, dtype=torch.float64)
+        weights = torch.full((n,), 1 / n, dtype=torch.float64, device="cpu")
         noise = _noise(inputs, n, each, draws) if any(each) else None
-        return Paths(
-            inputs, references, which, nodes, torch.full((n,), 1 / n, dtype=torch.float64, device="cpu"), noise
-        )
+        return Paths(inputs, references, which, nodes, weights, noise)
 
 
-class Staggered:
+class Staggered(PathsRule):
     """n_samples points for baselines that get few each: evenly spaced on each path, shifted from path to path, and x.
 
     With K baselines and S points, n_k = floor or ceil of (S - 1) / K nodes fall to path k, at (j + (p(k) + 1/2) / K)
@@ -69,11 +58,6 @@ class Staggered:
     def __init__(self, n_samples: int, generator: Seed = None):
         self.n_samples = check_positive_int(n_samples, "n_samples")
         self.generator = generator
-
-    def parts(
-        self, problem: Problem, references: BaselineSet, completeness: Completeness, each: bool = False, what: str = ""
-    ) -> Iterator[Part]:
-        return self.paths(problem.inputs, references).walk(problem, what)
 
     def paths(self, inputs: tuple[Tensor, ...], references: BaselineSet) -> Paths:
         """The points, baseline by baseline, and x."""
@@ -94,8 +78,7 @@ class Staggered:
         which = torch.arange(count, device="cpu").repeat_interleave(counts)
         place = torch.cat([torch.arange(int(n), device="cpu") for n in counts])
         nodes = (place + offsets[which]) * widths[which]
-        end_weights = torch.full((count,), (1 - covered) / count, dtype=torch.float64, device="cpu")
-        return Paths(inputs, references, which, nodes, widths[which] / count, end_weights=end_weights)
+        return Paths(inputs, references, which, nodes, widths[which] / count, end_weight=(1 - covered) / count)
 
 
 def _is_deviation(value: object) -> bool:
@@ -108,15 +91,13 @@ def _noise(inputs: tuple[Tensor, ...], n_samples: int, stdevs: tuple[float, ...]
     dtype = accumulation_dtype(*(x.dtype for x in inputs))
 
     def noise(chosen: slice) -> tuple[Tensor, ...]:
-        drawn = []
-        for seed in seeds[chosen]:
-            own = torch.Generator(generator.device).manual_seed(seed)
-            drawn.append(
-                [torch.randn((1, 1, *x.shape[1:]), generator=own, device=own.device, dtype=dtype) for x in inputs]
-            )
-        return tuple(
-            stdev * torch.cat(parts, dim=1).to(x.device)
-            for stdev, parts, x in zip(stdevs, zip(*drawn, strict=True), inputs, strict=True)
-        )
+        draws = [torch.Generator(generator.device).manual_seed(seed) for seed in seeds[chosen]]
+
+        def drawn(x: Tensor) -> Tensor:
+            shape = (1, 1, *x.shape[1:])
+            own = [torch.randn(shape, generator=g, device=g.device, dtype=dtype) for g in draws]
+            return torch.cat(own, dim=1).to(x.device)
+
+        return tuple(stdev * drawn(x) for stdev, x in zip(stdevs, inputs, strict=True))
 
     return noise

@@ -10,16 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from captum_wg.engine.baseline_set import BaselineSet
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem
+from captum_wg.engine.tensors import accumulation_dtype
 
 # The rule that others start from; see `captum_wg.integrals.nodes`.
 SHARED_END = "riemann_shared_end"
 
 Sums = tuple[Tensor, ...]
+
+
+def zero_sums(inputs: tuple[Tensor, ...], *lead: int) -> Sums:
+    """Zeros (*lead, *feature) for each element of the inputs, in the precision that sums are kept in."""
+    dtype = accumulation_dtype(*(x.dtype for x in inputs))
+    return tuple(torch.zeros(*lead, *x.shape[1:], dtype=dtype, device=x.device) for x in inputs)
 
 
 class Part(NamedTuple):
@@ -55,14 +63,11 @@ class Rule(Protocol):
 
 
 class Refinable(Rule, Protocol):
-    """A rule of some points a path that can start from fewer: what screens baselines.
-
-    Attributes:
-        points: on each path, at least.
-    """
+    """A rule of some points a path that can start from fewer: what screens baselines."""
 
     @property
-    def points(self) -> int: ...
+    def points(self) -> int:
+        """On each path, at least."""
 
     def coarse(self, n_steps: int) -> Rule:
         """The rule of n_steps points on each path that comes before this one."""

@@ -20,7 +20,7 @@ Shapes: B examples, K baselines.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -36,12 +36,12 @@ from captum_wg.weighting.maps import Maps
 from captum_wg.weighting.masking import Features
 from captum_wg.weighting.weights import only, smallest
 
-NAMED: dict[str, type[FitnessWeighting] | type[Equal]] = {
-    "deletion": Deletion,
-    "insertion": Insertion,
-    "both": Both,
-    "equal": Equal,
-}
+Ours = FitnessWeighting | Equal
+NAMED: dict[str, type[Ours]] = {"deletion": Deletion, "insertion": Insertion, "both": Both, "equal": Equal}
+FORMS = (
+    f"weighting must be one of {tuple(NAMED)}, an object such as Deletion(alpha=0.5), or a callable "
+    "(problem, maps) -> (B, K)"
+)
 
 Weighting = str | Callable[[Problem, Maps], Tensor]
 
@@ -70,28 +70,22 @@ def bind(weighting: object, problem: Problem, features: Features) -> BoundWeight
     """
     if isinstance(weighting, str):
         if weighting not in NAMED:
-            raise ValueError(
-                f"weighting must be one of {tuple(NAMED)}, an object such as Deletion(alpha=0.5), or a callable "
-                f"(problem, maps) -> (B, K), got {weighting!r}"
-            )
+            raise ValueError(f"{FORMS}, got {weighting!r}")
         weighting = NAMED[weighting]()
-    if isinstance(weighting, FitnessWeighting | Equal):
+    if isinstance(weighting, Ours):
         return weighting.bind(problem, features)
-    if not callable(weighting) or isinstance(weighting, type):
-        made = f"; make an object of it: {weighting.__name__}()" if isinstance(weighting, type) else ""
-        raise TypeError(
-            f"weighting must be one of {tuple(NAMED)}, an object such as Deletion(alpha=0.5), or a callable "
-            f"(problem, maps) -> (B, K), got {weighting!r}{made}"
-        )
+    if isinstance(weighting, type):
+        raise TypeError(f"{FORMS}, got {weighting!r}; make an object of it: {weighting.__name__}()")
+    if not callable(weighting):
+        raise TypeError(f"{FORMS}, got {weighting!r}")
     return BoundCallable(weighting, problem)
 
 
-class BoundCallable:
+class BoundCallable(NamedTuple):
     """A caller's own rule, whose result is checked."""
 
-    def __init__(self, rule: Callable[[Problem, Maps], Tensor], problem: Problem):
-        self._rule = rule
-        self._problem = problem
+    rule: Callable[[Problem, Maps], Tensor]
+    problem: Problem
 
     def needs_maps(self, n_baselines: int, fewer: bool) -> bool:
         return n_baselines > 1
@@ -108,25 +102,22 @@ class BoundCallable:
 
     def _weights(self, maps: Maps) -> Tensor:
         with torch.no_grad():
-            weights = self._rule(self._problem, maps)
-        shape = (self._problem.n_examples, maps.count)
+            weights = self.rule(self.problem, maps)
+        shape = (self.problem.n_examples, maps.count)
         if not isinstance(weights, Tensor) or not weights.is_floating_point():
             came = f"a Tensor of {weights.dtype}" if isinstance(weights, Tensor) else type(weights).__name__
             raise TypeError(f"weighting must return a floating point Tensor (B, K) = {shape}, got {came}")
         if tuple(weights.shape) != shape:
             raise ValueError(f"weighting must return weights (B, K) = {shape}, got shape {tuple(weights.shape)}")
         weights = weights.detach().cpu().double()
-        rows = ~torch.isfinite(weights).all(1)
-        if rows.any():
+        if (rows := ~torch.isfinite(weights).all(1)).any():
             raise ValueError(f"weighting returns NaN or infinite weights for examples {name_rows(rows)}")
-        rows = (weights < 0).any(1)
-        if rows.any():
+        if (rows := (weights < 0).any(1)).any():
             raise ValueError(
                 f"weighting returns negative weights for examples {name_rows(rows)}; give shares from 0 to 1"
             )
         sums = weights.sum(1)
-        rows = (sums - 1).abs() > 1e-3
-        if rows.any():
+        if (rows := (sums - 1).abs() > 1e-3).any():
             raise ValueError(
                 f"weighting must return rows of sum 1, got {sums[rows][0]:.4g} (examples {name_rows(rows)}); divide by "
                 "weights.sum(1, keepdim=True)"

@@ -37,11 +37,10 @@ def bisect(
         score: score(rows, removed) -> the scores (r,) of rows (r,) with removed (r,) features gone.
         reference: the scores (R,) with nothing removed, positive.
         n_features: P, or the P of each row (R,); the answer lies between 1 and P.
-        alpha, tolerance, max_iterations: as above; tolerance 0 gives the exact minimum where the curve is monotone.
-        n_rivals, n_best, which_only: as above.
+        tolerance: 0 gives the exact minimum where the curve is monotone.
 
     Returns:
-        The answers (R,), int64, and whether each row can reach alpha times its start, (R,), bool: False if not even
+        The answers (R,), int64, and whether each row can reach alpha times its start, bool: False if not even
         n_features did.
     """
     device = reference.device
@@ -86,7 +85,6 @@ def _settled(least: Tensor, most: Tensor, n_rivals: int, n_best: int, which_only
     # kthvalue has no deterministic form on a GPU.
     settled = least > most.sort(dim=1).values[:, n_best - 1 : n_best]
     if which_only:
-        # Itself counted.
-        may_precede = (least.unsqueeze(1) <= most.unsqueeze(2)).sum(2)
+        may_precede = (least.unsqueeze(1) <= most.unsqueeze(2)).sum(2)  # itself counted
         settled |= may_precede <= n_best
     return settled.flatten()

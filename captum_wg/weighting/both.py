@@ -1,7 +1,6 @@
 """Baselines weighted by deletion and insertion together."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from captum_wg.weighting.fitness import FitnessWeighting
 
@@ -12,4 +11,4 @@ class Both(FitnessWeighting):
     `FitnessWeighting`.
     """
 
-    ways: ClassVar[tuple[str, ...]] = ("deletion", "insertion")
+    ways = ("deletion", "insertion")

@@ -1,7 +1,6 @@
 """Baselines weighted by deletion: the paper's form."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from captum_wg.weighting.fitness import FitnessWeighting
 
@@ -12,4 +11,4 @@ class Deletion(FitnessWeighting):
     alpha f(x) (Duc et al. 2025, Eq. 7). The default of WeightedGradients; settings as in `FitnessWeighting`.
     """
 
-    ways: ClassVar[tuple[str, ...]] = ("deletion",)
+    ways = ("deletion",)

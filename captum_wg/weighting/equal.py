@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -30,30 +31,29 @@ class Equal:
         check_bool(self.normalise_maps, "normalise_maps")
 
     def __call__(self, problem: Problem, maps: Maps) -> Tensor:
-        return self.bind(problem, maps.features)(maps)
+        equal = equal_weights(problem.n_examples, maps.count)
+        return of_normalised_maps(equal, maps.norms()) if self.normalise_maps else equal
 
     def bind(self, problem: Problem, features: Features) -> BoundEqual:
         """The weighting for the examples of one call."""
-        return BoundEqual(self.normalise_maps, problem.n_examples)
+        return BoundEqual(self, problem)
 
 
-class BoundEqual:
+class BoundEqual(NamedTuple):
     """`Equal` for the examples of one call."""
 
-    def __init__(self, normalise_maps: bool, n_examples: int):
-        self._normalise_maps = normalise_maps
-        self._n_examples = n_examples
+    rule: Equal
+    problem: Problem
 
     def needs_maps(self, n_baselines: int, fewer: bool) -> bool:
-        return n_baselines > 1 and self._normalise_maps
+        return n_baselines > 1 and self.rule.normalise_maps
 
     def check(self, fewer: bool) -> None:
         if fewer:
             raise ValueError(NO_FITTEST)
 
     def __call__(self, maps: Maps, n_kept: int | None = None) -> Tensor:
-        equal = equal_weights(self._n_examples, maps.count)
-        return of_normalised_maps(equal, maps.norms()) if self._normalise_maps else equal
+        return self.rule(self.problem, maps)
 
     def choose(self, maps: Maps, n_kept: int) -> Tensor:
         raise ValueError(NO_FITTEST)

@@ -1,18 +1,14 @@
-"""How well a baseline explains an input: D_alpha, and the weightings that follow from it.
+"""How well a baseline explains an input: D_alpha, as `Deletion` and `Insertion` define it, and the weights from it.
 
-D_alpha (Duc et al. 2025, Eq. 7) is the least number of features, taken in the order of the baseline's own map, whose
-removal brings the output down to a share alpha of what it was. A small D_alpha is a good baseline. Its insertion twin
-is the least number whose restoring, in the same order, into an input with every feature removed brings the output up
-to that share. Shapes: B examples, K baselines, P features, R = B K rows.
+Shapes: B examples, K baselines, P features, R = B K rows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,9 +19,10 @@ from captum_wg.weighting.bisection import bisect
 from captum_wg.weighting.maps import Maps
 from captum_wg.weighting.masking import RANKINGS, Features, Neutral, neutral_values, ranks
 from captum_wg.weighting.output import Output, OutputTransform, check_output
-from captum_wg.weighting.weights import equal_weights, inverse_power, of_normalised_maps, only, smallest
+from captum_wg.weighting.weights import inverse_power, of_normalised_maps, only, smallest
 
-Neutrals = Sequence[tuple[Tensor, ...]]
+# What takes the place of removed features: for each element of the inputs (1 or B, *feature).
+Values = tuple[Tensor, ...]
 
 # What is said, and what D_alpha is, where the baselines can't be told apart.
 _UNREACHABLE = {
@@ -115,27 +112,25 @@ class BoundFitness:
         self._rule = rule
         self._problem = problem
         self._features = features
-        neutral = rule.neutral
-        each = neutral if isinstance(neutral, list) else [neutral]
+        each = rule.neutral if isinstance(rule.neutral, list) else [rule.neutral]
         channels = problem.inputs[0].shape[1] if problem.inputs[0].ndim == 4 else 0
         if len(each) == channels > 1 and all(isinstance(one, int | float) for one in each):
             raise ValueError(
                 f"neutral={each!r} would be {channels} searches with one number each. For one value per channel give a "
                 f"Tensor of shape ({channels}, 1, 1); for several searches say so with Tensors or names"
             )
-        self._neutrals = [neutral_values(problem.inputs, one) for one in each]
-        self._reference: tuple[Tensor, OutputTransform | None] | None = None
+        neutrals = [neutral_values(problem.inputs, one) for one in each]
+        self._searches = [(neutral, way) for neutral in neutrals for way in rule.ways]
+        self._reference: tuple[Tensor, OutputTransform] | None = None
 
     def needs_maps(self, n_baselines: int, fewer: bool) -> bool:
-        """Whether the weights of K baselines, of which fewer are kept or not, depend on their maps."""
-        return n_baselines > 1 and (self._rule.normalise_maps or self._searches(fewer))
+        return n_baselines > 1 and (self._rule.normalise_maps or self._needs_search(fewer))
 
     def check(self, fewer: bool) -> None:
-        """Raise now, before gradients are spent, if f(x) shows that there can be no search."""
-        if self._searches(fewer):
+        if self._needs_search(fewer):
             self.take_reference()
 
-    def take_reference(self) -> tuple[Tensor, OutputTransform | None]:
+    def take_reference(self) -> tuple[Tensor, OutputTransform]:
         """f(x) and what makes scores of the model's output."""
         self._problem.refuse_together("weights are searched one row at a time; use weighting='equal'")
         if self._reference is None:
@@ -143,157 +138,104 @@ class BoundFitness:
         return self._reference
 
     def __call__(self, maps: Maps, n_kept: int | None = None) -> Tensor:
-        """Weights (B, K), float64, 0 for all but the n_kept fittest."""
-        norms = maps.norms() if self._rule.normalise_maps else None
-        if self._searches(n_kept is not None):
+        if self._needs_search(n_kept is not None):
             alike = self._rule.power == 0 or n_kept == 1
-            return self._rule.weights(self.distances(maps, n_kept, alike), norms, n_kept)
-        equal = equal_weights(self._problem.n_examples, maps.count)
-        return equal if norms is None else of_normalised_maps(equal, norms)
+            distances = self.distances(maps, n_kept, which_only=alike)
+        else:
+            distances = torch.ones(self._problem.n_examples, maps.count)
+        return self._rule.weights(distances, maps.norms() if self._rule.normalise_maps else None, n_kept)
 
     def choose(self, maps: Maps, n_kept: int) -> Tensor:
-        """The numbers (B, n_kept) of the fittest baselines, ascending."""
         return smallest(self.distances(maps, n_kept, which_only=True), n_kept)
 
     def distances(self, maps: Maps, n_best: int | None = None, which_only: bool = False) -> Tensor:
-        """D_alpha (B, K); with n_best of the fittest alone, which_only: so far as to tell which these are."""
-        reference, transform = self.take_reference()
-        return d_alpha(
-            self._problem,
-            maps,
-            reference,
-            transform,
-            self._features,
-            self._neutrals,
-            alpha=self._rule.alpha,
-            tolerance=self._rule.tolerance,
-            max_iterations=self._rule.max_iterations,
-            ranking=self._rule.ranking,
-            ways=self._rule.ways,
-            n_best=n_best,
-            which_only=which_only,
-        )
+        """D_alpha of each baseline's map, (B, K): int64; float64 on the CPU if it is the mean of several searches.
 
-    def _searches(self, fewer: bool) -> bool:
+        Each step of a search is one sweep of masked forwards over all open rows of the B K. Where f(x) is 0 nothing is
+        searched, and D_alpha is P.
+
+        Args:
+            maps: the baselines' own attributions.
+            n_best, which_only: only the n_best of each example, and only so far as to tell which these are; see
+                `bisect`. A mean of several searches needs all of them.
+
+        Warns:
+            UserWarning: for some example no baseline's removal ever reaches alpha f(x), so that its D_alpha are all P,
+                or an insertion starts above it, so that they are all 1: the baselines can't be told apart.
+        """
+        rule, problem, count = self._rule, self._problem, maps.count
+        reference, _ = self.take_reference()
+        of_row = _everyone(problem).repeat_interleave(count)
+        searched = reference > 0
+        # Rows without any feature to remove are closed from the start.
+        open_counts = torch.where(searched, self._features.counts, 0)[of_row]
+        places = self._places(maps, of_row)
+        alone = len(self._searches) == 1
+        steps = min(rule.max_iterations, math.ceil(math.log2(self._features.count + 1)))
+        answers: list[Tensor] = []
+        reachable = ~searched
+        forwards = [len(of_row) * steps + problem.n_examples * (way == "insertion") for _, way in self._searches]
+        with problem.progress(sum(forwards), "fitness") as bar:
+            for neutral, way in self._searches:
+                answer, possible = bisect(
+                    partial(self._falling_score, places, of_row, neutral, way, bar),
+                    reference[of_row],
+                    open_counts,
+                    rule.alpha,
+                    rule.tolerance,
+                    rule.max_iterations,
+                    count,
+                    n_best if alone else None,
+                    which_only and alone,
+                )
+                answers.append(torch.where(searched[of_row], answer, self._features.counts[of_row]))
+                if way == "deletion":
+                    reachable |= possible.view(-1, count).any(1)
+                elif searched.any():
+                    # An insertion always ends at x; it tells nothing if it starts, with nothing left, above the target.
+                    one = torch.arange(0, len(of_row), count, device=of_row.device)
+                    everything = torch.full_like(one, self._features.count)
+                    emptied = self._falling_score(places, of_row, neutral, "deletion", bar, one, everything)
+                    reachable |= emptied < rule.alpha * reference
+        if not reachable.all():
+            what, value = _UNREACHABLE[rule.ways]
+            warn(
+                f"for examples {name_rows(~reachable)} {what} alpha = {rule.alpha} of f(x): D_alpha is {value} for all "
+                "their baselines, which therefore weigh the same there (as in ExpectedGradients), and keep takes the "
+                "first. Choose another neutral, alpha or output"
+            )
+        return (answers[0] if alone else geometric_mean(torch.stack(answers))).view(-1, count)
+
+    def _needs_search(self, fewer: bool) -> bool:
         return self._rule.power > 0 or fewer
 
+    def _places(self, maps: Maps, of_row: Tensor) -> Tensor:
+        """The place of each feature in the order of removal, (B K, P)."""
+        places = torch.empty(len(of_row), self._features.count, dtype=torch.int32, device=of_row.device)
+        for part in torch.split(torch.arange(len(of_row), device=of_row.device), self._problem.rows()):
+            places[part] = ranks(self._features.scores(maps.rows(part), self._rule.ranking, of_row[part]))
+        return places
 
-def d_alpha(
-    problem: Problem,
-    maps: Maps,
-    reference: Tensor,
-    transform: OutputTransform | None,
-    features: Features,
-    neutrals: Neutrals,
-    *,
-    alpha: float = 0.5,
-    tolerance: float = 0.01,
-    max_iterations: int = 100,
-    ranking: str = "signed",
-    ways: tuple[str, ...] = ("deletion",),
-    n_best: int | None = None,
-    which_only: bool = False,
-) -> Tensor:
-    """D_alpha of each baseline's map, (B, K) int64, in number of features; float64 if it is the mean of several.
-
-    Each step of the bisection is one sweep of masked forwards over all open rows of the B K, in micro-batches.
-
-    Args:
-        problem: the explained function and inputs.
-        maps: the baselines' own attributions.
-        reference, transform: f(x) and what makes scores of the model's output, from `reference_scores`. Where f(x) is
-            0 nothing is searched, and D_alpha is P.
-        features, neutrals: what is ranked and removed, and what takes its place (`captum_wg.weighting.masking`). Of
-            several neutrals, each with a search of its own, the result is the geometric mean over them.
-        alpha, tolerance, max_iterations: see `captum_wg.weighting.bisection.bisect`.
-        ranking: "signed" or "absolute".
-        ways: "deletion", "insertion", or both, of which the result is the geometric mean.
-        n_best, which_only: the search only for the n_best baselines of each example, see `bisect`; a mean of several
-            searches needs all of them.
-
-    The result of one search is on the inputs' device, the mean of several on the CPU.
-
-    Warns:
-        UserWarning: for some example no baseline's removal ever reaches alpha f(x), so that its D_alpha are all P, or
-            an insertion starts above it, so that they are all 1: the baselines can't be told apart.
-    """
-    n_baselines = maps.count
-    n_rows = problem.rows()
-    device = problem.inputs[0].device
-    examples = torch.arange(problem.n_examples, device=device).repeat_interleave(n_baselines)
-    references = reference.repeat_interleave(n_baselines)
-    searched = reference > 0
-    # Rows without any feature to remove are closed from the start.
-    counts = torch.where(searched, features.counts, 0)[examples]
-
-    places = torch.empty(len(examples), features.count, dtype=torch.int32, device=device)
-    for part in torch.split(torch.arange(len(examples), device=device), n_rows):
-        scores = features.scores(maps.rows(part), ranking, examples[part])
-        places[part] = ranks(scores)
-
-    def score(rows: Tensor, count: Tensor, neutral: tuple[Tensor, ...], way: str) -> Tensor:
-        parts = []
-        for part, of_part in zip(torch.split(rows, n_rows), torch.split(count, n_rows), strict=True):
-            of = examples[part]
-            first = places[part] < of_part.unsqueeze(1)
-            masked = features.remove(
-                tuple(x[of] for x in problem.inputs),
-                tuple(v[of] if v.shape[0] > 1 else v for v in neutral),
-                first if way == "deletion" else ~first,
-                of,
-            )
-            parts.append(scores_of(problem, masked, of, transform))
+    def _falling_score(
+        self, places: Tensor, of_row: Tensor, neutral: Values, way: str, bar: Any, rows: Tensor, counts: Tensor
+    ) -> Tensor:
+        """f of some rows with the first features removed, so many of each row; or mirrored, with the others removed."""
+        problem, (reference, transform), parts = self._problem, self.take_reference(), []
+        for part, count in zip(*(torch.split(v, problem.rows()) for v in (rows, counts)), strict=True):
+            examples = of_row[part]
+            removed = (places[part] < count.unsqueeze(1)) == (way == "deletion")
+            inputs = tuple(x[examples] for x in problem.inputs)
+            values = tuple(v[examples] if len(v) > 1 else v for v in neutral)
+            masked = self._features.remove(inputs, values, removed, examples)
+            parts.append(_scores(problem, transform, problem.raw_outputs(masked, examples), examples))
             bar.update(len(part))
         found = torch.cat(parts)
         # The search is for a falling score: a rising one is mirrored at its target.
-        return found if way == "deletion" else 2 * alpha * references[rows].to(found) - found
+        return found if way == "deletion" else 2 * self._rule.alpha * reference[of_row[rows]].to(found) - found
 
-    def emptied(neutral: tuple[Tensor, ...]) -> Tensor:
-        """f with every feature removed, (B,)."""
-        everyone, parts = torch.arange(problem.n_examples, device=device), []
-        for part in torch.split(everyone, n_rows):
-            masked = features.remove(
-                tuple(x[part] for x in problem.inputs),
-                tuple(v[part] if v.shape[0] > 1 else v for v in neutral),
-                torch.ones(len(part), features.count, dtype=torch.bool, device=device),
-                part,
-            )
-            parts.append(scores_of(problem, masked, part, transform))
-        return torch.cat(parts)
 
-    steps = min(max_iterations, math.ceil(math.log2(features.count + 1)))
-    searches = [(neutral, way) for neutral in neutrals for way in ways]
-    answers: list[Tensor] = []
-    reachable = ~searched
-    with problem.progress(len(examples) * steps * len(searches), "fitness") as bar:
-        for neutral, way in searches:
-            answer, possible = bisect(
-                partial(score, neutral=neutral, way=way),
-                references,
-                counts,
-                alpha,
-                tolerance,
-                max_iterations,
-                n_baselines,
-                n_best if len(searches) == 1 else None,
-                which_only and len(searches) == 1,
-            )
-            answers.append(torch.where(searched[examples], answer, features.counts[examples]))
-            if way == "deletion":
-                reachable |= possible.view(-1, n_baselines).any(1)
-            elif searched.any():
-                # An insertion always ends at x; it tells nothing if it starts above the target.
-                reachable |= emptied(neutral) < alpha * reference
-    if not reachable.all():
-        what, value = _UNREACHABLE[ways]
-        warn(
-            f"for examples {name_rows(~reachable)} {what} alpha = {alpha} of f(x): D_alpha is {value} for all their "
-            "baselines, which therefore weigh the same there (as in ExpectedGradients), and keep takes the first. "
-            "Choose another neutral, alpha or output"
-        )
-    if len(answers) == 1:
-        return answers[0].view(-1, n_baselines)
-    return geometric_mean(torch.stack(answers)).view(-1, n_baselines)
+def _everyone(problem: Problem) -> Tensor:
+    return torch.arange(problem.n_examples, device=problem.inputs[0].device)
 
 
 def geometric_mean(values: Tensor) -> Tensor:
@@ -306,7 +248,7 @@ def geometric_mean(values: Tensor) -> Tensor:
     return torch.tensor([math.exp(math.log(product) / len(values)) for product in products], dtype=torch.float64)
 
 
-def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor, OutputTransform | None]:
+def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor, OutputTransform]:
     """f(x), (B,), and what makes scores of the model's output (`captum_wg.weighting.output`).
 
     A callable's scores are one number per row, or of the model's form, and target is then looked up in them. f(x) is 0
@@ -318,7 +260,6 @@ def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor,
     Warns:
         UserWarning: examples of which f(x) is 0 in this sense, and the ways out.
     """
-    everyone = torch.arange(problem.n_examples, device=problem.inputs[0].device)
     raw = problem.raw_outputs_at_inputs()
     if output == "auto" and raw.ndim > 2:
         warn(
@@ -326,9 +267,9 @@ def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor,
             "the same, as in ExpectedGradients. Say what f is by the weighting's output: Deletion(output='softmax') "
             "(over dimension 1), 'sigmoid', 'identity' or a callable"
         )
-        return torch.zeros(problem.n_examples, device=everyone.device), None
+        return torch.zeros(problem.n_examples, device=problem.inputs[0].device), OutputTransform("identity", raw)
     transform = OutputTransform(output, raw)
-    scores = _select_scores(problem, transform(raw, everyone), everyone)
+    scores = _scores(problem, transform, raw, _everyone(problem))
     bad = ~torch.isfinite(scores)
     if bad.any():
         raise ValueError(f"the output f(x) is NaN or infinite for examples {name_rows(bad)}; check the model there")
@@ -344,15 +285,9 @@ def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor,
     return scores.clamp(min=0), transform
 
 
-def scores_of(
-    problem: Problem, rows: tuple[Tensor, ...], examples: Tensor, transform: OutputTransform | None
-) -> Tensor:
-    """f at one micro-batch of rows (R, *feature) of `examples` (R,): (R,)."""
-    output = problem.raw_outputs(rows, examples)
-    return _select_scores(problem, output if transform is None else transform(output, examples), examples)
-
-
-def _select_scores(problem: Problem, scores: Tensor, examples: Tensor) -> Tensor:
+def _scores(problem: Problem, transform: OutputTransform, output: Tensor, examples: Tensor) -> Tensor:
+    """f out of the model's output for rows of `examples` (R,): (R,)."""
+    scores = transform(output, examples)
     if not (isinstance(scores, Tensor) and scores.ndim == 1 and len(scores) == len(examples)):
         scores = problem.targets.select(scores, examples)
     # A model may answer on another device than it is asked on.

@@ -1,7 +1,6 @@
 """Baselines weighted by insertion: deletion's twin."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from captum_wg.weighting.fitness import FitnessWeighting
 
@@ -12,4 +11,4 @@ class Insertion(FitnessWeighting):
     all removed brings f up to alpha f(x). Settings as in `FitnessWeighting`.
     """
 
-    ways: ClassVar[tuple[str, ...]] = ("insertion",)
+    ways = ("insertion",)

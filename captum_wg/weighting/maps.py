@@ -29,6 +29,21 @@ class Maps(Protocol):
         """sum_i |map_k,i| over all elements of the inputs, (B, K)."""
 
 
+class StoredMaps:
+    """Maps that are there already, (B, K, *feature) for each element of the inputs."""
+
+    def __init__(self, maps: tuple[Tensor, ...], features: Features):
+        self.count = maps[0].shape[1]
+        self.features = features
+        self._maps = maps
+
+    def rows(self, numbers: Tensor) -> tuple[Tensor, ...]:
+        return tuple(m[numbers // self.count, numbers % self.count] for m in self._maps)
+
+    def norms(self) -> Tensor:
+        return _norms(self, len(self._maps[0]))
+
+
 class PathMaps:
     """Mean gradients along paths (B, K, *feature), times x - x'_k where they are asked for."""
 
@@ -44,43 +59,25 @@ class PathMaps:
         self.features = features
         self._inputs = inputs
         self._references = references
-        self._sums = sums
+        self._sums = StoredMaps(sums, features)
         self._multiply = multiply
 
     def rows(self, numbers: Tensor) -> tuple[Tensor, ...]:
-        examples, which = numbers // self.count, numbers % self.count
-        found = tuple(s[examples, which] for s in self._sums)
+        found = self._sums.rows(numbers)
         if not self._multiply:
             return found
-        starts = self._references.of_rows(examples, which)
-        return tuple(
-            f * (x[examples].to(f.dtype) - s.to(f.dtype)) for f, x, s in zip(found, self._inputs, starts, strict=True)
-        )
+        examples = numbers // self.count
+        starts = self._references.of_rows(examples, numbers % self.count)
+        return tuple(f * (x[examples].to(f) - s.to(f)) for f, x, s in zip(found, self._inputs, starts, strict=True))
 
     def norms(self) -> Tensor:
-        return norms(self, len(self._inputs[0]))
+        return _norms(self, len(self._inputs[0]))
 
 
-class StoredMaps:
-    """Maps that are there already, (B, K, *feature) for each element of the inputs."""
-
-    def __init__(self, maps: tuple[Tensor, ...], features: Features):
-        self.count = maps[0].shape[1]
-        self.features = features
-        self._examples = len(maps[0])
-        self._flat = tuple(m.flatten(0, 1) for m in maps)
-
-    def rows(self, numbers: Tensor) -> tuple[Tensor, ...]:
-        return tuple(m[numbers] for m in self._flat)
-
-    def norms(self) -> Tensor:
-        return norms(self, self._examples)
-
-
-def norms(maps: Maps, n_examples: int) -> Tensor:
-    """sum_i |map_k,i|, (B, K), one baseline of all examples at a time."""
+def _norms(maps: Maps, n_examples: int) -> Tensor:
     columns = []
     for k in range(maps.count):
-        numbers = torch.arange(n_examples) * maps.count + k
-        columns.append(torch.stack([m.flatten(1).abs().sum(1).cpu() for m in maps.rows(numbers)]).sum(0))
+        # One baseline of all examples at a time.
+        rows = maps.rows(torch.arange(n_examples) * maps.count + k)
+        columns.append(torch.stack([m.flatten(1).abs().sum(1).cpu() for m in rows]).sum(0))
     return torch.stack(columns, dim=1)

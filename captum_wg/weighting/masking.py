@@ -75,11 +75,7 @@ class Features:
         return scores.masked_fill_(_rows_of(self._absent, examples, rows), -math.inf)
 
     def remove(
-        self,
-        inputs: tuple[Tensor, ...],
-        neutral: tuple[Tensor, ...],
-        removed: Tensor,
-        examples: Tensor | None = None,
+        self, inputs: tuple[Tensor, ...], neutral: tuple[Tensor, ...], removed: Tensor, examples: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Copies of inputs (R, *feature) in which the features marked in removed (R, P) have the neutral value.
 
@@ -90,8 +86,10 @@ class Features:
             parts = torch.split(removed, [math.prod(shape) for shape in self._mask_shapes], dim=1)
         else:
             parts = tuple(removed.gather(1, _rows_of(groups, examples, rows)) for groups in self._groups)
-        masks = [part.view(rows, *shape) for part, shape in zip(parts, self._mask_shapes, strict=True)]
-        return tuple(torch.where(m, value, x) for m, value, x in zip(masks, neutral, inputs, strict=True))
+        return tuple(
+            torch.where(part.view(rows, *shape), value, x)
+            for part, shape, value, x in zip(parts, self._mask_shapes, neutral, inputs, strict=True)
+        )
 
 
 def ranks(scores: Tensor) -> Tensor:
@@ -162,8 +160,7 @@ def _neutral_value(x: Tensor, neutral: Any, name: str) -> Tensor:
 def blurred(x: Tensor, sigma: float, reach: float) -> Tensor:
     """Images (B, C, H, W) blurred by a Gaussian of sigma pixels, cut `reach` sigma, at most a side less 1, from its
     middle; mirrored at the border."""
-    # Imported late: not every program blurs, and it takes a while.
-    from torchvision.transforms.functional import gaussian_blur
+    from torchvision.transforms.functional import gaussian_blur  # late: not every program blurs, and it takes a while
 
     sides = [min(2 * math.ceil(reach * sigma) + 1, 2 * side - 1) for side in (x.shape[3], x.shape[2])]
     result: Tensor = gaussian_blur(x, sides, [sigma, sigma])
@@ -193,11 +190,8 @@ NEUTRALS = tuple(_NAMED)
 
 
 def _broadcasts(values: Tensor, x: Tensor) -> bool:
-    try:
-        values.expand_as(x)
-    except RuntimeError:
-        return False
-    return True
+    sizes = zip(values.shape[::-1], x.shape[::-1], strict=False)
+    return values.ndim <= x.ndim and all(own in (1, size) for own, size in sizes)
 
 
 def _number_groups(inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...]) -> tuple[list[Tensor], int]:
@@ -218,7 +212,7 @@ def _number_groups(inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...])
         own = mask.ndim == x.ndim and len(mask) > 1
         mask = mask.to(device=x.device, dtype=torch.long).expand(len(x) if own else 1, *x.shape[1:])
         masks.append(mask.reshape(len(mask), -1).contiguous())
-    numbers = torch.unique(torch.cat([mask.reshape(-1) for mask in masks]))
+    numbers = torch.unique(torch.cat([mask.flatten() for mask in masks]))
     return [torch.searchsorted(numbers, mask) for mask in masks], numbers.numel()
 
 

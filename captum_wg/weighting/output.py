@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_wg.engine.checks import check_choice, name_rows, warn
+from captum_wg.engine.tensors import at_least_float32
 
 Output = str | Callable[[Tensor], Tensor]
 
@@ -32,9 +33,6 @@ class OutputTransform:
 
     Raises:
         ValueError: "auto" for outputs of more than two dimensions; "softmax" of one column.
-
-    Warns:
-        UserWarning: "auto" and outputs that may be a sigmoid's.
     """
 
     def __init__(self, output: Output, at_inputs: Tensor, name: str = "output"):
@@ -42,7 +40,7 @@ class OutputTransform:
         self._softmax: Tensor | None = None  # for which examples, (B,); None: the same for all
         if callable(output):
             return
-        one_column = at_inputs.ndim < 2 or (at_inputs.ndim == 2 and at_inputs.shape[1] == 1)
+        one_column = at_inputs.ndim < 2 or at_inputs.shape[1:] == (1,)
         if output == "softmax" and one_column:
             raise ValueError(f"{name}='softmax' of an output of one column is always 1; use 'identity' or 'sigmoid'")
         if output != "auto":
@@ -55,7 +53,7 @@ class OutputTransform:
         if one_column:
             self._output = "identity"
             return
-        wide = at_inputs.to(torch.promote_types(at_inputs.dtype, torch.float32))
+        wide = at_least_float32(at_inputs)
         slack = max(1e-5, 8 * torch.finfo(at_inputs.dtype).eps) if at_inputs.is_floating_point() else 1e-5
         inside = ((wide >= 0) & (wide <= 1 + slack)).all(1)
         distribution = inside & ((wide.sum(1) - 1).abs() <= slack)
@@ -70,7 +68,7 @@ class OutputTransform:
 
     def __call__(self, output: Tensor, examples: Tensor) -> Tensor:
         """Scores of the model's output (R, ...) for rows that belong to `examples` (R,), in at least float32."""
-        wide = output.to(torch.promote_types(output.dtype, torch.float32))
+        wide = at_least_float32(output)
         if callable(self._output):
             return self._output(wide)
         if self._output == "identity":
@@ -85,6 +83,4 @@ class OutputTransform:
 
 def check_output(output: object, name: str = "output") -> Output:
     """output, a known name or a callable."""
-    if callable(output):
-        return output
-    return check_choice(output, name, OUTPUTS)
+    return output if callable(output) else check_choice(output, name, OUTPUTS)

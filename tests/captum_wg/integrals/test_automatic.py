@@ -12,7 +12,7 @@ from captum_wg.engine import problem as engine
 from captum_wg.engine.baseline_set import format_baselines
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem, input_gradients
-from captum_wg.integrals.automatic import FIRST_STEPS, refined_integrals
+from captum_wg.integrals.automatic import FIRST_STEPS
 from captum_wg.integrals.nodes import nodes_and_weights
 
 # References are taken with many thousand points.
@@ -354,10 +354,11 @@ def test_few_examples_are_at_work_at_once(given):
     x, references = given[0].repeat(5, 1), given[1]
     problem = Problem(kinked, input_gradients, x, internal_batch_size=9)
     references = format_baselines(references, (x,))
-    parts = list(refined_integrals(Automatic(), problem, references, Completeness(problem, references)))
+    parts = list(Automatic().parts(problem, references, Completeness(problem, references)))
     sizes = [part.examples.stop - part.examples.start for part in parts]
-    assert sum(sizes) == 15 and max(sizes) == 2
-    assert all(part.sums[0].shape == (size, 4, 6) for part, size in zip(parts, sizes, strict=True))
+    assert sum(sizes) == 15 * 4 and max(sizes) == 2
+    assert [int(part.baselines) for part in parts] == [0, 1, 2, 3] * (len(parts) // 4)
+    assert all(part.gradients[0].shape == (size, 1, 6) for part, size in zip(parts, sizes, strict=True))
 
 
 def test_a_gradient_that_is_not_finite_names_its_example(draw):

@@ -19,7 +19,7 @@ def problem(x):
 def test_every_path_has_the_nodes_and_a_kth_of_the_weights(draw, method):
     x, references = draw(3, 4), draw(2, 4, seed=1)
     nodes, weights = nodes_and_weights(method, 5)
-    paths = Fixed(method, 5).paths(problem(x), format_baselines(references, (x,)))
+    paths = Fixed(method, 5).paths((x,), format_baselines(references, (x,)))
     shared = nodes[-1] == 1
     inner = 5 - shared
     assert paths.count == 2 * inner + shared and paths.shared_end == shared
@@ -37,7 +37,7 @@ def test_what_is_missing_is_all_that_is_taken(draw):
     coarse, fine = nodes_and_weights("riemann_middle", 2), nodes_and_weights("riemann_middle", 6)
     sums = (draw(3, 2, 4, seed=2),)
     rule, left = Fixed("riemann_middle", 6).going_on(2, sums)
-    paths = rule.paths(problem(x), format_baselines(references, (x,)))
+    paths = rule.paths((x,), format_baselines(references, (x,)))
     missing = [a for a in fine[0] if abs(a - coarse[0]).min() > 1e-9]
     assert paths.nodes.tolist() == pytest.approx(missing * 2)
     assert paths.weights.tolist() == pytest.approx([1 / 12] * 8)

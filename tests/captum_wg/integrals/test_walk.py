@@ -6,7 +6,7 @@ import torch
 from captum_wg.engine.baseline_set import format_baselines
 from captum_wg.engine.problem import Problem, input_gradients
 from captum_wg.integrals.nodes import nodes_and_weights
-from captum_wg.integrals.walk import Paths, add_gradients, row_points
+from captum_wg.integrals.walk import Paths, add_gradients, end_gradients, path_gradients
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -18,11 +18,11 @@ def every_path(x, references, method, n_steps, end=False):
     nodes, weights = (torch.from_numpy(v) for v in nodes_and_weights(method, n_steps))
     formatted = format_baselines(references, (x,))
     count = formatted.count
-    end_weights = (weights[-1] / count).expand(count) if end else None
+    end_weight = float(weights[-1]) / count if end else None
     if end:
         nodes, weights = nodes[:-1], weights[:-1]
     which = torch.arange(count).repeat_interleave(len(nodes))
-    return Paths((x,), formatted, which, nodes.repeat(count), weights.repeat(count) / count, end_weights=end_weights)
+    return Paths((x,), formatted, which, nodes.repeat(count), weights.repeat(count) / count, end_weight=end_weight)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -102,23 +102,45 @@ def test_a_walk_says_whose_gradients_they_are(draw, rows):
 # --- any list of points
 
 
+def gradients_of(walk, n):
+    """What a walk over n points in micro-batches yields, in one Tensor."""
+    found = torch.full((n, 2, 2), torch.nan, dtype=torch.float64)
+    for rows, (gradients,) in walk:
+        assert found[rows].isnan().all()
+        found[rows] = gradients
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 3, None])
 @pytest.mark.parametrize("own", [False, True])
-def test_row_points_lie_on_their_own_paths(draw, own):
+def test_path_gradients_are_taken_on_their_own_paths(draw, own, rows):
     x, references = draw(3, 2, 2), draw(3, 4, 2, 2, seed=1) if own else draw(4, 2, 2, seed=1)
-    examples, which, nodes = torch.tensor([2, 0, 0, 1]), torch.tensor([3, 0, 1, 1]), torch.tensor([0.0, 0.25, 1, 0.5])
-    points = row_points((x,), format_baselines(references, (x,)), examples, which, nodes.double())
-    (found,) = points(slice(0, 4))
-    for i, (b, k, a) in enumerate(zip(examples, which, nodes, strict=True)):
+    places, nodes = [[2, 3], [0, 0], [0, 1], [1, 1]], torch.tensor([0.0, 0.25, 1, 0.5])
+    # Its gradient is the point itself.
+    problem = Problem(lambda p: p.square().sum((1, 2)) / 2, input_gradients, x, internal_batch_size=rows)
+    found = gradients_of(path_gradients(problem, format_baselines(references, (x,)), torch.tensor(places), nodes), 4)
+    for i, ((b, k), a) in enumerate(zip(places, nodes, strict=True)):
         start = references[b, k] if own else references[k]
         torch.testing.assert_close(found[i], start + a * (x[b] - start))
-    assert torch.equal(points(slice(1, 3))[0], found[1:3])
+
+
+@pytest.mark.parametrize("rows", [1, 2, None])
+def test_end_gradients_are_those_at_the_examples(draw, rows):
+    x = draw(4, 2, 2)
+    problem = Problem(lambda p: p.square().sum((1, 2)) / 2, input_gradients, x, internal_batch_size=rows)
+    assert torch.equal(end_gradients(problem, slice(1, 4))[0], x[1:])
+    narrow = Problem(lambda p: p.square().sum((1, 2)) / 2, input_gradients, x.bfloat16())
+    (found,) = end_gradients(narrow, slice(0, 1))
+    assert found.dtype == torch.float32 and torch.equal(found, x[:1].bfloat16().float())
 
 
 PATHS = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("counts", [[2] * 6, [3, 1, 4, 1, 5, 2], [1] * 6, [4, 4, 1, 2, 2, 1]], ids=str)
+@pytest.mark.parametrize(
+    "counts", [[2] * 6, [2, 0, 3, 0, 0, 1], [3, 1, 4, 1, 5, 2], [1] * 6, [4, 4, 1, 2, 2, 1]], ids=str
+)
 def test_gradients_are_added_to_their_paths_whatever_the_micro_batches(draw, counts, weighted):
     """A run of paths with as many nodes each is summed at once, also where a micro-batch ends with its last one."""
     x, references = draw(4, 3), draw(5, 3, seed=1)
@@ -136,5 +158,5 @@ def test_gradients_are_added_to_their_paths_whatever_the_micro_batches(draw, cou
         problem = Problem(lambda p: (p**3).sum(1), input_gradients, x, internal_batch_size=rows)
         totals = before.clone()
         formatted = format_baselines(references, (x,))
-        add_gradients(problem, formatted, (totals,), torch.tensor(PATHS), nodes, 2, None, weights, first_baseline=1)
+        add_gradients(problem, formatted, (totals,), torch.ones(2, 3) > 0, nodes, (2, 1), weights=weights)
         torch.testing.assert_close(totals, expected, rtol=1e-13, atol=1e-13)
