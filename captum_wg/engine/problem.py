@@ -73,10 +73,16 @@ class Problem:
             last filled up with repeats, where that is no more than automatic_rows; and all there are, where the model
             takes no other number.
         show_progress: whether the walks over rows draw a progress bar, called `name`; None: after a few seconds.
+        whole_numbers: whether inputs may be integers, of which there are outputs, but no gradients.
 
     Attributes:
         together: whether rows influence each other, so that all B stay together (`captum_wg.engine.probe`).
+        neutral: what neutral="auto" removes features by; None: what suits inputs (`captum_wg.weighting.masking`).
+        feature_mask: which features there are if no one says it; None: what suits inputs.
     """
+
+    neutral: tuple[Tensor, ...] | None = None
+    feature_mask: tuple[Tensor, ...] | None = None
 
     def __init__(
         self,
@@ -88,12 +94,15 @@ class Problem:
         internal_batch_size: int | None = None,
         show_progress: bool | None = False,
         name: str = "attribution",
+        whole_numbers: bool = False,
     ):
         if not callable(forward_func):
             raise TypeError(f"forward_func must be a module or a callable, got {type(forward_func).__name__}")
         self.forward_func = forward_func
         self.is_tuple = isinstance(inputs, tuple)
-        self.inputs = () if inputs is None else tuple(x.detach() for x in check_inputs(inputs))
+        self.inputs = (
+            () if inputs is None else tuple(x.detach() for x in check_inputs(inputs, whole_numbers=whole_numbers))
+        )
         self.n_examples = self.inputs[0].shape[0] if self.inputs else 1
         self.targets = Targets(target, self.n_examples)
         self.args = ForwardArgs(additional_forward_args, self.n_examples)
@@ -388,8 +397,8 @@ class Problem:
         """
         cut = (
             "the graph is cut (detach, no_grad, .long() or .int(), a comparison, rounding or quantisation, argmax, "
-            "numpy). Attribute at what comes after it: for token ids or categories the embedding, as inputs of the "
-            "model's second half (captum.attr.configure_interpretable_embedding_layer)"
+            "numpy). Attribute at what comes after it: for token ids or categories the embedding "
+            "(LayerExpectedGradients and the like)"
         )
         if not any(self._depends):
             raise ValueError(
