@@ -4,6 +4,11 @@ At a layer a method explains f(activation, *inputs): the model run on the inputs
 Paths are straight between the activations of a baseline and those of the input, as in Captum's
 LayerIntegratedGradients (its LayerGradientShap differs: it follows the path of the inputs). Of a neuron it explains
 the neuron as a function of the inputs. Nothing else is new, so all that holds for inputs holds here.
+
+Captum's LLMGradientAttribution takes classes of its own only; a subclass takes these too:
+
+    class LLMAttribution(LLMGradientAttribution):
+        SUPPORTED_METHODS = (*LLMGradientAttribution.SUPPORTED_METHODS, LayerExpectedGradients, LayerWeightedGradients)
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ _AT_LAYER = """At the layer; the arguments are those of the method for inputs, b
             inputs: a Tensor or tuple of Tensors (B, *feature), whole numbers (token ids) included.
             baselines: of the inputs, in the same forms and of the same dtype; where paths start are their activations.
             additional_forward_args: those that go with the examples are there for the baselines' activations too.
-            feature_mask, points and measures of your own: are of the layer's activations.
+            feature_mask, radius, samplers and measures of your own: are of the layer's activations.
             attribute_to_layer_input: whether the layer's input (its positional arguments) is meant, not its output.
             grad_kwargs: for Captum's sake: materialize_grads or allow_unused. An unused layer gets zeros anyway.
 
@@ -157,7 +162,7 @@ def _form_of(
         return call(copy(arguments.pop("self")), arguments)
 
     form.__signature__ = signature  # type: ignore[attr-defined]
-    form.__doc__ = doc + (method.__doc__ or "")
+    form.__doc__ = (doc if "inputs" in signature.parameters else "As `attribute` was called. ") + (method.__doc__ or "")
     return logged(form)
 
 

@@ -58,6 +58,9 @@ class Layers:
             return _with_tensors(value, visit(number, self._tensors(number, value, len(arguments[0]))))
 
         with ExitStack() as hooks:
+            # Transformers' fast path hands nested Tensors from layer to layer.
+            hooks.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+            torch.backends.mha.set_fastpath_enabled(False)
             for number, module in enumerate(self.modules):
                 show = partial(pass_on, number)
                 handle = (
@@ -90,19 +93,21 @@ class Layers:
         return [found[number] for number in range(len(self.modules))]
 
     def _tensors(self, number: int, value: Any, rows: int) -> tuple[Tensor, ...]:
-        found = tuple(p for p in (value if isinstance(value, tuple | list) else (value,)) if _is_activation(p))
+        parts = value if isinstance(value, tuple | list) else (value,)
+        found = tuple(p for p in parts if _is_activation(p))
         what = f"the {'input' if self.at_input else 'output'} of {self._name(number)}"
         if not found:
-            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            kinds = [str(p.dtype) if isinstance(p, Tensor) else type(p).__name__ for p in parts]
             raise TypeError(
-                f"{what} must be a floating-point Tensor, or a tuple with some, got {kind}; choose a layer whose "
-                f"{'positional arguments' if self.at_input else 'output'} it is (of an embedding, the output)"
+                f"{what} must be a floating-point Tensor, or a tuple with some, got {', '.join(kinds) or 'nothing'}; "
+                "choose another layer (for token ids the output of the embedding), or put a torch.nn.Identity() where "
+                "the model has such a Tensor"
             )
         if any(len(t) != rows for t in found):
             raise ValueError(
                 f"{what} must have one row for each example: {rows} rows went into the model, Tensors of shape "
-                f"{[tuple(t.shape) for t in found]} came to the layer; choose a layer before rows are split or merged, "
-                "or put a torch.nn.Identity() where they lie in dimension 0"
+                f"{[tuple(t.shape) for t in found]} are there; choose a layer where the rows lie in dimension 0, "
+                "neither split nor merged, or put a torch.nn.Identity() there"
             )
         return found
 
