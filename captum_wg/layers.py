@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from functools import wraps
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from captum.attr import LayerAttribution, NeuronAttribution
@@ -29,7 +29,7 @@ from captum_wg.attribution_base import AttributionResult, BaselineAttribution, l
 from captum_wg.engine.activations import Activations, FromActivations, Layers, Neuron
 from captum_wg.engine.baseline_set import Baselines, BaselineSet
 from captum_wg.engine.checks import check_bool, check_inputs
-from captum_wg.engine.problem import Problem, automatic_rows
+from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import Inputs, accumulation_dtype, as_tuple, like_inputs
 from captum_wg.expected_gradients import ExpectedGradients
@@ -171,10 +171,12 @@ class InternalForm(InternalAttribution):  # type: ignore[misc]  # Captum has no 
 
     Args:
         forward_func: the model, or a function that calls it.
-        layer: a module in it that it calls once.
+        layer: a module in it that it calls once; of layer forms also a list of some.
         device_ids: for Captum's sake; rows stay on one device.
         settings: of the method for inputs: multiply_by_inputs (of those that have it), baselines.
     """
+
+    takes_lists: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -186,10 +188,11 @@ class InternalForm(InternalAttribution):  # type: ignore[misc]  # Captum has no 
     ):
         # The next of the method's own classes, as Captum's constructors call no other.
         super(InternalAttribution, self).__init__(forward_func, *settings, **named_settings)
-        self.layer = layer
+        self.layer: Any = layer
         self.device_ids = device_ids
         if not self.modules() or not all(isinstance(m, nn.Module) for m in self.modules()):
-            raise TypeError(f"layer must be a torch.nn.Module of the model, or a list of some, got {layer!r}")
+            several = ", or a list of some" if self.takes_lists else ""
+            raise TypeError(f"layer must be a torch.nn.Module of the model{several}, got {layer!r}")
         if device_ids is not None and len(device_ids) > 1:
             raise ValueError(
                 f"device_ids={device_ids}: the rows of a call stay on one device; give the model itself "
@@ -197,7 +200,7 @@ class InternalForm(InternalAttribution):  # type: ignore[misc]  # Captum has no 
             )
 
     def modules(self) -> list[nn.Module]:
-        return self.layer if isinstance(self.layer, list) else [self.layer]
+        return self.layer if self.takes_lists and isinstance(self.layer, list) else [self.layer]
 
 
 class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: ignore[misc]
@@ -210,6 +213,7 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
     otherwise, or the groups of feature_mask; by the mean activation of the baselines unless a neutral is given.
     """
 
+    takes_lists = True
     at_input = False
     counts: list[int]
 
@@ -225,17 +229,18 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
         whole_numbers: bool = True,
     ) -> tuple[Problem, BaselineSet]:
         """What a call explains, as a function of activations, and the baselines' activations."""
-        given = check_inputs(inputs, whole_numbers=whole_numbers)
-        sizes = tuple(x if x.is_floating_point() else x.unsqueeze(-1).expand(*x.shape, _EMBEDDED) for x in given)
-        asked = internal_batch_size
+        if inputs is None:
+            raise ValueError("inputs is None: an attribution over a set alone has no layer form; give the inputs")
         layers = Layers(self.forward_func, self.modules(), self.at_input)
 
         # The same call of another function: the activations.
         outer = copy(self)
         outer.forward_func = taken = Activations(layers)
-        size = automatic_rows(sizes) if asked is None else asked
         before, starts = super(LayerForm, outer)._problem(
-            inputs, baselines, None, additional_forward_args, pairing, size, False, whole_numbers
+            inputs, baselines, None, additional_forward_args, pairing, internal_batch_size, False, whole_numbers
+        )
+        before.sized_by = tuple(
+            x if x.is_floating_point() else x.unsqueeze(-1).expand(*x.shape, _EMBEDDED) for x in before.inputs
         )
         activations = taken.split(before.raw_outputs_at_inputs())
         values, shared = _at_baselines(before, starts)
@@ -250,10 +255,11 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
             like_inputs(activations, len(activations) > 1),
             target,
             (*before.inputs, *_as_arguments(additional_forward_args)),
-            automatic_rows((*sizes, *activations)) if asked is None else asked,
+            internal_batch_size,
             show_progress,
             type(self).__name__,
         )
+        problem.sized_by = (*before.sized_by, *activations)
         problem.neutral = tuple(
             v.mean(0 if shared else 1, keepdim=shared, dtype=accumulation_dtype(v.dtype)).to(v.dtype)
             for v in references.values

@@ -79,10 +79,12 @@ class Problem:
         together: whether rows influence each other, so that all B stay together (`captum_wg.engine.probe`).
         neutral: what neutral="auto" removes features by; None: what suits inputs (`captum_wg.weighting.masking`).
         feature_mask: which features there are if no one says it; None: what suits inputs.
+        sized_by: Tensors whose rows are as large as the work for a row; None: inputs.
     """
 
     neutral: tuple[Tensor, ...] | None = None
     feature_mask: tuple[Tensor, ...] | None = None
+    sized_by: tuple[Tensor, ...] | None = None
 
     def __init__(
         self,
@@ -154,7 +156,7 @@ class Problem:
 
     def rows(self, like: tuple[Tensor, ...] | None = None) -> int:
         """The rows of a micro-batch."""
-        return self.n_examples if self.together else self._rows or automatic_rows(like or self.inputs)
+        return self.n_examples if self.together else self._rows or automatic_rows(like or self.sized_by or self.inputs)
 
     def tiles(self, n_points: int, like: tuple[Tensor, ...] | None = None) -> Iterator[tuple[slice, list[slice]]]:
         """Cuts B x n_points into micro-batches: some examples, and their points' parts."""

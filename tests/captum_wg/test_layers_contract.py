@@ -366,7 +366,9 @@ def test_layers_that_can_not_be_explained(net, x):
         LayerExpectedGradients(net, net.a, [0, 1])
     with pytest.raises(ValueError, match=r"twice.*more than once"):
         NeuronExpectedGradients(net, net.twice).attribute(x, 1)
-    with pytest.raises(TypeError, match=r"inputs must be a Tensor.*NoneType"):
+    with pytest.raises(TypeError, match=r"layer must be a torch.nn.Module of the model, got \[Linear"):
+        NeuronExpectedGradients(net, [net.a])
+    with pytest.raises(ValueError, match=r"inputs is None.*no layer form"):
         LayerConsistency(net, net.a).attribute(None, sampler=lambda _: x[None])
 
 
