@@ -297,9 +297,9 @@ def _at_baselines(problem: Problem, starts: BaselineSet) -> tuple[Tensor, bool]:
     found = []
     for k in range(starts.count):
         rows = _outputs(problem, starts.of_rows(everyone, torch.full_like(everyone, k)), everyone)
-        # Arguments of the examples that are not for this layer leave them alike.
-        found.append(rows[:1] if starts.shared and torch.equal(rows, rows[:1].expand_as(rows)) else rows)
-    if all(len(rows) == 1 for rows in found) and starts.shared:
+        # Alike where arguments of the examples are not for this layer.
+        found.append(rows[:1] if torch.equal(rows, rows[:1].expand_as(rows)) else rows)
+    if all(len(rows) == 1 for rows in found):
         return torch.cat(found), True
     return torch.stack([rows.expand(len(everyone), -1) for rows in found], dim=1), False
 

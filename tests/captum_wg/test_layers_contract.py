@@ -281,6 +281,11 @@ def test_a_graph_whose_nodes_are_the_rows(draw):
     half = ExpectedGradients(lambda a: (edges @ second((edges @ a).tanh())).softmax(1)).attribute(a, b, 1)
     torch.testing.assert_close(ours, half)
     assert delta.sum().abs() < 1e-6
+    # Its activations depend on all rows of the inputs, of the baselines too.
+    after = LayerExpectedGradients(graph, second).attribute(x, starts, 1)
+    nodes = [second((edges @ v).tanh()).detach() for v in (a, *b.unsqueeze(1).expand(2, 3, 3))]
+    own = torch.stack(nodes[1:], dim=1)
+    torch.testing.assert_close(after, ExpectedGradients(lambda h: (edges @ h).softmax(1)).attribute(nodes[0], own, 1))
 
 
 def test_half_precision_and_noise_tunnel(net, x, references):
