@@ -84,10 +84,11 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
         pairing: str | None = None,
         internal_batch_size: int | None = None,
         show_progress: bool | None = False,
+        whole_numbers: bool = False,
     ) -> tuple[Problem, BaselineSet]:
         """What a call explains, and the baselines of its examples."""
         explained = self.forward_func, self.gradient_func, inputs, target, additional_forward_args
-        problem = Problem(*explained, internal_batch_size, show_progress, type(self).__name__)
+        problem = Problem(*explained, internal_batch_size, show_progress, type(self).__name__, whole_numbers)
         if baselines is None and self.baselines is not None:
             # A Tensor that was bound before the inputs were known can't be meant to be paired with them.
             baselines, pairing = self.baselines, pairing or "shared"

@@ -139,7 +139,7 @@ class WeightedGradients(CompleteAttribution):
         problem, references = self._problem(
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress
         )
-        features = Features(problem.inputs, None if feature_mask is None else as_tuple(feature_mask))
+        features = _features(problem, feature_mask)
         weigher = bind(weighting, problem, features)
         n_baselines, n_kept = references.count, check_keep(keep, references.count)
         coarse = None if screening_steps is None else refinable.coarse(screening_steps)
@@ -218,7 +218,7 @@ class WeightedGradients(CompleteAttribution):
         problem, references = self._problem(
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress
         )
-        features = Features(problem.inputs, None if feature_mask is None else as_tuple(feature_mask))
+        features = _features(problem, feature_mask)
         weigher = made.bind(problem, features)
         weigher.take_reference()
         parts = rule.parts(problem, references, Completeness(problem, references), each=True)
@@ -230,6 +230,10 @@ class WeightedGradients(CompleteAttribution):
 
     def _maps(self, problem: Problem, references: BaselineSet, sums: Sums, features: Features) -> PathMaps:
         return PathMaps(problem.inputs, references, sums, self._multiply_by_inputs, features)
+
+
+def _features(problem: Problem, feature_mask: Inputs | None) -> Features:
+    return Features(problem.inputs, problem.feature_mask if feature_mask is None else as_tuple(feature_mask))
 
 
 def _of_all(values: Tensor, kept: Tensor | None, n_baselines: int) -> Tensor:
