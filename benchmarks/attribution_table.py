@@ -20,13 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import joblib
-import pandas as pd
 
 from benchmarks.data.datasets import load
-from benchmarks.experiment import plan
-from benchmarks.experiment.bench import bench
-from benchmarks.experiment.results import ModelResults, Results
-from benchmarks.experiment.settings import Experiment, command, experiments, options
+from benchmarks.experiment.plan import tabulate
+from benchmarks.experiment.results import Results
+from benchmarks.experiment.settings import command, experiments, options
 from benchmarks.judges import columns
 from benchmarks.methods import captums, controls, ours, rows
 from benchmarks.methods.weightings import EG, WG
@@ -35,8 +33,6 @@ from benchmarks.models.networks import CIFAR10_RESNET18, DIGITS_RESNET18, EFFICI
 from benchmarks.run.command_line import check_writable, exit_code, integer_from
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.gpus import EACH, own_device
-from benchmarks.run.runner import Runner
-from benchmarks.run.store import Store
 from benchmarks.tables import picture, report
 
 # Images that are explained and judged together where they are small.
@@ -118,34 +114,17 @@ def table(settings: argparse.Namespace) -> int:
     judged = [(row.name, judge.name) for judge in judges for row in methods]
     text = command(settings, "attribution_table")
 
-    def work(experiment: Experiment, store: Store, runner: Runner) -> ModelResults:
-        selection = plan.select(experiment, store, runner, settings.images or None)
-        ready = bench(experiment)
-        shape = tuple(ready.input(selection.images[0]).shape)
-        found = ModelResults(experiment, ready.pictures.name, selection, selection.images, shape, pd.DataFrame())
-        print(report.heading(Results(tuple(methods), tuple(judges), (found,)), text), flush=True)
-        return plan.evaluate(
-            experiment,
-            store,
-            runner,
-            selection,
-            judged,
-            chunk=settings.chunk,
-            drawn={image.name for image in selection.images[:BLOCK]},
-            again=settings.robustness_images,
-            slow_again=settings.ablation_robustness,
-            discard_maps=settings.discard_maps,
-        )
-
-    found = plan.for_each_model(
+    found = tabulate(
         whole,
-        work,
+        judged,
+        drawn=BLOCK,
+        options={"again": settings.robustness_images, "slow_again": settings.ablation_robustness},
         jobs=joblib.cpu_count() if settings.device == "cpu" else 1,
         # Of larger images the explanations of several at once would take too much memory.
         together=BLOCK if model in (DIGITS_RESNET18, CIFAR10_RESNET18) else 1,
         curves=True,
     )
-    results = Results(tuple(methods), tuple(judges), tuple(found))
+    results = Results(tuple(methods), tuple(judges), found)
     figures = {"picture": lambda: picture.of_results(results)}
     lines = [A_LOOK] if settings.data == LOOK else []
     print(report.attribution(settings.out, results, text, settings.images, figures, lines))

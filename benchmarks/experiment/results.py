@@ -56,10 +56,14 @@ class Selection:
         return sum(self.statuses.values())
 
     @property
+    def others(self) -> str:
+        """How many don't count, and why."""
+        return ", ".join(f"{n} {status}" for status, n in self.statuses.items() if status != USED)
+
+    @property
     def line(self) -> str:
         """How many count, of how many, and why the others don't."""
-        others = ", ".join(f"{n} {status}" for status, n in self.statuses.items() if status != USED)
-        return f"n = {len(self.images)} of {self.tried} tried" + (f" ({others})" if others else "")
+        return f"n = {len(self.images)} of {self.tried} tried" + (f" ({self.others})" if self.others else "")
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def test_slow_rows_are_explained_again_on_request_only(run, monkeypatch):
 def test_slow_rows_are_explained_first(ready, chosen, tmp_path):
     selection = Selection(chosen(0, 1), {"used": 2})
     judged = [(name, "Sparseness-1ch") for name in ("Saliency", "FeatureAblation", EG)]
-    made = Plan.of(ready.experiment, open_store(tmp_path, {}), selection, judged, chunk=2)
+    made = Plan(ready.experiment, open_store(tmp_path, {}), selection, judged, chunk=2)
     kind, work = next(made.missing(made.chunks))
     assert kind == "maps" and [cell.key[1] for cell in work] == ["FeatureAblation", "Saliency", "steps2-first2"]
 
@@ -264,9 +264,9 @@ def test_ingredients_are_those_of_the_largest_pool(tmp_path):
         f"{EG}(n_steps=7)",
         f"{WG}(weighting=both)",
     ]
-    found = Plan.of(experiment, open_store(tmp_path, {}), selected(), [], names)
+    found = Plan(experiment, open_store(tmp_path, {}), selected(), [], names)
     single, screened, equal, more, both = map(experiment.method, names)
-    assert {own.key for own in found.ingredients.values() if own.kind == "maps"} == {
+    assert {own.key for own, _ in found.ingredients.values() if own.kind == "maps"} == {
         ("maps", "steps4-first5"),
         ("maps", "steps2-first3"),
         ("maps", "steps7-first5"),
@@ -279,7 +279,7 @@ def test_ingredients_are_those_of_the_largest_pool(tmp_path):
     ]
     assert found.sources(equal) == [("maps", "steps4-first5")] and found.sources(more) == [("maps", "steps7-first5")]
     assert found.sources(both)[1] == ("fitness", f"steps4-{two}-first5")
-    assert Plan.of(experiment, open_store(tmp_path, {}), selected(), [], ["Random"]).ingredients == {}
+    assert Plan(experiment, open_store(tmp_path, {}), selected(), [], ["Random"]).ingredients == {}
 
 
 def test_a_pool_has_the_scores_that_it_has_alone(run):

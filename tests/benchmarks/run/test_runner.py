@@ -193,7 +193,10 @@ def test_one_thread_inside_as_before_outside():
         ({"backend": "slurm"}, "--backend must be one of ('local', 'dask', 'ray'), got 'slurm'"),
         ({"jobs": 0}, "--jobs must be at least 1, got 0"),
         ({"address": "tcp://host:1"}, "--address tcp://host:1 needs --backend dask or ray"),
-        ({"backend": "dask", "address": "tcp://host:1", "jobs": 2}, "--jobs can't be given with --backend dask --address"),
+        (
+            {"backend": "dask", "address": "tcp://host:1", "jobs": 2},
+            "--jobs can't be given with --backend dask --address",
+        ),
     ],
 )
 def test_impossible_engines(changes, message):
