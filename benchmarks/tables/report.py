@@ -178,10 +178,10 @@ def stamped(results: Results, **tables: pd.DataFrame) -> dict[str, pd.DataFrame]
 
 def _maps(results: Results, methods: Sequence[str]) -> Figure:
     """The images of all models, and the maps of those of the methods that have one of each."""
-    models = [model for model in results.models if model.drawn.names]
+    models = [model for model in results.models if model.drawn.images]
     shown = [name for name in methods if all(name in model.drawn.maps for model in models)]
     return figures.maps(
         [image for model in models for image in model.drawn.pixels],
         {name: [a for model in models for a in model.drawn.maps[name]] for name in shown},
-        labels=[model.model for model in models for _ in model.drawn.names],
+        labels=[model.model for model in models for _ in model.drawn.images],
     )

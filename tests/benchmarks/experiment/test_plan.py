@@ -209,12 +209,17 @@ def test_a_warning_given_of_perturbed_images_alone_says_so(run, monkeypatch):
 
 def test_images_and_maps_of_a_picture(ready, run):
     results = run(drawn={"05", "11"})
-    assert results.drawn.names == ("11", "05") and results.drawn.pixels.shape == (2, 3, 32, 32)
+    assert [image.name for image in results.drawn.images] == ["11", "05"] and results.drawn.pixels.shape == (
+        2,
+        3,
+        32,
+        32,
+    )
     pixels = ready.pictures.sources[11].transpose(2, 0, 1) / 255
     assert np.allclose(results.drawn.pixels[0], pixels, atol=1e-6)
     assert list(results.drawn.maps) == list(ROWS)
     assert all(maps.shape == (2, 3, 32, 32) for maps in results.drawn.maps.values())
-    assert run().drawn.names == ()
+    assert run().drawn.images == ()
 
 
 def test_the_mean_curves(ready, run):
@@ -303,7 +308,7 @@ def test_selection_takes_the_first_in_the_order_of_the_seed(ready, tmp_path, mon
         found = select(ready.experiment, store, runner, 3)
         every = select(ready.experiment, store, runner, None)
     assert [image.position for image in every.images] == ready.order() and len(every.images) == 12
-    assert found.images == every.images[:3] and found.tried == 3 and found.line == "n = 3 of 3 tried"
+    assert found.images == every.images[:3] and found.line == "n = 3 of 3 tried"
     assert len(store.keys("predictions")) == 3
 
 
