@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torchvision import datasets
 
+from benchmarks.data.data_set import DataSet, Source
 from benchmarks.data.folders import class_folders
 from benchmarks.data.pictures import Pictures
 from benchmarks.data.preparation import Preparation
@@ -61,15 +65,23 @@ def cifar10_pictures(
 
 def _torchvisions(root: Path, train: bool) -> Pictures:
     try:
-        found = datasets.CIFAR10(str(root), train=train)
-    except RuntimeError:  # not there yet
-        try:
+        with contextlib.redirect_stdout(io.StringIO()):  # older ones say that it is there already
             found = datasets.CIFAR10(str(root), train=train, download=True)
-        except (OSError, RuntimeError) as error:
-            raise BenchmarkError(
-                f"no CIFAR-10 under {root} (neither train/ and test/ nor cifar-10-batches-py/), and it could not be "
-                f"downloaded: {error}. Put one of the two forms there, or run with --data digits"
-            ) from error
+    except (OSError, RuntimeError) as error:
+        raise BenchmarkError(
+            f"no CIFAR-10 under {root} (neither train/ and test/ nor cifar-10-batches-py/), and it could not be "
+            f"downloaded: {error}. Put one of the two forms there, or run with --data digits"
+        ) from error
     part = "train" if train else "test"
     names = tuple(f"{part}/{i:05d}" for i in range(len(found.data)))
     return Pictures("CIFAR-10", names, list(found.data), tuple(found.targets), CIFAR10_CLASSES)
+
+
+DATA_SET = DataSet(
+    lambda places, classes: Source(*reversed(cifar10_pictures(places.root, all_classes=True))),
+    parts=partial(cifar10_pictures, size=(SIDE, SIDE)),
+    preparation=CIFAR10,
+    network="resnet18_cifar10",
+    class_names=CIFAR10_CLASSES,
+    n_classes=10,
+)

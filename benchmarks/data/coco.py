@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from benchmarks.data.data_set import DataSet, Places, Source
 from benchmarks.data.pictures import Pictures
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.faults import one_line, raise_if_of_the_run
@@ -46,15 +47,12 @@ class Coco:
         found = self.annotations.loadAnns(self.annotations.getAnnIds(imgIds=[self.ids[position]], catIds=[category]))
         if not found:
             return None, "the category is not in the photograph"
-        masks = []
-        for annotation in found:
-            try:
-                masks.append(self._instance(annotation))
-            except Exception as error:  # pycocotools fails in many ways on what is no polygon and no RLE
-                raise_if_of_the_run(error)
-                # Without one of its instances the mask would be of a part of the category.
-                return None, f"the annotation has no usable mask: {one_line(error)}"
-        return np.any(masks, axis=0), ""
+        try:
+            return np.any([self._instance(annotation) for annotation in found], axis=0), ""
+        except Exception as error:  # pycocotools fails in many ways on what is no polygon and no RLE
+            raise_if_of_the_run(error)
+            # Without one of its instances the mask would be of a part of the category.
+            return None, f"the annotation has no usable mask: {one_line(error)}"
 
     def _instance(self, annotation: dict[str, Any]) -> np.ndarray:
         photograph = self.annotations.imgs[annotation["image_id"]]
@@ -85,8 +83,7 @@ def load_coco(root: str | Path, instances: str | Path | None = None, images: str
         from pycocotools.coco import COCO
     except ImportError as error:
         raise BenchmarkError("--data coco needs pycocotools: pip install pycocotools") from error
-    root = Path(root)
-    instances, images = Path(instances or root / "instances.json"), Path(images or root / "images")
+    instances, images = Path(instances or Path(root) / "instances.json"), Path(images or Path(root) / "images")
     if not instances.is_file():
         raise BenchmarkError(f"{instances} does not exist; give the file of COCO's instances with --instances")
     if not images.is_dir():
@@ -95,47 +92,37 @@ def load_coco(root: str | Path, instances: str | Path | None = None, images: str
         with contextlib.redirect_stdout(io.StringIO()):
             annotations = COCO(str(instances))
         numbers = {category["name"]: category["id"] for category in annotations.dataset["categories"]}
-        records = [annotations.imgs[i] for i in sorted(annotations.imgs)]
-        names = tuple(record["file_name"] for record in records)
+        ids = tuple(sorted(annotations.imgs))
+        names = tuple(annotations.imgs[i]["file_name"] for i in ids)
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise BenchmarkError(f"{instances} is not in COCO's form: {type(error).__name__}: {error}") from error
     mapping = imagenet_to_coco()
     if unknown := sorted(set(mapping.values()) - set(numbers)):
         raise BenchmarkError(f"{instances} lacks COCO's categories {', '.join(unknown[:5])}; give COCO's instances")
-    return Coco(
-        Pictures(f"COCO, {len(records)} photographs", names, [images / name for name in names]),
-        annotations,
-        tuple(record["id"] for record in records),
-        {label: numbers[name] for label, name in mapping.items()},
-    )
+    pictures = Pictures(f"COCO, {len(ids)} photographs", names, [images / name for name in names])
+    return Coco(pictures, annotations, ids, {label: numbers[name] for label, name in mapping.items()})
 
 
-def imagenet_to_coco(path: str | Path = MAPPING) -> dict[int, str]:
+def imagenet_to_coco() -> dict[int, str]:
     """The COCO category that each ImageNet class names; classes that name none are left out.
 
     A class is mapped where every photograph of it shows a thing that COCO's annotators would put into the category: a
     collie is a dog, a beer glass a cup, a kite (in ImageNet) a bird. Wild relatives such as wolves and bison are not.
-
-    Raises:
-        BenchmarkError: a row is not of this form, its class number and name do not belong together, or a class stands
-            twice.
     """
-    from torchvision.models import ResNet50_Weights
+    return pd.read_csv(MAPPING, index_col="imagenet_index")["coco_category"].to_dict()
 
-    classes = ResNet50_Weights.DEFAULT.meta["categories"]
-    mapping: dict[int, str] = {}
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                index, name, category = int(row["imagenet_index"]), row["imagenet_name"], row["coco_category"]
-                known = classes[index] if 0 <= index < len(classes) else None
-            except (KeyError, TypeError, ValueError) as error:
-                raise BenchmarkError(
-                    f"{path}, line {line}: imagenet_index, imagenet_name and coco_category are needed, got {row}"
-                ) from error
-            if known != name or not category:
-                raise BenchmarkError(f"{path}, line {line}: ImageNet's class {index} is {known!r}, not {name!r}")
-            if index in mapping:
-                raise BenchmarkError(f"{path}, line {line}: class {index} ({name}) stands twice")
-            mapping[index] = category
-    return mapping
+
+def _open(places: Places, classes: int) -> Source:
+    found = load_coco(str(places.root), places.instances, places.images_dir)
+    return Source(found.pictures, mask_of=found.mask)
+
+
+DATA_SET = DataSet(
+    _open,
+    n_classes=1000,
+    root="the folder of the photographs",
+    has_masks=True,
+    explained="Only images whose predicted class names a category that is in the photograph are explained; S is the "
+    "mask of that category in the input.",
+    files=lambda places: {"instances": Path(places.instances or Path(str(places.root)) / "instances.json")},
+)

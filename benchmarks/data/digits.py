@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.data.data_set import DataSet, Source
 from benchmarks.data.pictures import Pictures
 from benchmarks.data.preparation import Enlarged
 
@@ -33,3 +34,13 @@ def digits_pictures() -> tuple[Pictures, Pictures]:
         for name, part in zip(("train", "test"), parts, strict=True)
     )
     return train, test
+
+
+DATA_SET = DataSet(
+    lambda places, classes: Source(*reversed(digits_pictures())),
+    parts=lambda root: digits_pictures(),
+    preparation=DIGITS,
+    network="resnet18_digits",
+    class_names=tuple(f"digit {i}" for i in range(10)),
+    n_classes=10,
+)

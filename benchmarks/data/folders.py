@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.data.data_set import DataSet, Places, Source
 from benchmarks.data.pictures import Pictures
 from benchmarks.run.errors import BenchmarkError
 
@@ -134,3 +136,14 @@ def _folder(root: str | Path, option: str = "--root") -> Path:
     if not root.is_dir():
         raise BenchmarkError(f"{option} {root} is not a folder; give the one that holds the images")
     return root
+
+
+def _imagenet(places: Places, classes: int) -> Source:
+    if places.labels is None:
+        found = class_folders(places.root, "ImageNet folder", classes)
+    else:
+        found = labelled_files(places.root, places.labels, "ImageNet folder", classes)
+    return Source(replace(found, name=f"{found.name}, {len(found)} photographs"))
+
+
+DATA_SET = DataSet(_imagenet, root="the folder of the photographs")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.data.data_set import Masks
 from benchmarks.data.pictures import Damaged, Pictures, read_image
 from benchmarks.run.errors import BenchmarkError
 
@@ -24,12 +25,16 @@ class MaskFolder:
     black pixel the mask is unusable. In one with colours a pixel is nonzero if any of them is; and where there is
     transparency (LA, RGBA), what is fully transparent is not on the object.
 
+    Attributes:
+        where: masks of the data's own: where these have none for a class, neither has the folder.
+
     Raises:
         BenchmarkError: no such folder.
     """
 
     folder: str | Path
     pictures: Pictures
+    where: Masks | None = None
 
     def __post_init__(self) -> None:
         if not Path(self.folder).is_dir():
@@ -41,6 +46,8 @@ class MaskFolder:
         Raises:
             OSError, MemoryError: its file can't be read here or now.
         """
+        if self.where and (own := self.where(position, label))[0] is None:
+            return own
         path = (Path(self.folder) / self.pictures.names[position]).with_suffix(".png")
         if not path.is_file():
             return None, "no mask"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from benchmarks.data.data_set import DataSet, Source
 from benchmarks.data.pictures import Pictures
 from benchmarks.run.errors import BenchmarkError
 
@@ -61,3 +62,10 @@ def _folder(package: str, *below: str) -> Path:
             f"pip install 'captum-wg[demo]' ({package} is not installed)"
         )
     return Path(spec.origin).parent.joinpath(*below)
+
+
+DATA_SET = DataSet(
+    lambda places, classes: Source(*reversed(photographs())),
+    network="efficientnet_lite0",
+    explained="What is explained is the class that the model predicts, right or wrong.",
+)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -43,8 +43,7 @@ class Preparation:
     def image(self, picture: Image.Image) -> Tensor:
         """The input (3, H, W), float32."""
         values = v2.functional.pil_to_tensor(self._geometry()(picture))
-        values = v2.functional.to_dtype(values, torch.float32, scale=True)
-        return v2.functional.normalize(values, list(self.mean), list(self.std))
+        return self.from_pixels(v2.functional.to_dtype(values, torch.float32, scale=True))
 
     def mask(self, picture: Image.Image, mask: np.ndarray) -> np.ndarray:
         """The mask (H, W), bool, of the input made of this photograph, by the very call that resizes and crops it.
@@ -70,8 +69,7 @@ class Preparation:
 
     def from_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (..., 3, H, W) in [0, 1], normalised."""
-        mean, std = (torch.tensor(v, device=pixels.device).view(-1, 1, 1) for v in (self.mean, self.std))
-        return (pixels - mean) / std
+        return v2.functional.normalize(pixels, list(self.mean), list(self.std))
 
     def _geometry(self) -> v2.Transform:
         steps: list[v2.Transform] = []
@@ -103,9 +101,7 @@ class Enlarged(Preparation):
     def image(self, picture: Image.Image) -> Tensor:
         """The input (3, side, side), float32."""
         pixels = v2.functional.pil_to_tensor(picture).float().div(self.white)
-        size = (self.side, self.side)
-        large = nn.functional.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]
-        return self.from_pixels(large)
+        return self.from_pixels(v2.functional.resize(pixels, [self.side, self.side], antialias=False))
 
 
 @dataclass(frozen=True, eq=False)

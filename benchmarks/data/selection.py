@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from benchmarks.run.errors import BenchmarkError, Unreadable
-from benchmarks.run.faults import raise_if_of_the_run
+from benchmarks.run.faults import faults_of_the_run
 
 # Skipped images that are named one by one.
 NAMED = 10
@@ -103,32 +103,27 @@ def tell_unreadable(messages: Collection[str]) -> None:
         print(f"skipped, unreadable: {len(messages)} images in all", file=sys.stderr)
 
 
+@faults_of_the_run()
 def readable(dataset: Dataset, positions: Iterable[int], count: int | None = None) -> Selection:
     """Those of the images at these places that can be read, the first `count` of them if it is given.
 
     Raises:
         BenchmarkError: one that can't be read here or now, which is no fault of the image.
     """
-    x, y, places = [], [], []
+    found: dict[int, tuple[Tensor, int]] = {}
     unreadable: dict[int, str] = {}
     for place in map(int, positions):
-        if len(places) == count:
+        if len(found) == count:
             break
         try:
-            image, label = dataset[place]
+            found[place] = dataset[place]
         except Unreadable as error:
             unreadable[place] = str(error)
-            continue
-        except Exception as error:
-            raise_if_of_the_run(error)
-            raise
-        x.append(image)
-        y.append(int(label))
-        places.append(place)
-    return Selection(torch.stack(x) if x else torch.empty(0), torch.tensor(y), tuple(places), unreadable)
+    x, y = stack(found, found) if found else (torch.empty(0), torch.tensor([]))
+    return Selection(x, y, tuple(found), unreadable)
 
 
-def stack(dataset: Dataset, positions: Iterable[int]) -> tuple[Tensor, Tensor]:
+def stack(dataset: Dataset | Mapping[int, tuple[Tensor, int]], positions: Iterable[int]) -> tuple[Tensor, Tensor]:
     """The images (N, C, H, W) and classes (N,) at these places of the data set.
 
     Raises:

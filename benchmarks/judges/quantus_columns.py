@@ -24,9 +24,6 @@ SENSITIVITY = dict(
     similarity_func=similarity_func.difference,
     disable_warnings=True,
 )
-_ALIKE: dict[str, Any] = dict(
-    similarity_func=similarity_func.correlation_spearman, abs=False, normalise=False, disable_warnings=True
-)
 _FORMS = {
     1: "{name} judges maps summed over the channels ({pixels} values).",
     3: "{name} judges maps of all channels ({values} values).",
@@ -44,55 +41,47 @@ _COMPLEXITY = {
 }
 
 
-def _pixel_flipping(settings: JudgeSettings) -> quantus.PixelFlipping:
-    return quantus.PixelFlipping(features_in_step=32, perturb_baseline="uniform", disable_warnings=True)
-
-
-def _faithfulness_correlation(settings: JudgeSettings) -> quantus.FaithfulnessCorrelation:
-    return quantus.FaithfulnessCorrelation(
-        nr_runs=100,
-        subset_size=32,
-        perturb_func=perturb_func.batch_baseline_replacement_by_indices,
-        perturb_baseline="uniform",
-        abs=True,
-        return_aggregate=False,
-        disable_warnings=True,
+def _settings(told: dict[str, Any]) -> str:
+    return ", ".join(
+        f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}" for name, value in told.items()
     )
+
+
+def _forms(kind: type, higher: bool, notes: dict[int, str] | None = None, **told: Any) -> list[Judge]:
+    """A column for maps summed over the channels, and one for maps of all."""
+    metric = kind.__name__
+
+    def make(settings: JudgeSettings) -> Any:
+        return kind(disable_warnings=True, **told)
+
+    return [
+        Judge(f"{metric}-{form}ch", make, higher, form, _settings(told) or "defaults", own, metric=metric, slow=True)
+        for form, own in ((form, (note, notes[form]) if notes else (note,)) for form, note in _FORMS.items())
+    ]
+
+
+def _correlation(settings: JudgeSettings) -> quantus.FaithfulnessCorrelation:
+    perturbed = dict(perturb_func=perturb_func.batch_baseline_replacement_by_indices)
+    return quantus.FaithfulnessCorrelation(**_CORRELATION, **perturbed, return_aggregate=False, disable_warnings=True)
 
 
 def _overlap(settings: JudgeSettings) -> OverlapAUC:
     return OverlapAUC(ranking=settings.ranking, levels=settings.levels, disable_warnings=True)
 
 
-# Quantus' sanity checks seed themselves: with one seed for all images, all would get the same draws.
-def _own_seed() -> int:
-    return int(np.random.randint(2**31))
-
-
 def _mprt(settings: JudgeSettings) -> quantus.MPRT:
-    return quantus.MPRT(
-        **_ALIKE, layer_order="top_down", skip_layers=True, return_last_correlation=True, seed=_own_seed()
-    )
+    return quantus.MPRT(layer_order="top_down", skip_layers=True, return_last_correlation=True, **_alike())
 
 
 def _random_logit(settings: JudgeSettings) -> quantus.RandomLogit:
-    return quantus.RandomLogit(**_ALIKE, num_classes=settings.classes, seed=_own_seed())
+    return quantus.RandomLogit(num_classes=settings.classes, **_alike())
 
 
-def _forms(metric: str, make: Any, higher: bool, settings: str, *notes: dict[int, str]) -> list[Judge]:
-    return [
-        Judge(
-            f"{metric}-{form}ch",
-            make,
-            higher,
-            form,
-            settings,
-            (note, *(of_form[form] for of_form in notes)),
-            metric=metric,
-            slow=True,
-        )
-        for form, note in _FORMS.items()
-    ]
+def _alike() -> dict[str, Any]:
+    # Quantus' sanity checks seed themselves: with one seed for all images, all would get the same draws.
+    seed = int(np.random.randint(2**31))
+    similarity = similarity_func.correlation_spearman
+    return dict(similarity_func=similarity, abs=False, normalise=False, disable_warnings=True, seed=seed)
 
 
 def _sensitivity(kind: type) -> Judge:
@@ -108,22 +97,12 @@ def _sensitivity(kind: type) -> Judge:
     )
 
 
+_CORRELATION: dict[str, Any] = dict(nr_runs=100, subset_size=32, perturb_baseline="uniform", abs=True)
 FAITHFULNESS = (
     *_forms(
-        "PixelFlipping",
-        _pixel_flipping,
-        False,
-        'features_in_step=32, perturb_baseline="uniform"',
-        dict.fromkeys(_FORMS, _FLIPPING),
+        quantus.PixelFlipping, False, dict.fromkeys(_FORMS, _FLIPPING), features_in_step=32, perturb_baseline="uniform"
     ),
-    Judge(
-        "FaithfulnessCorrelation",
-        _faithfulness_correlation,
-        True,
-        settings='nr_runs=100, subset_size=32, perturb_baseline="uniform", abs=True',
-        notes=(_OWN_FORM,),
-        slow=True,
-    ),
+    Judge("FaithfulnessCorrelation", _correlation, True, None, _settings(_CORRELATION), (_OWN_FORM,), slow=True),
 )
 OTHERS = (
     Judge("OverlapAUC", _overlap, True, form=3, masks=True),
@@ -131,6 +110,6 @@ OTHERS = (
     Judge("RandomLogit", _random_logit, False, form=3, slow=True, explains=True, alone=True),
     _sensitivity(quantus.MaxSensitivity),
     _sensitivity(quantus.AvgSensitivity),
-    *_forms("Sparseness", lambda settings: quantus.Sparseness(disable_warnings=True), True, "defaults"),
-    *_forms("Complexity", lambda settings: quantus.Complexity(disable_warnings=True), False, "defaults", _COMPLEXITY),
+    *_forms(quantus.Sparseness, True),
+    *_forms(quantus.Complexity, False, _COMPLEXITY),
 )

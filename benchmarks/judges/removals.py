@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,22 +25,18 @@ def noise(x: torch.Tensor) -> torch.Tensor:
 REMOVALS: dict[str, Any] = {"corners": "corners", "blur": "blur", "mean": "mean", "noise": noise, "zero": 0.0}
 
 
-def _area(kind: type, removal: str, settings: JudgeSettings, ranking: str = "") -> Any:
-    return kind(
-        removal=REMOVALS[removal],
-        ranking=ranking or settings.ranking,
-        levels=settings.levels,
-        internal_batch_size=settings.batch,
-        disable_warnings=True,
-    )
-
-
 def _judge(kind: type, removal: str, *, slow: bool, ranking: str = "") -> Judge:
     metric = kind.__name__
     words = [metric, *([ranking] if ranking else [] if removal == "corners" else [removal])]
     return Judge(
         "-".join(words),
-        partial(_area, kind, removal, ranking=ranking),
+        lambda own: kind(
+            removal=REMOVALS[removal],
+            ranking=ranking or own.ranking,
+            levels=own.levels,
+            internal_batch_size=own.batch,
+            disable_warnings=True,
+        ),
         higher_is_better=kind is InsertionAUC,
         form=3,
         settings=f'removal="{removal}"' + (f', ranking="{ranking}"' if ranking else ""),

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.method import NEW_DRAWS, Batch, Method, MethodSettings, explained
-from benchmarks.methods.ours import IMAGES_AT_ONCE
 from benchmarks.run.randomness import seeded
-from quantus_ext import explainer
+from captum_wg import ExpectedGradients
 
 UNTRAINED = "ExpectedGradients-random-weights"
 _WORTH = "A method worth its name differs from the controls."
@@ -31,10 +30,6 @@ def edges(x: Tensor) -> Tensor:
     return magnitude.expand(x.shape).contiguous()
 
 
-def _edge_map(x: Tensor, values: tuple[np.ndarray, ...], generator: np.random.Generator) -> np.ndarray:
-    return edges(x).numpy()
-
-
 def randomized(model: nn.Module, seed: int) -> nn.Module:
     """A copy of the model with weights as at the start of a training."""
     model = copy.deepcopy(model)
@@ -48,18 +43,9 @@ def randomized(model: nn.Module, seed: int) -> nn.Module:
 def untrained(name: str, settings: MethodSettings) -> Method:
     """Expected gradients of the network with the weights that a training would begin with."""
 
-    def explain(batch: Batch) -> np.ndarray:
-        of_paths = explainer(
-            "ExpectedGradients",
-            baselines=batch.baselines,
-            n_steps=settings.n_steps,
-            pairing="shared",
-            reduce_axes=(),
-            batch_size=IMAGES_AT_ONCE,
-            internal_batch_size=batch.internal_batch_size,
-            show_progress=False,
-        )
-        return batch.call(of_paths, randomized(batch.model, batch.seed))
+    def explain(batch: Batch) -> Tensor:
+        model = randomized(batch.model, batch.seed)
+        return batch.in_parts(ExpectedGradients(model).attribute, n_steps=settings.n_steps)
 
     note = f"{name} explains the network with weights as before training."
     return explained(name, explain, group="control", notes=(note, _WORTH))
@@ -68,7 +54,7 @@ def untrained(name: str, settings: MethodSettings) -> Method:
 ROWS = {
     "EdgeDetector": Method(
         "EdgeDetector",
-        combine=_edge_map,
+        combine=lambda x, values, generator: edges(x).numpy(),
         group="control",
         notes=("EdgeDetector: the image's Sobel gradient, without the network.", _WORTH),
     ),

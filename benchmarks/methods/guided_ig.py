@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.outputs import probability_and_gradient
+from captum_wg.integrals.walk import point
 
 _REACHED = 1e-9
 
@@ -53,7 +54,7 @@ def guided_ig(
     done = torch.zeros_like(way)
     total = torch.zeros_like(way)
     for step in range(1, n_steps + 1):
-        _, gradient = probability_and_gradient(model, (start + done * way).to(x.dtype), target)
+        _, gradient = probability_and_gradient(model, point(start, way, done).to(x.dtype), target)
         if not gradient.isfinite().all():
             raise FloatingPointError(f"the gradient at step {step} of {n_steps} of the path is not finite")
         low, high = max(step / n_steps - radius, 0.0), min(step / n_steps + radius, 1.0)

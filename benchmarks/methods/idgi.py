@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.outputs import probability_and_gradient
+from captum_wg.integrals.walk import point
 
 
 def idgi(
@@ -33,7 +34,7 @@ def idgi(
     total = torch.zeros_like(x, dtype=torch.float64)
     last: tuple[Tensor, Tensor] | None = None
     for part in fractions.split(rows):
-        p, gradients = probability_and_gradient(model, torch.lerp(start, x, part), target)
+        p, gradients = probability_and_gradient(model, point(start, x - start, part), target)
         if last is not None:
             p, gradients = torch.cat([last[0], p]), torch.cat([last[1], gradients])
         total += _steps(p.double(), gradients[:-1].double())

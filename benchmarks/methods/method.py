@@ -6,6 +6,7 @@ for a batch of images, stored image by image, and shared by all rows that need i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 # (1, C, H, W) inputs -> baselines; or the baselines themselves (K, C, H, W), as captum_wg takes both.
 Baselines = Tensor | Callable[[Tensor], Any]
 
+# Images that are explained together; bounds memory, changes no map.
+IMAGES_AT_ONCE = 16
 # What random numbers a method uses when it explains the same or a perturbed input again.
 NO_DRAWS, SAME_DRAWS, NEW_DRAWS = "no draws", "same draws", "new draws"
 
@@ -69,14 +72,18 @@ class Batch:
     local_radius: Callable[[], float] = lambda: 1.0
     internal_batch_size: int | None = None
 
-    @property
-    def device(self) -> torch.device:
-        return self.inputs.device
+    def baselines_of(self, x: Tensor) -> Tensor:
+        """Those of one input (1, C, H, W): (K, C, H, W)."""
+        found = self.baselines(x) if callable(self.baselines) else self.baselines.to(x)
+        return found.reshape(-1, *x.shape[1:])
 
-    def call(self, explain: Callable[..., np.ndarray], model: nn.Module | None = None, **settings: Any) -> np.ndarray:
-        """What a function with the signature of `quantus.explain` gives for the batch."""
-        inputs, targets = self.inputs.cpu().numpy(), self.targets.cpu().numpy()
-        return explain(model or self.model, inputs, targets, device=str(self.device), **settings)
+    def in_parts(self, explain: Callable[..., Tensor], **settings: Any) -> Tensor:
+        """The maps by a class of captum_wg, from its `attribute`, of `IMAGES_AT_ONCE` images at most in a call."""
+        count = math.ceil(len(self.inputs) / IMAGES_AT_ONCE)
+        baselines = self.baselines if callable(self.baselines) else self.baselines.to(self.inputs)
+        settings |= dict(pairing="shared", internal_batch_size=self.internal_batch_size, show_progress=False)
+        parts = zip(self.inputs.tensor_split(count), self.targets.tensor_split(count), strict=True)
+        return torch.cat([explain(x, baselines, target, **settings) for x, target in parts])
 
 
 Explain = Callable[[Batch], "Tensor | np.ndarray"]

@@ -119,8 +119,7 @@ def _deep_lift_shap(batch: Batch) -> Attribute:
     method = DeepLiftShap(hookable(batch.model))
 
     def attribute(x: Tensor, target: int) -> Tensor:
-        found = batch.baselines(x) if callable(batch.baselines) else batch.baselines
-        baselines = found.reshape(-1, *x.shape[1:]).to(x)
+        baselines = batch.baselines_of(x)
         if len(baselines) < 2:
             raise BenchmarkError(f"DeepLiftShap needs 2 baselines or more, got {len(baselines)}; choose DeepLift")
         total = torch.zeros_like(x)
@@ -191,7 +190,7 @@ def _occlusion(batch: Batch, *, patch: int = 0, stride: int = 0) -> Attribute:
 
 def _kernel_shap(batch: Batch, *, cells: int = 8, n_samples: int = 1000) -> Attribute:
     height, width = batch.inputs.shape[2:]
-    down, across = (torch.arange(side, device=batch.device) * cells // side for side in (height, width))
+    down, across = (torch.arange(side, device=batch.inputs.device) * cells // side for side in (height, width))
     grid = (down[:, None] * cells + across).view(1, 1, height, width)
 
     def attribute(x: Tensor, target: int) -> Tensor:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import functools
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.method import NEW_DRAWS, SAME_DRAWS, Batch, Method, MethodSettings, explained
 from captum_wg import GeneralizedAttribution
-from quantus_ext import explainer
 
 MEASURES = {
     "LocalIntegratedGradients": "local_integrated_gradients",
@@ -20,8 +18,6 @@ MEASURES = {
     "Consistency": "consistency",
 }
 PUBLISHED_RADIUS = 1e3
-# Images that are explained together; bounds memory, changes no map.
-IMAGES_AT_ONCE = 16
 
 _ONE_PASS = (
     "The four local measures of a sampler and radius come from one pass over the same gradients; each shows the time "
@@ -32,25 +28,6 @@ _RAYS = (
     'Rows ending in -{label}: the published form, sampler "rays" {within}, of the sum of all logits, judged by maps of '
     "all channels."
 )
-
-
-class FourMeasures(GeneralizedAttribution):
-    """The local measures, one after another along the channels: (N, 4 * C, H, W)."""
-
-    # `explainer` passes on a seed only where the signature names it.
-    def attribute(
-        self, inputs: Tensor, baselines=None, target=None, *, generator=None, pairing=None, **kwargs
-    ) -> Tensor:
-        found = super().attribute(
-            inputs,
-            baselines,
-            target,
-            generator=generator,
-            pairing=pairing,
-            measures=list(MEASURES.values()),
-            **kwargs,
-        )
-        return torch.cat(list(found.values()), dim=1)
 
 
 class SumOfLogits(nn.Module):
@@ -65,22 +42,17 @@ class SumOfLogits(nn.Module):
         return logits.sum(1, keepdim=True).expand_as(logits)
 
 
-def four_measures(batch: Batch, settings: MethodSettings, sampler: str, radius: float | None) -> np.ndarray:
-    """The maps of all four; radius: None for the experiment's."""
-    explain = explainer(
-        FourMeasures,
-        baselines=batch.baselines,
+def four_measures(batch: Batch, settings: MethodSettings, sampler: str, radius: float | None) -> Tensor:
+    """The maps of all four, along the channels (N, 4 * C, H, W); radius: None for the experiment's."""
+    attribution = GeneralizedAttribution(SumOfLogits(batch.model) if sampler == "rays" else batch.model)
+    return batch.in_parts(
+        lambda *of, **more: torch.cat(list(attribution.attribute(*of, **more).values()), dim=1),
+        measures=list(MEASURES.values()),
         n_samples=settings.n_steps * settings.n_baselines,
         sampler=sampler,
         radius=batch.local_radius() if radius is None else radius,
-        pairing="shared",
         generator=int(torch.randint(2**31, ())) if settings.fresh_draws else batch.seed,
-        reduce_axes=(),
-        batch_size=IMAGES_AT_ONCE,
-        internal_batch_size=batch.internal_batch_size,
-        show_progress=False,
     )
-    return batch.call(explain, SumOfLogits(batch.model) if sampler == "rays" else None)
 
 
 def local_measure(

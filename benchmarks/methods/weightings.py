@@ -3,7 +3,7 @@
 They share the maps, which cost the gradients, and the D_alpha of these. With K baselines, the weights are
 
     ExpectedGradients              1/K each
-    WeightedGradients              proportional to 1/D
+    WeightedGradients              proportional to 1/D, or what another rule of `captum_wg.weighting` gives
     BestSingle                     1 for the fittest, that is WeightedGradients(keep=1)
     ShuffledWeights                those of WeightedGradients in a random order: as unequal, but blind to the fitness
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -27,9 +27,9 @@ from benchmarks.run.randomness import generator_of
 from captum_wg import ExpectedGradients
 from captum_wg.engine.checks import check_choice, check_positive_int
 from captum_wg.engine.problem import Problem, input_gradients
-from captum_wg.weighting.binding import NAMED
+from captum_wg.weighting.binding import NAMED, bind
 from captum_wg.weighting.fitness import FitnessWeighting
-from captum_wg.weighting.maps import StoredMaps
+from captum_wg.weighting.maps import Maps, StoredMaps
 from captum_wg.weighting.masking import Features
 from captum_wg.weighting.weights import check_keep, of_normalised_maps, only, smallest
 
@@ -39,6 +39,8 @@ RANKINGS = ("signed", "absolute")
 # How D_alpha is taken.
 RULES = {name: rule for name, rule in NAMED.items() if issubclass(rule, FitnessWeighting)}
 
+Rule = Callable[[Problem, Maps], Tensor]
+
 
 @dataclass(frozen=True)
 class Fitness:
@@ -46,7 +48,7 @@ class Fitness:
 
     Attributes:
         neutrals: of NEUTRALS; D is the geometric mean over them.
-        kind: "deletion", "insertion" or "both".
+        kind: of RULES.
     """
 
     alpha: float = 0.5
@@ -70,23 +72,14 @@ class Fitness:
             return "fitted"
         return "same removal" if works_by in replace(self, kind="both").works_by else "unseen"
 
-    def rule(self, power: float = 1.0, normalise_maps: bool = False) -> FitnessWeighting:
-        """As `WeightedGradients` takes it."""
+    def rule(self, **settings: Any) -> FitnessWeighting:
+        """As `WeightedGradients` takes it, with the settings that D_alpha does not depend on."""
         neutral: list[Any] = [0.0 if name == "zero" else name for name in self.neutrals]
-        return RULES[self.kind](
-            alpha=self.alpha, neutral=neutral, ranking=self.ranking, power=power, normalise_maps=normalise_maps
-        )
+        return RULES[self.kind](alpha=self.alpha, neutral=neutral, ranking=self.ranking, **settings)
 
-    def distances(self, batch: Batch, position: int, maps: np.ndarray) -> np.ndarray:
-        """The D_alpha (K,) of the maps (K, C, H, W) of one image of a batch."""
-        if len(maps) == 1:
-            return np.ones(1)
-        x, label = batch.inputs[position : position + 1], int(batch.targets[position])
-        problem = Problem(batch.model, input_gradients, x, label, None, batch.internal_batch_size, False, "fitness")
-        stored = StoredMaps((torch.from_numpy(maps.copy()).to(x)[None],), Features(problem.inputs))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an image whose D_alpha are all P is counted in the notes
-            return self.rule().distances(problem, stored)[0].cpu().numpy()
+    def distances(self, problem: Problem, maps: Maps) -> Tensor:
+        """The D_alpha (B, K) of the maps."""
+        return self.rule().distances(problem, maps)
 
 
 @dataclass(frozen=True)
@@ -102,11 +95,11 @@ class BaselineMaps(Ingredient):
 
     def _of_image(self, batch: Batch, i: int) -> np.ndarray:
         x = batch.inputs[i : i + 1]
-        baselines = batch.baselines(x) if callable(batch.baselines) else batch.baselines.to(x)
-        own = (baselines[0] if baselines.ndim == 5 else baselines)[: self.count]
+        own = batch.baselines_of(x)[: self.count]
         explain = ExpectedGradients(batch.model).attribute
-        common: dict[str, Any] = dict(target=int(batch.targets[i]), internal_batch_size=batch.internal_batch_size)
-        common["show_progress"] = False
+        common: dict[str, Any] = dict(
+            target=int(batch.targets[i]), internal_batch_size=batch.internal_batch_size, show_progress=False
+        )
         kind = self.name.rstrip("0123456789")
         number = int(self.name[len(kind) :])
         if kind == "steps":
@@ -123,21 +116,35 @@ class BaselineMaps(Ingredient):
 
 @dataclass(frozen=True)
 class Distances(Ingredient):
-    """The D_alpha (N, K) of the baselines' maps."""
+    """What the weights follow from: the D_alpha (N, K) of the baselines' maps, or another rule's weights themselves.
 
-    by: Fitness = field(kw_only=True)
+    Attributes:
+        take: gives it of the maps of one image, (1, K).
+    """
+
+    take: Rule = field(kw_only=True)
     kind: ClassVar[str] = "fitness"
 
     @classmethod
     def of(cls, maps: BaselineMaps, by: Fitness) -> Distances:
-        return cls(f"{maps.name}-{by.name}", maps.count, (maps,), by=by)
+        return cls(f"{maps.name}-{by.name}", maps.count, (maps,), take=by.distances)
 
     def make(self, batch: Batch, *needed: np.ndarray) -> np.ndarray:
-        (maps,) = needed
-        return np.stack([self.by.distances(batch, i, own[: self.count]) for i, own in enumerate(maps)]).astype(float)
+        (maps,), count = needed, self.count or self.needs[0].count
+        return np.stack([self._of_image(batch, i, own[:count]) for i, own in enumerate(maps)]).astype(float)
+
+    def _of_image(self, batch: Batch, i: int, maps: np.ndarray) -> np.ndarray:
+        if len(maps) == 1:
+            return np.ones(1)
+        x, label = batch.inputs[i : i + 1], int(batch.targets[i])
+        problem = Problem(batch.model, input_gradients, x, label, None, batch.internal_batch_size, False, "fitness")
+        stored = StoredMaps((torch.from_numpy(maps.copy()).to(x)[None],), Features(problem.inputs))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an image whose D_alpha are all P is counted in the notes
+            return self.take(problem, stored)[0].cpu().numpy()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Weighting:
     """How the baselines' maps are weighted, as a row's name may say it.
 
@@ -147,7 +154,8 @@ class Weighting:
         pool: how many baselines there are to choose from, the first ones.
         keep: how many of these are kept, the fittest; a float is a share; None: all.
         screening_steps: points of the maps by which the kept are chosen; None: the full maps.
-        weighting: D_alpha by "deletion", "insertion" or the geometric mean of "both"; or "equal" weights.
+        weighting: a name that `captum_wg` has for a rule, such as "deletion", "insertion", "both" or "equal"; or any
+            rule itself, a callable (problem, maps) -> (B, K), in the registry of rows.
         power: weights are proportional to D**-power.
         alpha, neutral, ranking: of D_alpha; of several removals it is the geometric mean.
         normalise_maps: whether the maps are divided by their L1 norms.
@@ -158,12 +166,12 @@ class Weighting:
     """
 
     n_steps: int
-    n_random: int | None
+    n_random: int | None = None
     pool: int
-    keep: float | None
-    screening_steps: int | None
-    weighting: str
-    power: float
+    keep: float | None = None
+    screening_steps: int | None = None
+    weighting: str | Rule = "deletion"
+    power: float = 1.0
     alpha: float
     neutral: str | tuple[str, ...]
     ranking: str
@@ -174,34 +182,49 @@ class Weighting:
         for name in ("n_steps", "n_random", "pool", "screening_steps"):
             if getattr(self, name) is not None:
                 check_positive_int(getattr(self, name), name)
-        check_choice(self.weighting, "weighting", (*RULES, "equal"))
+        if not callable(self.weighting):
+            check_choice(self.weighting, "weighting", tuple(NAMED))
         neutrals = self.neutral if isinstance(self.neutral, tuple) else (self.neutral,)
         for name in neutrals or (None,):
             check_choice(name, "neutral", NEUTRALS)
         object.__setattr__(self, "neutral", neutrals)
         if self.weighting == "equal" and self.keep is not None:
             raise ValueError("equal weights have no fittest baselines to keep; leave keep out")
-        self.fitness.rule(self.power, self.normalise_maps)
+        self.fitness.rule(power=self.power, normalise_maps=self.normalise_maps)
         if self.keep is not None:
             object.__setattr__(self, "keep", check_keep(self.keep, self.pool))
         elif self.screening_steps is not None:
             raise ValueError("screening_steps chooses which baselines to keep; give keep as well")
+        if self.own_rule and self.screening_steps is not None:
+            raise ValueError("screening_steps chooses by D_alpha, which this weighting has not; leave it out")
+
+    @property
+    def own_rule(self) -> Rule | None:
+        """A rule that is no D_alpha and not equal weights."""
+        if isinstance(self.weighting, str):
+            return None if self.weighting in (*RULES, "equal") else NAMED[self.weighting]()
+        return self.weighting
 
     @property
     def fitness(self) -> Fitness:
-        """What the weights follow from."""
-        kind = "deletion" if self.weighting == "equal" else self.weighting
-        return Fitness(self.alpha, tuple(self.neutral), self.ranking, kind)
+        """What the weights follow from where they are `fitted`."""
+        kind = self.weighting if self.weighting in RULES else "deletion"
+        return Fitness(self.alpha, tuple(self.neutral), self.ranking, str(kind))
 
     @property
     def fitted(self) -> bool:
         """Whether the weights follow from D_alpha."""
-        return self.weighting != "equal" and (self.power > 0 or self.keep is not None)
+        return self.weighting in RULES and (self.power > 0 or self.keep is not None)
 
     @property
     def ingredients(self) -> tuple[Ingredient, ...]:
-        """The maps; their D_alpha if the weights follow from it; and that of the maps by which the kept are chosen."""
+        """The maps; what the weights follow from, D_alpha or a rule's own; and D_alpha of the maps by which the kept
+        are chosen."""
         maps = BaselineMaps(f"random{self.n_random}" if self.n_random else f"steps{self.n_steps}", self.pool)
+        if rule := self.own_rule:
+            # Not those of the first ones among more: the weights of a baseline depend on the others.
+            name = f"{maps.name}-first{self.pool}-{getattr(rule, '__name__', rule)}"
+            return maps, Distances(name, None, (maps,), take=lambda *of: bind(rule, of[0], of[1].features)(of[1]))
         if not self.fitted:
             return (maps,)
         by = [maps] if self.screening_steps is None else [maps, BaselineMaps(f"steps{self.screening_steps}", self.pool)]
@@ -209,50 +232,42 @@ class Weighting:
 
     def combine(self, x: Tensor, values: tuple[np.ndarray, ...], generator: np.random.Generator) -> np.ndarray:
         """The map (C, H, W), float32, of one image, from the values of `ingredients`."""
-        maps, *distances = values
+        maps, *found = values
         maps = maps[: self.pool]
-        weights = self.weights(*distances) if self.fitted else np.full(len(maps), 1 / len(maps))
+        weights = self.weights(*found) if found else np.full(len(maps), 1 / len(maps))
         if self.shuffled:
             weights = generator.permutation(weights)
         if self.normalise_maps:
             norms = torch.from_numpy(np.abs(maps).sum((1, 2, 3), dtype=np.float64))
             weights = of_normalised_maps(torch.from_numpy(weights)[None], norms[None])[0].numpy()
-        total = np.zeros(maps.shape[1:])
-        for weight, own in zip(weights, maps, strict=True):
-            total += weight * own
-        return total.astype(np.float32)
+        weighted = (weight * own for weight, own in zip(weights, maps, strict=True))
+        return sum(weighted, np.zeros(maps.shape[1:])).astype(np.float32)
 
-    def weights(self, distances: np.ndarray, screening: np.ndarray | None = None) -> np.ndarray:
+    def weights(self, found: np.ndarray, screening: np.ndarray | None = None) -> np.ndarray:
         """The weights of the pool, float64, before any shuffling and norms; they sum to 1.
 
         Args:
-            distances: D_alpha (K,).
-            screening: that of the maps by which the kept are chosen.
+            found: D_alpha (K,), or the weights that a rule of its own gives to all.
+            screening: D_alpha of the maps by which the kept are chosen.
         """
-        d, by = (torch.from_numpy(np.array(one[: self.pool]))[None] for one in (distances, _or(screening, distances)))
-        weights = self.fitness.rule(self.power).weights(d)
+        d, by = (torch.tensor(one[: self.pool])[None] for one in (found, found if screening is None else screening))
+        weights, by = (d, -by) if self.own_rule else (self.fitness.rule(power=self.power).weights(d), by)
         if self.keep is not None and self.keep < d.shape[1]:
             weights = only(weights, smallest(by, int(self.keep)))
         return weights[0].numpy()
 
     def evaluations(self, n_features: int) -> tuple[int, int]:
         """The gradients, and the most forwards of the fitness, that `WeightedGradients` takes for one image."""
-        pool, points = self.pool, self.n_random or self.n_steps
-        kept = int(self.keep or pool)
+        pool, points, kept = self.pool, self.n_random or self.n_steps, int(self.keep or self.pool)
         screened = self.screening_steps is not None and kept < pool
         gradients = pool * (self.screening_steps or 0) + kept * points if screened else pool * points
         if pool == 1 or not self.fitted:
             return gradients, 0
-        searches = len(self.fitness.neutrals) * len(RULES[self.fitness.kind].ways)
-        # Of an insertion also f with every feature removed.
-        more = len(self.fitness.neutrals) if self.fitness.kind != "deletion" else 0
-        searched = [pool] if not screened else [pool, *([kept] if kept > 1 and self.power > 0 else [])]
-        per_map = searches * math.ceil(math.log2(n_features + 1))
+        neutrals, ways = len(self.fitness.neutrals), RULES[self.fitness.kind].ways
+        per_map = neutrals * len(ways) * math.ceil(math.log2(n_features + 1))
+        more = neutrals * ("insertion" in ways)  # f with every feature removed
+        searched = [pool, *([kept] if screened and kept > 1 and self.power > 0 else [])]
         return gradients, 1 + sum(count * per_map + more for count in searched)
-
-
-def _or(one: np.ndarray | None, other: np.ndarray) -> np.ndarray:
-    return other if one is None else one
 
 
 @dataclass(frozen=True)
@@ -282,8 +297,7 @@ class Row:
         Raises:
             BenchmarkError: a value that can't be.
         """
-        values = {name: None for name in ("n_random", "keep", "screening_steps")}
-        values |= dict(n_steps=settings.n_steps, pool=settings.n_baselines, weighting="deletion", power=1.0)
+        values: dict[str, Any] = dict(n_steps=settings.n_steps, pool=settings.n_baselines)
         values |= dict(alpha=settings.alpha, neutral=settings.neutral, ranking=settings.ranking)
         try:
             if {"n_steps", "n_random"} <= set(keywords):

@@ -4,10 +4,12 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+from torchvision.models import ResNet50_Weights
 
-from benchmarks.data.coco import imagenet_to_coco, load_coco
+from benchmarks.data.coco import MAPPING, imagenet_to_coco, load_coco
 from benchmarks.data.datasets import source
 from benchmarks.experiment.settings import Experiment
 from benchmarks.run.errors import BenchmarkError
@@ -197,20 +199,12 @@ def test_the_mapping_names_cocos_categories():
     assert not {269, 273, 286, 346} & set(mapping)
 
 
-@pytest.mark.parametrize(
-    "row, message",
-    [
-        ("207,tabby,dog", "ImageNet's class 207 is 'golden retriever', not 'tabby'"),
-        ("1000,tench,dog", "ImageNet's class 1000 is None"),
-        ("dog,tench,dog", "imagenet_index, imagenet_name and coco_category are needed"),
-        ("207,golden retriever,dog\n207,golden retriever,dog", r"line 3: class 207 \(golden retriever\) stands twice"),
-    ],
-)
-def test_a_mapping_is_checked(tmp_path, row, message):
-    path = tmp_path / "mapping.csv"
-    path.write_text(f"imagenet_index,imagenet_name,coco_category\n{row}\n")
-    with pytest.raises(BenchmarkError, match=message):
-        imagenet_to_coco(path)
+def test_the_mapping_names_imagenets_classes_once():
+    table = pd.read_csv(MAPPING, keep_default_na=False)
+    assert list(table) == ["imagenet_index", "imagenet_name", "coco_category"]
+    assert table["imagenet_index"].is_unique and (table["coco_category"] != "").all()
+    classes = ResNet50_Weights.DEFAULT.meta["categories"]
+    assert table["imagenet_name"].tolist() == [classes[i] for i in table["imagenet_index"]]
 
 
 def test_what_is_missing_is_named(folder):

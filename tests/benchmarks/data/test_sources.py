@@ -32,10 +32,10 @@ def test_references_and_masks_of_ones_own(data, tmp_path):
 @pytest.mark.parametrize(
     "data, places, classes, message",
     [
-        ("digits", {}, 1000, "m has 1000 classes; --data digits has 10"),
+        ("digits", {}, 1000, "m has 1000 classes; --data digits needs 10"),
         ("cifar10", {}, 10, "--data cifar10 needs --root"),
         ("imagenet", {}, 1000, "--data imagenet needs --root"),
-        ("coco", {"root": "."}, 10, "--data coco needs a model of ImageNet's 1000 classes; m has 10"),
+        ("coco", {"root": "."}, 10, "m has 10 classes; --data coco needs 1000"),
     ],
 )
 def test_data_that_can_not_be_had(data, places, classes, message):

@@ -4,11 +4,13 @@ import torch
 from torch import nn
 
 from benchmarks.cost.counting import Counted
+from benchmarks.methods import rows
 from benchmarks.methods.method import Batch, MethodSettings
 from benchmarks.methods.rows import method
-from benchmarks.methods.weightings import EG, NEUTRALS, WG, BaselineMaps, Distances, Fitness
+from benchmarks.methods.weightings import EG, NEUTRALS, WG, BaselineMaps, Distances, Fitness, Row
 from benchmarks.run.errors import BenchmarkError
 from captum_wg import Both, Deletion, Equal, ExpectedGradients, WeightedGradients
+from captum_wg.weighting.binding import NAMED
 
 K = 4
 SETTINGS = MethodSettings(n_baselines=K, n_steps=5)
@@ -82,6 +84,51 @@ def test_screening_in_a_pool_is_the_methods_own(made, net, power):
 def batch_of(net, made, name="a"):
     x, y, references, *_ = made
     return Batch(net, x, torch.tensor([y]), (name,), references)
+
+
+def by_norm(problem, maps):
+    norms = maps.norms()
+    return norms / norms.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    "words, pool, options",
+    [("", K, {}), ("(keep=2)", K, {"keep": 2}), ("(pool=3, keep=2)", 3, {"keep": 2}), ("(pool=1)", 1, {})],
+)
+@pytest.mark.parametrize("registered", ["row", "rule"])
+def test_a_rule_that_is_no_fitness_is_a_row(words, pool, options, registered, made, net, monkeypatch):
+    x, y, references, maps, _ = made
+    if registered == "row":
+        monkeypatch.setitem(rows.ROWS, "ByNorm", Row({"weighting": by_norm}, note="{} goes by norms."))
+        row = method(f"ByNorm{words}", SETTINGS)
+        assert row.notes == (f"ByNorm{words} goes by norms.",)
+    else:
+        monkeypatch.setitem(NAMED, "by_norm", type("ByNorm", (), {"__new__": lambda cls: by_norm}))
+        row = method(f"{WG}{words[:-1] or '('}{', ' * bool(words)}weighting=by_norm)", SETTINGS)
+    assert not row.weighting.fitted and row.weighting.evaluations(9)[1] == 0
+    of_maps, weights = row.ingredients
+    made_of = of_maps.make(batch_of(net, made))
+    # The maps may be of more baselines than the row has.
+    values = made_of[0], weights.make(batch_of(net, made), maps[None])[0]
+    whole = WeightedGradients(net).attribute(x, references[None, :pool], y, n_steps=5, weighting=by_norm, **options)
+    whole = whole[0].numpy()
+    found = row.combine(x[0], values, np.random.default_rng(0))
+    assert np.abs(found - whole).max() <= 1e-6 * np.abs(whole).max()
+
+
+def test_weights_of_a_rule_of_ones_own_are_those_of_its_pool_alone(monkeypatch):
+    """Results of one name are taken to be those of the first of more baselines."""
+    monkeypatch.setitem(rows.ROWS, "ByNorm", Row({"weighting": by_norm}))
+    two, three = (method(f"ByNorm(pool={k})", SETTINGS).ingredients[1] for k in (2, 3))
+    assert two.name != three.name and two.count is None
+
+
+def test_what_a_rule_of_ones_own_gives_is_checked(made, net, monkeypatch):
+    monkeypatch.setitem(rows.ROWS, "Wrong", Row({"weighting": lambda problem, maps: -by_norm(problem, maps)}))
+    with pytest.raises(ValueError, match="negative weights"):
+        method("Wrong", SETTINGS).ingredients[1].make(batch_of(net, made), made[3][None])
+    with pytest.raises(BenchmarkError, match="screening_steps chooses by D_alpha, which this weighting has not"):
+        method("Wrong(keep=2, screening_steps=1)", SETTINGS)
 
 
 def test_ingredients_are_the_maps_and_their_fitness(net, made):
