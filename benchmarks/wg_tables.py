@@ -17,8 +17,9 @@ from collections.abc import Sequence
 
 from benchmarks.experiment.plan import tabulate
 from benchmarks.experiment.results import Results
-from benchmarks.experiment.settings import Experiment, command, experiments, options
+from benchmarks.experiment.settings import Experiment, command, experiments, has_masks, options
 from benchmarks.judges import columns
+from benchmarks.judges.judge import Judge
 from benchmarks.methods.weightings import EG, WG
 from benchmarks.run.command_line import exit_code, integer_from
 from benchmarks.run.errors import BenchmarkError
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def tables(settings: argparse.Namespace) -> None:
     """Compute all that is missing, write the tables and figures, and print the tables."""
-    masks = settings.data == "coco" or settings.masks is not None
+    masks = has_masks(settings)
     judges = columns.choose(settings.judges or columns.usual(masks), masks)
     first = experiments(settings)[0]
     # A wrong name is found before any work.
@@ -84,7 +85,7 @@ def tables(settings: argparse.Namespace) -> None:
 
 
 def judged_methods(
-    judges: Sequence[columns.Judge], experiment: Experiment, keep: int, controls: Sequence[str]
+    judges: Sequence[Judge], experiment: Experiment, keep: int, controls: Sequence[str]
 ) -> list[tuple[str, str]]:
     """(method, judge) of all tables and figures, without repetition."""
     table = [EG, WG, *([removal.kept(keep)] if keep < experiment.n_baselines else []), *controls]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from benchmarks.cost.counting import Counted
 from benchmarks.data import datasets, folders
 from benchmarks.data.cifar10 import SIDE
+from benchmarks.data.data_set import Masks, Source
 from benchmarks.data.pictures import Pictures
 from benchmarks.experiment.results import EMPTY_MASK, NO_MASK, UNREADABLE, Chosen
 from benchmarks.experiment.settings import PLACES, Experiment
@@ -69,7 +70,7 @@ class Bench:
     device: torch.device
     references: References | None
     baselines: Baselines
-    mask_of: datasets.Masks | None = None
+    mask_of: Masks | None = None
     without: frozenset[str] = frozenset()
 
     @faults_of_the_run()
@@ -152,9 +153,8 @@ class Bench:
             settings["without"] = _checksum("\0".join(sorted(self.without)).encode())
         if experiment.masks is not None:
             settings["masks"] = _of_files(Path(experiment.masks))
-        if experiment.data == "coco":
-            instances = Path(experiment.instances or Path(str(experiment.root)) / "instances.json")
-            settings["instances"] = _checksum(instances.read_bytes())
+        files = datasets.DATA_SETS[experiment.data].files(experiment)
+        settings |= {name: _checksum(path.read_bytes()) for name, path in files.items()}
         return {
             **settings,
             "preparation": asdict(self.network.preparation),
@@ -228,7 +228,7 @@ def _readable(
 
 
 @faults_of_the_run()
-def _references(source: datasets.Source, network: Network, experiment: Experiment) -> References:
+def _references(source: Source, network: Network, experiment: Experiment) -> References:
     """The first K usable photographs of the pool in a random order.
 
     Raises:

@@ -142,9 +142,11 @@ def ingredient(
 
 def _explain_chosen(
     ready: Bench, own: Ingredient, images: Sequence[Chosen], needed: Sequence[Sequence[Value]]
-) -> tuple[Sequence[np.ndarray], dict[str, Any]]:
+) -> tuple[list[np.ndarray], dict[str, Any]]:
     inputs, labels = torch.stack([ready.input(image) for image in images]), [image.label for image in images]
-    return explain(ready, own, [image.name for image in images], inputs, labels, [np.stack(one) for one in needed])
+    names, parts = [image.name for image in images], [np.stack(one) for one in needed]
+    found, took = explain(ready, own, names, inputs, labels, parts)
+    return list(found), took
 
 
 def explain(
@@ -193,15 +195,17 @@ def stored(store: Store, key: Key, chunk: Chunk) -> pd.DataFrame:
 
 def values(store: Store, key: Key, chunk: Chunk) -> list[Value]:
     """The values of an ingredient for each image of a chunk, or why there is none."""
-    return stored(store, key, chunk)["value"].tolist()
+    return list(stored(store, key, chunk)["value"])
 
 
 def combined(
-    method: Method, x: torch.Tensor, made_of: Sequence[Sequence[Value]], generators: Sequence[np.random.Generator]
+    method: Method,
+    x: torch.Tensor,
+    made_of: Sequence[Sequence[Value] | np.ndarray],
+    generators: Sequence[np.random.Generator],
 ) -> np.ndarray:
     """A method's maps of images, both (N, C, H, W), from the values of each ingredient for each image."""
-    maps = [method.combine(x[i], tuple(part[i] for part in made_of), generators[i]) for i in range(len(x))]
-    return np.stack(maps)
+    return np.stack([method.combine(x[i], tuple(part[i] for part in made_of), generators[i]) for i in range(len(x))])
 
 
 def generators_of(

@@ -82,8 +82,7 @@ def path_variance(batch: Batch, n_points: int) -> np.ndarray:
     """For each baseline (K,) the variance of the map taken from one uniformly random point, summed over all elements:
     that of (x - x'_k) g along the path, estimated from n_points random points."""
     x = batch.inputs
-    baselines = batch.baselines(x) if callable(batch.baselines) else batch.baselines.to(x)
-    own = baselines[0] if baselines.ndim == 5 else baselines
+    own = batch.baselines_of(x)
     spread = GradientVariance(batch.model).attribute(
         x.expand_as(own),
         own[:, None],

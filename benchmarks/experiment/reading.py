@@ -14,6 +14,7 @@ from benchmarks.experiment.bench import bench
 from benchmarks.experiment.missing import Plan
 from benchmarks.experiment.results import Drawn, ModelResults, Warned
 from benchmarks.experiment.scores import joined, with_constants
+from benchmarks.run.store import Key
 
 _NUMBERS = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?:[\s,;]+[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)*")
 
@@ -87,7 +88,8 @@ def _drawn(plan: Plan, names: Collection[str]) -> Drawn:
     images = tuple(image for image in plan.images if image.name in names)
     for chunk in plan.chunks:
         places = [i for i, image in enumerate(chunk.images) if image.name in names]
-        made = {own.key: cells.values(plan.store, own.key, chunk) for own, _ in plan.ingredients.values() if places}
+        keys: list[Key] = [own.key for own, _ in plan.ingredients.values()] if places else []
+        made = {key: cells.values(plan.store, key, chunk) for key in keys}
         for i in places:
             x = ready.input(chunk.images[i])
             pixels.append(ready.network.preparation.pixels(x).numpy())

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.datasets import DATA
+from benchmarks.data.datasets import DATA, DATA_SETS
 from benchmarks.judges.judge import JudgeSettings
 from benchmarks.methods import rows
 from benchmarks.methods.method import Method, MethodSettings
@@ -111,20 +111,11 @@ class Experiment:
         check_options(self)
 
     def method(self, name: str) -> Method:
-        """The row of a name, such as "WeightedGradients(power=2, keep=3)", with this experiment's settings where the
-        name says nothing else.
-
-        Raises:
-            BenchmarkError: there is no such row.
-        """
+        """The row of a name; see `benchmarks.methods.rows.method`."""
         return rows.method(name, self.for_methods)
 
     def methods(self, names: Sequence[str]) -> list[Method]:
-        """The rows of names, and of groups of rows, each once.
-
-        Raises:
-            BenchmarkError: there is no such row.
-        """
+        """The rows of names, and of groups of rows, each once."""
         return rows.choose(names, self.for_methods)
 
     @property
@@ -176,6 +167,11 @@ def options(
         "them again. Nothing else may use this --out meanwhile",
     )
     return parser
+
+
+def has_masks(settings: argparse.Namespace) -> bool:
+    """Whether it is known where the explained class is in the photographs."""
+    return DATA_SETS[settings.data].has_masks or settings.masks is not None
 
 
 def command(settings: argparse.Namespace, module: str) -> str:

@@ -15,7 +15,7 @@ from benchmarks.tables import markdown
 from benchmarks.tables.comparison import compare
 
 # The judges beside which the rows of "ranking" are shown.
-RANKED = {"DeletionAUC-signed": False, "DeletionAUC-absolute": False}
+RANKED: dict[str, bool | None] = {"DeletionAUC-signed": False, "DeletionAUC-absolute": False}
 MEANING = (
     "Improvement on the row's reference, positive where better by that judge (paired t-test, Holm's correction over "
     "the whole table: * p < 0.05, ** p < 0.01)."
@@ -68,11 +68,13 @@ def judged(rows: Sequence[Row], judges: Sequence[str]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs + [(name, judge) for judge in RANKED for name in (*ranked, WG)]))
 
 
-def table(scores: pd.DataFrame, rows: Sequence[Row], higher_is_better: Mapping[str, bool], seed: int) -> pd.DataFrame:
+def table(
+    scores: pd.DataFrame, rows: Sequence[Row], higher_is_better: Mapping[str, bool | None], seed: int
+) -> pd.DataFrame:
     """What `compare` finds of the rows, with the setting that each of them shows."""
     settings = {row[1:]: row.setting for row in rows}
     pairs = list(dict.fromkeys(row[1:] for row in rows))
-    found = compare(scores, pairs, {**higher_is_better, **RANKED}, seed)
+    found = compare(scores, pairs, {**directions, **RANKED}, seed)
     found.insert(1, "setting", [settings[pair] for pair in zip(found["reference"], found["method"], strict=True)])
     return found
 

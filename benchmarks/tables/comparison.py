@@ -157,5 +157,5 @@ def deviation(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else np.nan
 
 
-def _relative_change(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+def _relative_change(a: np.ndarray, b: np.ndarray, axis: int = -1) -> Any:
     return b.mean(axis=axis) / a.mean(axis=axis) - 1

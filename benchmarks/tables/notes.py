@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from benchmarks.data.datasets import DATA_SETS
 from benchmarks.experiment.results import ModelResults, Results
 from benchmarks.methods.method import NEW_DRAWS, NO_DRAWS, SAME_DRAWS, Method
 
@@ -14,15 +15,6 @@ COMPARED = (
     "better); all comparisons are paired by image. Intervals: bootstrap, images resampled in pairs. p: two-sided "
     "paired t-test and Wilcoxon's signed ranks, each with Holm's correction over all rows of its table."
 )
-
-# Which images are explained, where it is others than those that the model classifies correctly.
-EXPLAINED = {
-    "photographs": "What is explained is the class that the model predicts, right or wrong.",
-    "coco": (
-        "Only images whose predicted class names a category that is in the photograph are explained; S is the mask of "
-        "that category in the input."
-    ),
-}
 
 
 def notes(results: Results, asked: int = 0, rows: Sequence[Method] | None = None) -> list[str]:
@@ -38,7 +30,7 @@ def notes(results: Results, asked: int = 0, rows: Sequence[Method] | None = None
     blocks = f"Images are explained and judged in blocks of {size} (the last holds what is left, {size + 1} at most)."
     settings = {judge.metric: judge.settings for judge in results.judges if judge.settings}
     return [
-        EXPLAINED.get(experiment.data, "Only images that the model classifies correctly are explained."),
+        DATA_SETS[experiment.data].explained,
         *([blocks] if size > 1 else []),
         *dict.fromkeys(note for row in rows for note in row.notes),
         *of_weights(results, rows),
