@@ -44,7 +44,7 @@ class References:
     Attributes:
         inputs: (K, C, H, W).
         positions: their places in the data itself, which are not explained; none if they are drawn from others.
-        crcs: the CRC-32 of each, by which it is known under another name or in another folder.
+        crcs: by which each is known under another name or in another folder.
         unreadable: why, for each photograph that would have been one and could not be decoded.
     """
 

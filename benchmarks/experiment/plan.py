@@ -16,9 +16,8 @@ from benchmarks.experiment.missing import Plan
 from benchmarks.experiment.reading import read
 from benchmarks.experiment.results import USED, Chosen, ModelResults, Selection
 from benchmarks.experiment.settings import Experiment, experiments
-from benchmarks.run.command_line import engine
 from benchmarks.run.errors import BenchmarkError
-from benchmarks.run.runner import Cell, Runner
+from benchmarks.run.runner import Cell, Engine, Runner
 from benchmarks.run.store import Store, open_store
 
 # Photographs looked at in one cell. Part of the cells' names, so a change of it makes them anew.
@@ -71,7 +70,8 @@ def for_each_model(settings: argparse.Namespace, *works: Work, jobs: int = 1, **
         jobs: workers on this machine unless the settings say.
         more: of `Experiment`, that the command line does not say.
     """
-    workers = engine(settings, jobs)
+    workers = settings.jobs or (jobs if settings.backend == "local" else None)
+    engine = Engine(settings.backend, workers, settings.address, gpus=settings.device.startswith("cuda"))
     forget()
     # What is missing of any model is found before the hours that another one takes.
     things = []
@@ -82,7 +82,7 @@ def for_each_model(settings: argparse.Namespace, *works: Work, jobs: int = 1, **
         store = open_store(settings.out / "cells" / experiment.model, ready.described)
         things.append((experiment.known(ready.described), store))
     found: list[Any] = []
-    with Runner(workers) as runner:
+    with Runner(engine) as runner:
         for work in works:
             found = [work(experiment, store, runner) for experiment, store in things]
     return found

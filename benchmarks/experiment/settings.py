@@ -17,7 +17,6 @@ from benchmarks.methods.method import Method, MethodSettings
 from benchmarks.methods.weightings import NEUTRALS, RANKINGS
 from benchmarks.run.command_line import (
     add_options,
-    add_workers,
     check_options,
     integer_from,
     option,
@@ -25,6 +24,8 @@ from benchmarks.run.command_line import (
     share,
 )
 from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.gpus import EACH
+from benchmarks.run.runner import Engine
 
 BASELINES = ("references", "published", "uniform", "gaussian", "blur")
 
@@ -34,7 +35,7 @@ CODE = ("benchmarks.experiment.cells",)
 _PATHS = ("root", "labels", "instances", "images_dir", "masks", "references", "without")
 PLACES = (*_PATHS, "weights", "device", "code", "made_of")
 # Settings that say how a run is carried out: the tables do not depend on them, and don't name them.
-_HOW = ("out", "jobs", "backend", "address", "chunk", "discard_maps", "cache")
+_HOW = ("out", "chunk", "discard_maps", "cache", *(field.name for field in dataclasses.fields(Engine)))
 # Options that say something with one value of another option only.
 _USELESS = (
     ("labels", "data", "imagenet"),
@@ -54,7 +55,6 @@ class Experiment:
         references: photographs of the data itself that are drawn are not explained, whatever their names.
         baselines: "published" is white, black and uniform noise.
         ranking: of D_alpha and of the judges.
-        device: "cpu", "cuda", "cuda:0", or "cuda:*" for a GPU of each worker's own.
         together: how many images are explained and judged in one call. Of more than one, draws and rounding depend on
             which images these are: always the first 8, the next 8 and so on.
         curves: whether the results hold the judges' curves.
@@ -100,8 +100,8 @@ class Experiment:
     )
     fresh_draws: bool = option("local measures draw new points for each explanation", default=False)
     seed: int = option("of images, references and all random draws (%(default)s)", default=0, type=integer_from(0))
-    device: str = "cpu"
     batch: int | None = option("images in one forward (%(default)s)", default=32, type=integer_from(1))
+    device: str = option(f"cpu, cuda, cuda:0 or {EACH}, a GPU for each worker (%(default)s)", default="cpu")
     together: int = 1
     curves: bool = False
     code: tuple[str, ...] = CODE
@@ -158,7 +158,7 @@ def options(
     add("--images", type=integer_from(0), default=images, help="correctly classified images; 0: all (%(default)s)")
     add_options(parser, Experiment, without, **defaults)
     add("--out", type=Path, default=Path(out), help="folder of tables and results (%(default)s)")
-    add_workers(parser)
+    add_options(parser, Engine)
     add("--chunk", type=integer_from(1), default=8, help="images in one cell (%(default)s)")
     add(
         "--discard-maps",

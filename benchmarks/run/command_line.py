@@ -1,4 +1,4 @@
-"""What the commands have in common: their end, options made from dataclasses, and the workers."""
+"""What the commands have in common: their end, and options made from dataclasses."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run.errors import BenchmarkError
-from benchmarks.run.gpus import EACH
-from benchmarks.run.runner import BACKENDS, Engine
 
 
 def exit_code(work: Callable[[argparse.Namespace], int | None], settings: argparse.Namespace) -> int:
@@ -105,27 +103,3 @@ def check_writable(folder: Path, out: Path) -> None:
             pass
     except OSError as error:
         raise BenchmarkError(f"--out {out} can't be written to: {error}") from error
-
-
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """The options that say where a command works, and nothing of what it computes."""
-    add = parser.add_argument
-    add(
-        "--jobs",
-        type=integer_from(1),
-        help="workers, each of which holds the network and the data in its own memory (1; of a cluster that is "
-        "started: one for each core)",
-    )
-    add("--backend", choices=BACKENDS, default="local", help="processes here, a dask or a ray cluster (%(default)s)")
-    add("--address", help="of a running cluster, such as tcp://host:8786 (dask) or auto (ray)")
-    add("--device", default="cpu", help=f"cpu, cuda, cuda:0 or {EACH}, a GPU for each worker (%(default)s)")
-
-
-def engine(settings: argparse.Namespace, jobs: int = 1) -> Engine:
-    """The workers that the options of `add_workers` ask for; `jobs` of them on this machine unless they say.
-
-    Raises:
-        BenchmarkError: options that exclude each other.
-    """
-    workers = settings.jobs or (jobs if settings.backend == "local" else None)
-    return Engine(settings.backend, workers, settings.address, gpus=settings.device.startswith("cuda"))

@@ -20,11 +20,10 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from benchmarks.run.command_line import check_options, integer_from, option
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.gpus import compute_here
 from benchmarks.run.store import Key, Store
-
-BACKENDS = ("local", "dask", "ray")
 
 # How often a cell, or a round of cells, is tried again after its worker was lost.
 RETRIES = 3
@@ -54,24 +53,29 @@ class Engine:
 
     Attributes:
         backend: "local" for processes of this machine, "dask" or "ray" for a cluster.
-        jobs: workers; None is 1 for "local", one for each core of a cluster that is started, and all of one that runs.
-        address: of a running cluster's scheduler; None starts a cluster on this machine for the run.
+        jobs: None is 1 for "local", one for each core of a cluster that is started, and all of one that runs.
+        address: None starts a cluster on this machine for the run.
         gpus: whether each worker needs a GPU of its own.
 
     Raises:
+        ValueError: a value that its option can't have.
         BenchmarkError: options that exclude each other.
     """
 
-    backend: str = "local"
-    jobs: int | None = None
-    address: str | None = None
+    backend: str = option(
+        "processes here, a dask or a ray cluster (%(default)s)", default="local", choices=("local", "dask", "ray")
+    )
+    jobs: int | None = option(
+        "workers, each of which holds the network and the data in its own memory (1; of a cluster that is started: one "
+        "for each core)",
+        default=None,
+        type=integer_from(1),
+    )
+    address: str | None = option("of a running cluster, such as tcp://host:8786 (dask) or auto (ray)", default=None)
     gpus: bool = False
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise BenchmarkError(f"--backend must be one of {BACKENDS}, got {self.backend!r}")
-        if self.jobs is not None and self.jobs < 1:
-            raise BenchmarkError(f"--jobs must be at least 1, got {self.jobs}")
+        check_options(self)
         if self.address is not None and self.backend == "local":
             raise BenchmarkError(f"--address {self.address} needs --backend dask or ray")
         if self.address is not None and self.backend == "dask" and self.jobs is not None:

@@ -68,9 +68,7 @@ def judged(rows: Sequence[Row], judges: Sequence[str]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs + [(name, judge) for judge in RANKED for name in (*ranked, WG)]))
 
 
-def table(
-    scores: pd.DataFrame, rows: Sequence[Row], higher_is_better: Mapping[str, bool | None], seed: int
-) -> pd.DataFrame:
+def table(scores: pd.DataFrame, rows: Sequence[Row], directions: Mapping[str, bool | None], seed: int) -> pd.DataFrame:
     """What `compare` finds of the rows, with the setting that each of them shows."""
     settings = {row[1:]: row.setting for row in rows}
     pairs = list(dict.fromkeys(row[1:] for row in rows))
