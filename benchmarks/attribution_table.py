@@ -14,34 +14,30 @@ A run that ends early, by Ctrl-C or an error, writes none of these files: what i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import joblib
-import pandas as pd
 
-from benchmarks.data.datasets import load
-from benchmarks.experiment import plan
-from benchmarks.experiment.bench import bench
-from benchmarks.experiment.results import ModelResults, Results
-from benchmarks.experiment.settings import Experiment, command, experiments, options
+from benchmarks.data.datasets import DATA_SETS, load
+from benchmarks.experiment.plan import tabulate
+from benchmarks.experiment.results import Results
+from benchmarks.experiment.settings import command, experiments, has_masks, options
 from benchmarks.judges import columns
 from benchmarks.methods import captums, controls, ours, rows
 from benchmarks.methods.weightings import EG, WG
 from benchmarks.models import checkpoints, training
-from benchmarks.models.networks import CIFAR10_RESNET18, DIGITS_RESNET18, EFFICIENTNET_LITE0
+from benchmarks.models.networks import CIFAR10_RESNET18, DIGITS_RESNET18
 from benchmarks.run.command_line import check_writable, exit_code, integer_from
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.gpus import EACH, own_device
-from benchmarks.run.runner import Runner
-from benchmarks.run.store import Store
 from benchmarks.tables import picture, report
 
 # Images that are explained and judged together where they are small.
 BLOCK = 8
-MODELS = {"digits": DIGITS_RESNET18, "cifar10": CIFAR10_RESNET18, "photographs": EFFICIENTNET_LITE0}
 # What a newcomer sees first, and its settings, with which two cores take a minute or two.
 LOOK = "photographs"
 ROWS = ("IntegratedGradients", EG, WG, f"{WG}(power=0.5, normalise_maps=True)", "Random")
@@ -74,7 +70,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     at_least, add = integer_from, parser.add_argument
     add("--full", action="store_true", help="all rows and columns of the table of Payne et al., not a few")
-    add("--model", metavar="NAME", help=f"as in wg_tables ({', '.join(f'{d}: {m}' for d, m in MODELS.items())})")
+    networks = ", ".join(f"{data}: {own.network}" for data, own in DATA_SETS.items() if own.network)
+    add("--model", metavar="NAME", help=f"as in wg_tables ({networks})")
     add(
         "--methods",
         nargs="+",
@@ -105,9 +102,9 @@ def table(settings: argparse.Namespace) -> int:
     started = time.perf_counter()
     if settings.device != EACH:  # of which this process must take none from the workers
         own_device(settings.device)
-    masks = settings.data == "coco" or settings.masks is not None
-    judges = columns.choose(settings.metrics or (ALL_COLUMNS if settings.full else COLUMNS), masks, "--metrics")
-    if (model := settings.model or MODELS.get(settings.data)) is None:
+    names = settings.metrics or (ALL_COLUMNS if settings.full else COLUMNS)
+    judges = columns.choose(names, has_masks(settings), "--metrics")
+    if (model := settings.model or DATA_SETS[settings.data].network) is None:
         raise BenchmarkError(f"--data {settings.data} needs --model: the name of a network")
     # Names are checked before the minute that a training may take.
     whole = argparse.Namespace(**{**vars(settings), "models": [model]})
@@ -118,34 +115,17 @@ def table(settings: argparse.Namespace) -> int:
     judged = [(row.name, judge.name) for judge in judges for row in methods]
     text = command(settings, "attribution_table")
 
-    def work(experiment: Experiment, store: Store, runner: Runner) -> ModelResults:
-        selection = plan.select(experiment, store, runner, settings.images or None)
-        ready = bench(experiment)
-        shape = tuple(ready.input(selection.images[0]).shape)
-        found = ModelResults(experiment, ready.pictures.name, selection, selection.images, shape, pd.DataFrame())
-        print(report.heading(Results(tuple(methods), tuple(judges), (found,)), text), flush=True)
-        return plan.evaluate(
-            experiment,
-            store,
-            runner,
-            selection,
-            judged,
-            chunk=settings.chunk,
-            drawn={image.name for image in selection.images[:BLOCK]},
-            again=settings.robustness_images,
-            slow_again=settings.ablation_robustness,
-            discard_maps=settings.discard_maps,
-        )
-
-    found = plan.for_each_model(
+    found = tabulate(
         whole,
-        work,
+        judged,
+        drawn=BLOCK,
+        options={"again": settings.robustness_images, "slow_again": settings.ablation_robustness},
         jobs=joblib.cpu_count() if settings.device == "cpu" else 1,
         # Of larger images the explanations of several at once would take too much memory.
         together=BLOCK if model in (DIGITS_RESNET18, CIFAR10_RESNET18) else 1,
         curves=True,
     )
-    results = Results(tuple(methods), tuple(judges), tuple(found))
+    results = Results(tuple(methods), tuple(judges), found)
     figures = {"picture": lambda: picture.of_results(results)}
     lines = [A_LOOK] if settings.data == LOOK else []
     print(report.attribution(settings.out, results, text, settings.images, figures, lines))
@@ -161,11 +141,9 @@ def _digits(settings: argparse.Namespace) -> Path:
         return Path(weights)
     _, test = load("digits")
     print(f"digits network: accuracy {training.accuracy(model.eval(), test):.1%} on {len(test)} test images")
-    file = training.digits_file(settings.cache)
-    try:
+    file, kept = training.digits_file(settings.cache), False
+    with contextlib.suppress(BenchmarkError):
         kept = checkpoints.checksum(checkpoints.load_checkpoint(file)) == checkpoints.checksum(model)
-    except BenchmarkError:
-        kept = False
     if not kept:
         raise BenchmarkError(
             f"--cache {file.parent} can't be written to, but the workers read the trained network there; give another"

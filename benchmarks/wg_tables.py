@@ -15,15 +15,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks.experiment import plan
-from benchmarks.experiment.results import ModelResults, Results, Selection
-from benchmarks.experiment.settings import Experiment, command, experiments, options
+from benchmarks.experiment.plan import tabulate
+from benchmarks.experiment.results import Results
+from benchmarks.experiment.settings import Experiment, command, experiments, has_masks, options
 from benchmarks.judges import columns
+from benchmarks.judges.judge import Judge
 from benchmarks.methods.weightings import EG, WG
 from benchmarks.run.command_line import exit_code, integer_from
 from benchmarks.run.errors import BenchmarkError
-from benchmarks.run.runner import Runner
-from benchmarks.run.store import Store
 from benchmarks.tables import ablations, removal, report
 
 CONTROLS = ("ShuffledWeights", "BestSingle", "EdgeDetector", "Random")
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def tables(settings: argparse.Namespace) -> None:
     """Compute all that is missing, write the tables and figures, and print the tables."""
-    masks = settings.data == "coco" or settings.masks is not None
+    masks = has_masks(settings)
     judges = columns.choose(settings.judges or columns.usual(masks), masks)
     first = experiments(settings)[0]
     # A wrong name is found before any work.
@@ -79,40 +78,14 @@ def tables(settings: argparse.Namespace) -> None:
     judged = judged_methods(judges, first, keep, controls)
     judged += ablations.judged(rows, [judge.name for judge in judges]) if rows else []
     methods = tuple({row.name: row for row in (first.method(name) for name, _ in judged)}.values())
-    selections: dict[str, Selection] = {}
-
-    def select(experiment: Experiment, store: Store, runner: Runner) -> None:
-        selections[experiment.model] = plan.select(experiment, store, runner, settings.images or None)
-
-    def evaluate(experiment: Experiment, store: Store, runner: Runner) -> ModelResults:
-        return plan.evaluate(
-            experiment,
-            store,
-            runner,
-            selections[experiment.model],
-            judged,
-            chunk=settings.chunk,
-            drawn={image.name for chosen in plan.shown([*selections.values()], settings.maps) for image in chosen},
-            discard_maps=settings.discard_maps,
-        )
-
-    # Which images all models have in common, for figure 1, is known when all have seen theirs.
-    results = Results(methods, tuple(judges), tuple(plan.for_each_model(settings, select, evaluate)))
-    print(
-        report.weighted_gradients(
-            settings.out,
-            results,
-            command(settings, "wg_tables"),
-            settings.images,
-            keep=keep,
-            controls=controls,
-            settings=rows,
-        )
-    )
+    found = tabulate(settings, judged, drawn=settings.maps)
+    line, more = command(settings, "wg_tables"), {"keep": keep, "controls": controls, "settings": rows}
+    results = Results(methods, tuple(judges), found)
+    print(report.weighted_gradients(settings.out, results, line, settings.images, **more))
 
 
 def judged_methods(
-    judges: Sequence[columns.Judge], experiment: Experiment, keep: int, controls: Sequence[str]
+    judges: Sequence[Judge], experiment: Experiment, keep: int, controls: Sequence[str]
 ) -> list[tuple[str, str]]:
     """(method, judge) of all tables and figures, without repetition."""
     table = [EG, WG, *([removal.kept(keep)] if keep < experiment.n_baselines else []), *controls]

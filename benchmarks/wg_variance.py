@@ -61,7 +61,7 @@ def variance(settings: argparse.Namespace) -> None:
     def work(experiment: Experiment, store: Store, runner: Runner) -> tuple[ModelResults, pd.DataFrame]:
         selection = select(experiment, store, runner, settings.images or None)
         made = evaluate(experiment, store, runner, selection, [], methods=[WG], chunk=settings.chunk)
-        plan = Plan.of(experiment, store, selection, [], [WG], chunk=settings.chunk)
+        plan = Plan(experiment, store, selection, [], [WG], chunk=settings.chunk)
         more = plan.sources(experiment.method(WG)), (EG, *METHODS), settings.n_baselines
         cells = [
             Cell(("variance", f"sets-of-{more[-1]}", one.name), deviations, (experiment, store, *more, one))

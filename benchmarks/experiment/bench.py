@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from benchmarks.cost.counting import Counted
 from benchmarks.data import datasets, folders
 from benchmarks.data.cifar10 import SIDE
+from benchmarks.data.data_set import Masks, Source
 from benchmarks.data.pictures import Pictures
 from benchmarks.experiment.results import EMPTY_MASK, NO_MASK, UNREADABLE, Chosen
 from benchmarks.experiment.settings import PLACES, Experiment
@@ -26,7 +28,7 @@ from benchmarks.models.networks import Network, load_network
 from benchmarks.run.errors import BenchmarkError, Unreadable
 from benchmarks.run.faults import faults_of_the_run
 from benchmarks.run.gpus import own_device
-from benchmarks.run.store import check_worker
+from benchmarks.run.store import differences
 from benchmarks.run.versions import versions
 from captum_wg.baselines import compose, constant, gaussian, gaussian_blur, uniform
 
@@ -42,7 +44,7 @@ class References:
     Attributes:
         inputs: (K, C, H, W).
         positions: their places in the data itself, which are not explained; none if they are drawn from others.
-        crcs: the CRC-32 of each, by which it is known under another name or in another folder.
+        crcs: by which each is known under another name or in another folder.
         unreadable: why, for each photograph that would have been one and could not be decoded.
     """
 
@@ -68,7 +70,7 @@ class Bench:
     device: torch.device
     references: References | None
     baselines: Baselines
-    mask_of: datasets.Masks | None = None
+    mask_of: Masks | None = None
     without: frozenset[str] = frozenset()
 
     @faults_of_the_run()
@@ -132,14 +134,7 @@ class Bench:
         """
         if self.experiment.radius is not None:
             return self.experiment.radius
-        found: list[Tensor] = []
-        for place in self.order():
-            try:
-                found.append(prepared(self.network, self.pictures.read(place)[0], self.pictures.names[place]))
-            except Unreadable:
-                continue
-            if len(found) == LOCAL_IMAGES:
-                break
+        found = [x for _, x, _ in islice(_readable(self.pictures, self.network, self.order(), []), LOCAL_IMAGES)]
         if not found:
             raise BenchmarkError(f"no image of {self.pictures.name} can be read")
         inputs = torch.stack(found)
@@ -158,9 +153,8 @@ class Bench:
             settings["without"] = _checksum("\0".join(sorted(self.without)).encode())
         if experiment.masks is not None:
             settings["masks"] = _of_files(Path(experiment.masks))
-        if experiment.data == "coco":
-            instances = Path(experiment.instances or Path(str(experiment.root)) / "instances.json")
-            settings["instances"] = _checksum(instances.read_bytes())
+        files = datasets.DATA_SETS[experiment.data].files(experiment)
+        settings |= {name: _checksum(path.read_bytes()) for name, path in files.items()}
         return {
             **settings,
             "preparation": asdict(self.network.preparation),
@@ -178,15 +172,19 @@ def bench(experiment: Experiment) -> Bench:
         BenchmarkError: something of it is missing, does not fit, or is other than the experiment is made of.
     """
     alone = replace(experiment, made_of="")
-    ready = _bench(alone)
-    if experiment.made_of:
-        wanted = json.loads(experiment.made_of)
-        if json.loads(json.dumps(ready.described)) != wanted:
-            # A worker that lives on may have made it of other files.
+    if not experiment.made_of:
+        return _bench(alone)
+    for again in (False, True):
+        ready = _bench(alone)
+        difference = differences(ready.described, json.loads(experiment.made_of))
+        if not difference:
+            return ready
+        if not again:  # a worker that lives on may have made it of other files
             forget()
-            ready = _bench(alone)
-        check_worker(wanted, ready.described)
-    return ready
+    raise BenchmarkError(
+        f"a worker does not have what the command has: {difference}; see that all workers have the same code, packages "
+        "and data, and start them anew if they are older than these"
+    )
 
 
 def forget() -> None:
@@ -199,13 +197,8 @@ def _bench(experiment: Experiment) -> Bench:
     device = own_device(experiment.device)
     network = load_network(experiment.model, experiment.weights, device, resize=experiment.resize, crop=experiment.crop)
     source = datasets.source(experiment, network.classes)
-    drawn = None
-    baselines: Baselines
-    if experiment.baselines == "references":
-        drawn = _references(source, network, experiment)
-        baselines = drawn.inputs
-    else:
-        baselines = _generated(experiment, network)
+    drawn = _references(source, network, experiment) if experiment.baselines == "references" else None
+    baselines = drawn.inputs if drawn else _generated(experiment, network)
     without = frozenset() if experiment.without is None else folders.named_in(experiment.without, source.pictures)
     return Bench(experiment, network, source.pictures, device, drawn, baselines, source.mask_of, without)
 
@@ -222,42 +215,41 @@ def prepared(network: Network, picture: Image.Image, name: str) -> Tensor:
     return preparation.image(picture)
 
 
+def _readable(
+    pictures: Pictures, network: Network, places: Iterable[int], unreadable: list[str]
+) -> Iterator[tuple[int, Tensor, int]]:
+    """The place, input and CRC-32 of each photograph that can be read; of the others why not goes to `unreadable`."""
+    for place in map(int, places):
+        try:
+            picture, crc = pictures.read(place)
+            yield place, prepared(network, picture, pictures.names[place]), crc
+        except Unreadable as error:
+            unreadable.append(f"{UNREADABLE}: {error}")
+
+
 @faults_of_the_run()
-def _references(source: datasets.Source, network: Network, experiment: Experiment) -> References:
+def _references(source: Source, network: Network, experiment: Experiment) -> References:
     """The first K usable photographs of the pool in a random order.
 
     Raises:
         BenchmarkError: there are fewer, or their inputs differ in shape.
     """
-    pool = source.references or source.pictures
-    found: list[Tensor] = []
-    positions: list[int] = []
-    crcs: list[int] = []
-    unreadable: list[str] = []
+    pool, count, unreadable = source.references or source.pictures, experiment.n_baselines, list[str]()
     # Another stream than the explained images' order.
-    for place in np.random.default_rng([experiment.seed, 1]).permutation(len(pool)):
-        name = pool.names[place]
-        try:
-            picture, crc = pool.read(int(place))
-            x = prepared(network, picture, name)
-        except Unreadable as error:
-            unreadable.append(f"{UNREADABLE}: {error}")
-            continue
-        if found and x.shape != found[0].shape:
-            sizes = [" x ".join(map(str, one.shape[1:])) for one in (found[0], x)]
-            raise BenchmarkError(
-                f"reference images must have one size after --resize and --crop; {pool.names[positions[0]]} has "
-                f"{sizes[0]} pixels, {name} {sizes[1]}: give --crop"
-            )
-        found.append(x)
-        positions.append(int(place))
-        crcs.append(crc)
-        if len(found) == experiment.n_baselines:
-            own = frozenset(positions if source.references is None else ())
-            return References(torch.stack(found), own, frozenset(crcs), tuple(unreadable))
-    raise BenchmarkError(
-        f"{experiment.n_baselines} baselines are asked for, but there are only {len(found)} readable reference images"
-    )
+    places = np.random.default_rng([experiment.seed, 1]).permutation(len(pool))
+    found = list(islice(_readable(pool, network, places, unreadable), count))
+    if len(found) < count:
+        raise BenchmarkError(
+            f"{count} baselines are asked for, but there are only {len(found)} readable reference images"
+        )
+    positions, inputs, crcs = zip(*found, strict=True)
+    sizes = [f"{pool.names[place]} has {' x '.join(map(str, x.shape[1:]))} pixels" for place, x, _ in found]
+    if other := next((i for i, x in enumerate(inputs) if x.shape != inputs[0].shape), None):
+        raise BenchmarkError(
+            f"reference images must have one size after --resize and --crop; {sizes[0]}, {sizes[other]}: give --crop"
+        )
+    own = frozenset(positions if source.references is None else ())
+    return References(torch.stack(inputs), own, frozenset(crcs), tuple(unreadable))
 
 
 def _generated(experiment: Experiment, network: Network) -> Baselines:
@@ -283,11 +275,10 @@ def _checksum(content: bytes) -> str:
 
 
 def _of_files(folder: Path) -> str:
-    digest = hashlib.sha256()
     names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.png") if path.is_file()}
+    digest = hashlib.sha256()
     for name, path in sorted(names.items()):
         content = path.read_bytes()
         # With the length, so that no other split into names and contents has the same bytes.
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
+        digest.update(b"%s\0%d\0%s" % (name.encode(), len(content), content))
     return digest.hexdigest()[:16]

@@ -16,7 +16,7 @@ import contextlib
 import io
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,10 +30,10 @@ from benchmarks.experiment.bench import Bench, bench, prepared
 from benchmarks.experiment.results import LEFT_OUT, MISCLASSIFIED, REFERENCE, UNREADABLE, USED, Chosen
 from benchmarks.experiment.settings import Experiment
 from benchmarks.judges.columns import JUDGES
-from benchmarks.judges.judge import Judge
+from benchmarks.judges.judge import Judge, JudgeSettings
 from benchmarks.methods.method import Ingredient, Method
 from benchmarks.run.errors import BenchmarkError, Unreadable
-from benchmarks.run.faults import faults_of_the_run, one_line, raise_if_of_the_run
+from benchmarks.run.faults import attempted, faults_of_the_run
 from benchmarks.run.randomness import generator_of, seeded
 from benchmarks.run.store import Key, Store
 
@@ -61,15 +61,8 @@ def bounds(count: int, size: int, alone: bool = False) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], count], strict=True))
 
 
-PREDICTED: dict[str, Any] = {
-    "position": "int64",
-    "name": str,
-    "crc": "int64",
-    "label": "int64",
-    "predicted": "int64",
-    "probability": float,
-    "status": str,
-}
+PREDICTED = {"position": "int64", "name": str, "crc": "int64", "label": "int64", "predicted": "int64"}
+PREDICTED |= {"probability": float, "status": str}
 
 
 @faults_of_the_run()
@@ -77,32 +70,32 @@ def predictions(experiment: Experiment, positions: Sequence[int]) -> pd.DataFram
     """What the model says of photographs and whether each counts: the columns of PREDICTED."""
     ready = bench(experiment)
     rows = [_prediction(ready, position) for position in positions]
-    columns = PREDICTED
-    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+    return pd.DataFrame(rows, columns=list(PREDICTED)).astype(PREDICTED)
 
 
 def _prediction(ready: Bench, position: int) -> tuple[int, str, int, int, int, float, str]:
-    name = ready.pictures.names[position]
+    name, crc, status = ready.pictures.names[position], 0, ""
     try:
         picture, crc = ready.pictures.read(position)
         if ready.references and crc in ready.references.crcs:  # an image would be its own baseline
-            return position, name, crc, -1, -1, 0.0, REFERENCE
-        if name in ready.without:
-            return position, name, crc, -1, -1, 0.0, LEFT_OUT
-        x = prepared(ready.network, picture, name)[None].to(ready.device)
+            status = REFERENCE
+        elif name in ready.without:
+            status = LEFT_OUT
+        else:
+            x = prepared(ready.network, picture, name)[None].to(ready.device)
     except Unreadable as error:
-        return position, name, 0, -1, -1, 0.0, f"{UNREADABLE}: {error}"
+        crc, status = 0, f"{UNREADABLE}: {error}"
+    if status:
+        return position, name, crc, -1, -1, 0.0, status
     with torch.no_grad():
         output = ready.network.model(x)[0]
     predicted = int(output.argmax())
-    labels = ready.pictures.labels
-    label = predicted if labels is None else labels[position]
-    status = USED
+    label = predicted if ready.pictures.labels is None else ready.pictures.labels[position]
     if label != predicted:
         status = MISCLASSIFIED
     elif ready.mask_of is not None:
-        status = ready.mask(Chosen(position, name, crc, predicted))[1] or USED
-    return position, name, crc, label, predicted, float(output.softmax(0)[predicted]), status
+        status = ready.mask(Chosen(position, name, crc, predicted))[1]
+    return position, name, crc, label, predicted, float(output.softmax(0)[predicted]), status or USED
 
 
 def ingredient(
@@ -130,28 +123,30 @@ def ingredient(
     tables = []
     for group in chunk.groups(experiment.together):
         images, given = chunk.images[group], [one[group] for one in made_of]
-        found: Sequence[np.ndarray] = [np.empty(0, np.float32)] * len(images)
-        took: dict[str, Any] = {**dict.fromkeys(COSTS, float("nan")), "warnings": ()}
-        problem = _problem(given)
-        if not problem:
-            try:
-                inputs = torch.stack([ready.input(image) for image in images])
-                names, labels = [image.name for image in images], [image.label for image in images]
-                found, took = explain(ready, own, names, inputs, labels, [np.stack(one) for one in given])
-            except Exception as error:  # the rows' cells say why; the other rows go on
-                raise_if_of_the_run(error)
-                problem = one_line(error)
+        found, problem = None, _problem(given)
+        if not problem:  # what fails is the rows' that need it; the others go on
+            found, problem = attempted(_explain_chosen, ready, own, images, given)
+        maps, took = found or ([np.empty(0, np.float32)] * len(images), {})
         table = {
             "name": [image.name for image in images],
-            "value": [value.tobytes() for value in found],
-            "dtype": str(found[0].dtype),
-            "shape": [list(value.shape) for value in found],
-            **{cost: took[cost] / len(images) for cost in COSTS},
-            "warnings": [list(took["warnings"])] * len(images),
+            "value": [value.tobytes() for value in maps],
+            "dtype": str(maps[0].dtype),
+            "shape": [list(value.shape) for value in maps],
+            **{cost: took.get(cost, float("nan")) / len(images) for cost in COSTS},
+            "warnings": [list(took.get("warnings", ()))] * len(images),
             "problem": problem,
         }
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)
+
+
+def _explain_chosen(
+    ready: Bench, own: Ingredient, images: Sequence[Chosen], needed: Sequence[Sequence[Value]]
+) -> tuple[list[np.ndarray], dict[str, Any]]:
+    inputs, labels = torch.stack([ready.input(image) for image in images]), [image.label for image in images]
+    names, parts = [image.name for image in images], [np.stack(one) for one in needed]
+    found, took = explain(ready, own, names, inputs, labels, parts)
+    return list(found), took
 
 
 def explain(
@@ -200,14 +195,24 @@ def stored(store: Store, key: Key, chunk: Chunk) -> pd.DataFrame:
 
 def values(store: Store, key: Key, chunk: Chunk) -> list[Value]:
     """The values of an ingredient for each image of a chunk, or why there is none."""
-    return stored(store, key, chunk)["value"].tolist()
+    return list(stored(store, key, chunk)["value"])
 
 
-def method_map(
-    experiment: Experiment, method: Method, x: torch.Tensor, name: str, made_of: Sequence[Value]
+def combined(
+    method: Method,
+    x: torch.Tensor,
+    made_of: Sequence[Sequence[Value] | np.ndarray],
+    generators: Sequence[np.random.Generator],
 ) -> np.ndarray:
-    """A method's map (C, H, W) of an image x (C, H, W), from its ingredients' values."""
-    return method.combine(x, tuple(made_of), generator_of(experiment.seed, method.name, name))
+    """A method's maps of images, both (N, C, H, W), from the values of each ingredient for each image."""
+    return np.stack([method.combine(x[i], tuple(part[i] for part in made_of), generators[i]) for i in range(len(x))])
+
+
+def generators_of(
+    experiment: Experiment, method: Method, names: Sequence[str], *more: str
+) -> list[np.random.Generator]:
+    """What a method draws from for each image."""
+    return [generator_of(experiment.seed, method.name, name, *more) for name in names]
 
 
 def scores(
@@ -229,19 +234,17 @@ def scores(
     them, empty of a judge that has none.
     """
     ready = bench(experiment)
-    tables = []
     read = {key: stored(store, key, chunk) for keys in rows.values() for key in keys}
     methods = {row: experiment.method(row) for row in rows}
-    made_of = {
-        row: [read[key]["value"].tolist() for key in keys[: len(methods[row].ingredients)]]
-        for row, keys in rows.items()
-    }
+    tables = []
     for group in chunk.groups(experiment.together):
-        images = chunk.images[slice(group.start, min(group.stop, len(chunk.images) if limit is None else limit))]
-        if not images:
+        if not (images := chunk.images[:limit][group]):
             continue
-        of_group = {row: [one[group][: len(images)] for one in parts] for row, parts in made_of.items()}
-        judging = _Judging(ready, images, methods, of_group)
+        made_of = {
+            row: [read[key]["value"].tolist()[:limit][group] for key in keys[: len(methods[row].ingredients)]]
+            for row, keys in rows.items()
+        }
+        judging = _Judging(ready, images, methods, made_of)
         for row in rows:
             for judge in judges:
                 found, curves, problem = judging.scores(row, JUDGES[judge])
@@ -284,6 +287,7 @@ class _Judging:
         made_of: Mapping[str, Sequence[Sequence[Value]]],
     ):
         self.ready, self.images, self.methods, self.made_of = ready, images, methods, made_of
+        self.settings = ready.experiment.for_judges(ready.network.classes)
         self.warnings: tuple[str, ...] = ()
         self.x = torch.stack([ready.input(image) for image in images])
         self.y = np.array([image.label for image in images])
@@ -291,38 +295,45 @@ class _Judging:
 
     def scores(self, row: str, judge: Judge) -> tuple[np.ndarray, list[Any], str]:
         """The score of each image, its curve, empty where the judge has none, and why there are no scores."""
-        problem = _problem(self.made_of[row])
-        if not problem:
-            try:
-                groups = [slice(i, i + 1) for i in range(len(self.x))] if judge.alone else [slice(0, len(self.x))]
-                found, curves = zip(*(self._evaluated(row, judge, group) for group in groups), strict=True)
-                return np.concatenate(found), [curve for part in curves for curve in part], ""
-            except Exception as error:  # whatever a method or a metric raises is an entry of the table, not its end
-                raise_if_of_the_run(error)
-                problem = one_line(error)
-        return np.full(len(self.images), np.nan), [[]] * len(self.images), problem
+        found, problem = None, _problem(self.made_of[row])
+        if not problem:  # whatever a method or a metric raises is an entry of the table, not its end
+            groups = [slice(i, i + 1) for i in range(len(self.x))] if judge.alone else [slice(0, len(self.x))]
+            found, problem = attempted(lambda: [self._evaluated(row, judge, group) for group in groups])
+        if found is None:
+            return np.full(len(self.images), np.nan), [[]] * len(self.images), problem
+        return np.concatenate([part for part, _ in found]), [curve for _, curves in found for curve in curves], ""
 
     def _evaluated(self, row: str, judge: Judge, group: slice) -> tuple[np.ndarray, list[Any]]:
         """The scores by an unchanged `quantus.evaluate`, and the metric's curves.
 
         The metric's draws follow from the seed, the metric and the images, so they are the same for every row.
         """
-        ready, images, x = self.ready, self.images[group], self.x[group].numpy()
+        ready, method, images = self.ready, self.methods[row], self.images[group]
+        x, y = self.x[group].numpy(), self.y[group]
         masks = [ready.mask(image)[0] for image in images] if judge.masks else []
         if any(mask is None for mask in masks):
             raise ValueError(f"{judge.name} needs the object's mask; got none")
-        settings = ready.experiment.for_judges(ready.network.classes)
-        maps = np.stack([self._map(row, i) for i in range(len(self.images))[group]])
-        known = (x.tobytes(), self.y[group].tobytes())
-        generators = {image.name: self._generator(row, image.name, "again") for image in images}
+        names = [image.name for image in images]
+        drawn, again = (generators_of(ready.experiment, method, names, *more) for more in ((), ("again",)))
+        maps = combined(method, self.x[group], [part[group] for part in self.made_of[row]], drawn)
+        errors: list[Exception] = []
 
         def explain_by_quantus(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: Any) -> np.ndarray:
             same = model is ready.network.model
-            if same and (np.ascontiguousarray(inputs).tobytes(), np.asarray(targets).tobytes()) == known:
-                return _formed(judge, self.methods[row], maps, settings)
-            names = [images[i % len(images)].name for i in range(len(inputs))]
-            again = self._explained(row, None if same else model, names, inputs, targets, generators)
-            return _formed(judge, self.methods[row], again, settings)
+            if same and np.array_equal(inputs, x) and np.array_equal(targets, y):
+                return _formed(judge, method, maps, self.settings)
+            of = [i % len(images) for i in range(len(inputs))]
+            others = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
+            given = None if same else model, [names[i] for i in of], others, np.asarray(targets)
+            made_of = [self._made(own, *given) for own in method.ingredients]
+            return _formed(judge, method, combined(method, others, made_of, [again[i] for i in of]), self.settings)
+
+        def remembering(**given: Any) -> Any:
+            try:
+                return metric(**given)
+            except Exception as error:
+                errors.append(error)
+                raise
 
         entropy = images[0].name if judge.alone else x.tobytes()
         with (
@@ -331,65 +342,39 @@ class _Judging:
             contextlib.redirect_stdout(io.StringIO()),
         ):
             warnings.simplefilter("ignore")
-            metric = _Remembering(judge.make(settings))
+            metric = judge.make(self.settings)
             try:
                 found = quantus.evaluate(
-                    metrics={judge.name: metric},
+                    metrics={judge.name: remembering},
                     xai_methods={row: explain_by_quantus},
                     model=ready.network.model,
                     x_batch=x,
-                    y_batch=self.y[group],
+                    y_batch=y,
                     s_batch=np.stack(masks)[:, None] if judge.masks else None,
                     explain_func_kwargs={},
                     call_kwargs={"on device": {"device": str(ready.device), "channel_first": True}},
                 )
-            except Exception as error:
-                raise metric.error or error from None
-        curves = getattr(metric.metric, "curves", None)
+            except Exception as error:  # it swallows the metric's and then fails with an unrelated KeyError
+                raise (errors or [error])[0] from None
+        curves = getattr(metric, "curves", None)
         return per_image(found[row][judge.name], len(x)), [[]] * len(x) if curves is None else list(curves)
-
-    def _map(self, row: str, i: int) -> np.ndarray:
-        values = [part[i] for part in self.made_of[row]]
-        return method_map(self.ready.experiment, self.methods[row], self.x[i], self.images[i].name, values)
-
-    def _generator(self, row: str, name: str, *more: str) -> np.random.Generator:
-        return generator_of(self.ready.experiment.seed, self.methods[row].name, name, *more)
-
-    def _explained(
-        self,
-        row: str,
-        model: nn.Module | None,
-        names: Sequence[str],
-        inputs: np.ndarray,
-        targets: np.ndarray,
-        generators: Mapping[str, np.random.Generator],
-    ) -> np.ndarray:
-        """The maps of other images, classes or models than those of the table."""
-        x = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
-        made_of = [self._made(own, model, names, x, targets) for own in self.methods[row].ingredients]
-        return np.stack(
-            [
-                self.methods[row].combine(x[i], tuple(part[i] for part in made_of), generators[names[i]])
-                for i in range(len(x))
-            ]
-        )
 
     def _made(
         self, own: Ingredient, model: nn.Module | None, names: Sequence[str], x: torch.Tensor, targets: np.ndarray
     ) -> np.ndarray:
-        # Another model is one of many that a judge makes.
-        key = (own.key, x.numpy().tobytes(), np.asarray(targets).tobytes())
-        if model is not None or key not in self._again:
-            needed = [self._made(one, model, names, x, targets) for one in own.needs]
-            found, took = explain(self.ready, own, names, x, np.asarray(targets).tolist(), needed, model)
-            self.warnings = tuple(dict.fromkeys((*self.warnings, *took["warnings"])))
-            if model is not None:
-                return found
+        """An ingredient of other images or classes than those of the table, or of another model."""
+        key = (own.key, x.numpy().tobytes(), targets.tobytes())
+        if model is None and key in self._again:
+            return self._again[key]
+        needed = [self._made(one, model, names, x, targets) for one in own.needs]
+        found, took = explain(self.ready, own, names, x, targets.tolist(), needed, model)
+        self.warnings = tuple(dict.fromkeys((*self.warnings, *took["warnings"])))
+        if model is None:  # another one is one of many that a judge makes
             self._again[key] = found
-        return self._again[key]
+        return found
 
 
-def _formed(judge: Judge, method: Method, maps: np.ndarray, settings: Any) -> np.ndarray:
+def _formed(judge: Judge, method: Method, maps: np.ndarray, settings: JudgeSettings) -> np.ndarray:
     if callable(judge.form):
         return judge.form(maps, settings)
     return maps.sum(axis=1, keepdims=True) if (judge.form or method.channels) == 1 else maps
@@ -407,18 +392,3 @@ def per_image(found: Any, count: int) -> np.ndarray:
 
 def _problem(parts: Sequence[Sequence[Value]]) -> str:
     return next((value for part in parts for value in part if isinstance(value, str)), "")
-
-
-class _Remembering:
-    """A metric that keeps its exception: `quantus.evaluate` swallows it and then fails with an unrelated KeyError."""
-
-    def __init__(self, metric: Callable[..., Any]):
-        self.metric = metric
-        self.error: Exception | None = None
-
-    def __call__(self, **kwargs: Any) -> Any:
-        try:
-            return self.metric(**kwargs)
-        except Exception as error:
-            self.error = error
-            raise

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ from benchmarks.experiment.bench import bench
 from benchmarks.experiment.cells import Chunk, values
 from benchmarks.experiment.settings import Experiment
 from benchmarks.methods.method import Batch, Method
-from benchmarks.run.faults import one_line, raise_if_of_the_run
+from benchmarks.run.faults import attempted
 from benchmarks.run.randomness import generator_of
 from benchmarks.run.store import Key, Store
 from captum_wg import GradientVariance
@@ -44,20 +43,16 @@ def deviations(
     Columns: name; what; value; problem, why there are no values, or "".
     """
     ready = bench(experiment)
-    rows: list[dict[str, Any]] = []
+    rows = [experiment.method(name) for name in methods]
+    tables = []
     for image, *needed in zip(chunk.images, *(values(store, key, chunk) for key in made_of), strict=True):
-        found, problem = {"": math.nan}, next((value for value in needed if isinstance(value, str)), "")
+        found, problem = None, next((value for value in needed if isinstance(value, str)), "")
         if not problem:
-            try:
-                batch = ready.batch([image.name], ready.input(image)[None], [image.label])
-                found = of_image(
-                    batch, [experiment.method(name) for name in methods], *needed, size, experiment.n_steps
-                )
-            except Exception as error:
-                raise_if_of_the_run(error)
-                problem = one_line(error)
-        rows += [{"name": image.name, "what": what, "value": v, "problem": problem} for what, v in found.items()]
-    return pd.DataFrame(rows).astype({"name": str, "what": str, "value": float, "problem": str})
+            batch = ready.batch([image.name], ready.input(image)[None], [image.label])
+            found, problem = attempted(of_image, batch, rows, *needed, size, experiment.n_steps)
+        own = pd.Series(found or {"": math.nan}, name="value").rename_axis("what").reset_index()
+        tables.append(own.assign(name=image.name, problem=problem))
+    return pd.concat(tables, ignore_index=True)[["name", "what", "value", "problem"]]
 
 
 def of_image(
@@ -87,8 +82,7 @@ def path_variance(batch: Batch, n_points: int) -> np.ndarray:
     """For each baseline (K,) the variance of the map taken from one uniformly random point, summed over all elements:
     that of (x - x'_k) g along the path, estimated from n_points random points."""
     x = batch.inputs
-    baselines = batch.baselines(x) if callable(batch.baselines) else batch.baselines.to(x)
-    own = baselines[0] if baselines.ndim == 5 else baselines
+    own = batch.baselines_of(x)
     spread = GradientVariance(batch.model).attribute(
         x.expand_as(own),
         own[:, None],

@@ -34,12 +34,8 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Selection:
-    """The images that count, in their order, and what became of all that were tried.
-
-    Attributes:
-        statuses: how many photographs of each status.
-        unreadable: why, for each that could not be decoded.
-    """
+    """The images that count, in their order; how many photographs were tried, by their status; and for each that could
+    not be decoded why."""
 
     images: tuple[Chosen, ...]
     statuses: Mapping[str, int]
@@ -52,25 +48,23 @@ class Selection:
         return cls(tuple(images), dict(short), tuple(text for text in statuses if text.startswith(UNREADABLE)))
 
     @property
-    def tried(self) -> int:
-        return sum(self.statuses.values())
+    def others(self) -> str:
+        """How many don't count, and why."""
+        return ", ".join(f"{n} {status}" for status, n in self.statuses.items() if status != USED)
 
     @property
     def line(self) -> str:
         """How many count, of how many, and why the others don't."""
-        others = ", ".join(f"{n} {status}" for status, n in self.statuses.items() if status != USED)
-        return f"n = {len(self.images)} of {self.tried} tried" + (f" ({others})" if others else "")
+        tried = sum(self.statuses.values())
+        return f"n = {len(self.images)} of {tried} tried" + (f" ({self.others})" if self.others else "")
 
 
 @dataclass(frozen=True)
 class Warned:
-    """A warning that rows gave: the same message but for its numbers counts as one.
+    """A warning of some rows; the same message but for its numbers counts as one.
 
     Attributes:
-        methods: the rows.
-        example: the message as it was first given,
-        images: and of which images, by their names.
-        perturbed: whether it was given of them perturbed.
+        example: the message as it was first given, of `images`, perturbed or not.
         chunks: in how many chunks of images it was given.
     """
 
@@ -83,22 +77,12 @@ class Warned:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The images of a picture.
-
-    Attributes:
-        images: which they are.
-        pixels: (n, C, H, W) in [0, 1].
-        maps: by method, (n, C, H, W); a method that has no map of one of them is not there.
-    """
+    """The images of a picture: their pixels (n, C, H, W) in [0, 1], and the maps (n, C, H, W) of the methods that have
+    one of each."""
 
     images: tuple[Chosen, ...] = ()
     pixels: np.ndarray = field(default_factory=lambda: np.empty((0, 3, 1, 1), np.float32))
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the images."""
-        return tuple(image.name for image in self.images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,22 +92,18 @@ class ModelResults:
     Attributes:
         experiment: with all that decides the results; its `model` names the model.
         data: what the photographs are, as it stands in the tables.
-        selection: the images that count; those of `images` were judged here.
-        images: the images that were explained and judged: all of the selection, or such as a half of it.
+        images: those of the selection that were judged, such as a half.
         shape: (C, H, W) of an input.
-        scores: one row for each method, judge and image: the columns model, judge, method, image (its name), score,
-            problem (why there is none, or ""); see `benchmarks.experiment.scores`.
+        scores: one row for each method, judge and image; see `benchmarks.experiment.scores`.
         left_out: why a (method, judge) was not computed at all.
-        costs: indexed by method, for one image: the columns seconds (on one thread), gradients and forwards (as they
-            were counted); of a row that shares an ingredient that of all its ingredients. NaN where nothing was
-            computed.
+        costs: of one image's map and all that it is made of, by method: the columns seconds (on one thread), gradients
+            and forwards. NaN where nothing was computed.
         warnings: in the order of the rows.
         chunks: how many chunks of images there were.
-        radius: the local radius that the local measures were computed with; NaN where no row needs one.
+        radius: the local radius of the local measures; NaN where no row needs one.
         unreadable_references: why, for each photograph that would have been a reference and could not be decoded.
         equal_fitness: images for which all baselines have the same D_alpha, by the experiment's own settings: WG is EG
             there.
-        drawn: for the picture.
         curves: where the experiment holds them, the mean curve of each method by each judge that has one: the columns
             judge, method, fraction (of the pixels), value.
     """

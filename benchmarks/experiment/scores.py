@@ -21,22 +21,19 @@ def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     pandas' union_categoricals needs them.
     """
     categories = {name: pd.Index([], dtype=object) for name in TEXT}
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+    parts: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int8)] for name in COLUMNS}
     for table in tables:
         parts["score"].append(table["score"].to_numpy(dtype=float))
         for name in TEXT:
             column = pd.Categorical(table[name])
             own = column.categories.astype(object)
-            known = categories[name].append(own.difference(categories[name], sort=False))
-            categories[name] = known
+            known = categories[name] = categories[name].append(own.difference(categories[name], sort=False))
             # Signed, as -1 stands for a text that is missing; the place after the last is where -1 points to.
             places = np.append(known.get_indexer(own), -1).astype(np.min_scalar_type(-len(known) - 1))
             parts[name].append(places[column.codes])
-    columns: dict[str, object] = {}
-    for name in COLUMNS:
-        values = np.concatenate(parts.pop(name) or [np.empty(0, np.int8)])
-        columns[name] = pd.Categorical.from_codes(values, categories[name]) if name in TEXT else values.astype(float)
-    return pd.DataFrame(columns, copy=False)
+    codes = {name: np.concatenate(parts.pop(name)) for name in COLUMNS}
+    texts = {name: pd.Categorical.from_codes(codes[name], categories[name]) for name in TEXT}
+    return pd.DataFrame({**codes, "score": codes["score"].astype(float), **texts}, copy=False)
 
 
 def constant(text: str, count: int) -> pd.Categorical:

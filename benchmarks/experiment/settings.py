@@ -10,20 +10,22 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.datasets import DATA
+from benchmarks.data.datasets import DATA, DATA_SETS
 from benchmarks.judges.judge import JudgeSettings
 from benchmarks.methods import rows
 from benchmarks.methods.method import Method, MethodSettings
 from benchmarks.methods.weightings import NEUTRALS, RANKINGS
 from benchmarks.run.command_line import (
     add_options,
-    add_workers,
+    check_options,
     integer_from,
     option,
     positive_or_infinite,
     share,
 )
 from benchmarks.run.errors import BenchmarkError
+from benchmarks.run.gpus import EACH
+from benchmarks.run.runner import Engine
 
 BASELINES = ("references", "published", "uniform", "gaussian", "blur")
 
@@ -33,7 +35,7 @@ CODE = ("benchmarks.experiment.cells",)
 _PATHS = ("root", "labels", "instances", "images_dir", "masks", "references", "without")
 PLACES = (*_PATHS, "weights", "device", "code", "made_of")
 # Settings that say how a run is carried out: the tables do not depend on them, and don't name them.
-_HOW = ("out", "jobs", "backend", "address", "chunk", "discard_maps", "cache")
+_HOW = ("out", "chunk", "discard_maps", "cache", *(field.name for field in dataclasses.fields(Engine)))
 # Options that say something with one value of another option only.
 _USELESS = (
     ("labels", "data", "imagenet"),
@@ -45,33 +47,23 @@ _USELESS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything that decides the results, but for how many images are taken.
+    """Everything that decides the results, but for how many images are taken; what an option says it is, it is.
 
     Attributes:
         model, weights, resize, crop: of `networks.load_network`.
-        data: one of DATA.
-        root, labels, instances, images_dir: where the photographs, their labels and annotations are.
-        masks: a folder of masks (PNG, named as the photographs, nonzero on the object); None: without, or COCO's. Of
-            COCO, the photographs that count are the same with it.
-        references: a folder of reference images; None: training images (digits, cifar10), or photographs of the data
-            itself. Those that are drawn are not explained, whatever their names.
-        baselines: "references"; "published" (white, black and uniform noise); "uniform", "gaussian" noise; "blur".
-        n_baselines, n_steps: K, and the points on each path.
-        alpha, neutral, ranking: of D_alpha; the ranking also of the judges.
-        levels: of the judges' curves.
-        radius: the local radius of the local measures, in normalised units; None: a tenth of the median distance
-            between an image and a baseline.
-        fresh_draws: whether the local measures draw anew for each explanation instead of repeating their points.
-        seed: of the images' order, the references, and whatever is drawn.
-        device: "cpu", "cuda", "cuda:0", or "cuda:*" for a GPU of each worker's own.
-        batch: how many points or masked images share a forward; None: by the size of an input.
+        masks: of COCO, the photographs that count are the same with a folder of masks.
+        references: photographs of the data itself that are drawn are not explained, whatever their names.
+        baselines: "published" is white, black and uniform noise.
+        ranking: of D_alpha and of the judges.
         together: how many images are explained and judged in one call. Of more than one, draws and rounding depend on
             which images these are: always the first 8, the next 8 and so on.
-        without: a csv whose column `image` names photographs that are not explained, such as an earlier run's.
         curves: whether the results hold the judges' curves.
         code: the modules whose functions make the results.
         made_of: what `Bench.described` says of it, as JSON: the files at the same places may be others another time, or
             for another worker. "": not known yet.
+
+    Raises:
+        ValueError: a value that its option can't have.
     """
 
     model: str
@@ -108,44 +100,28 @@ class Experiment:
     )
     fresh_draws: bool = option("local measures draw new points for each explanation", default=False)
     seed: int = option("of images, references and all random draws (%(default)s)", default=0, type=integer_from(0))
-    device: str = "cpu"
     batch: int | None = option("images in one forward (%(default)s)", default=32, type=integer_from(1))
+    device: str = option(f"cpu, cuda, cuda:0 or {EACH}, a GPU for each worker (%(default)s)", default="cpu")
     together: int = 1
     curves: bool = False
     code: tuple[str, ...] = CODE
     made_of: str = ""
 
     def __post_init__(self) -> None:
-        for name, known in (("data", DATA), ("baselines", BASELINES), ("neutral", NEUTRALS), ("ranking", RANKINGS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
-        for name in ("n_baselines", "n_steps", "levels", "batch", "together"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha must lie between 0 and 1, got {self.alpha}")
+        check_options(self)
 
     def method(self, name: str) -> Method:
-        """The row of a name, such as "WeightedGradients(power=2, keep=3)", with this experiment's settings where the
-        name says nothing else.
-
-        Raises:
-            BenchmarkError: there is no such row.
-        """
+        """The row of a name; see `benchmarks.methods.rows.method`."""
         return rows.method(name, self.for_methods)
 
     def methods(self, names: Sequence[str]) -> list[Method]:
-        """The rows of names, and of groups of rows, each once.
-
-        Raises:
-            BenchmarkError: there is no such row.
-        """
+        """The rows of names, and of groups of rows, each once."""
         return rows.choose(names, self.for_methods)
 
     @property
     def for_methods(self) -> MethodSettings:
         """What the rows are made with."""
-        return _part_of(self, MethodSettings)
+        return MethodSettings(**{one.name: getattr(self, one.name) for one in dataclasses.fields(MethodSettings)})
 
     def for_judges(self, classes: int = 1000) -> JudgeSettings:
         """What the metrics are made with."""
@@ -154,10 +130,6 @@ class Experiment:
     def known(self, described: Mapping[str, Any]) -> Experiment:
         """The experiment with what `Bench.described` says of it."""
         return dataclasses.replace(self, made_of=json.dumps(described, sort_keys=True))
-
-
-def _part_of(whole: Any, kind: type) -> Any:
-    return kind(**{field.name: getattr(whole, field.name) for field in dataclasses.fields(kind)})
 
 
 def options(
@@ -186,7 +158,7 @@ def options(
     add("--images", type=integer_from(0), default=images, help="correctly classified images; 0: all (%(default)s)")
     add_options(parser, Experiment, without, **defaults)
     add("--out", type=Path, default=Path(out), help="folder of tables and results (%(default)s)")
-    add_workers(parser)
+    add_options(parser, Engine)
     add("--chunk", type=integer_from(1), default=8, help="images in one cell (%(default)s)")
     add(
         "--discard-maps",
@@ -197,23 +169,24 @@ def options(
     return parser
 
 
+def has_masks(settings: argparse.Namespace) -> bool:
+    """Whether it is known where the explained class is in the photographs."""
+    return DATA_SETS[settings.data].has_masks or settings.masks is not None
+
+
 def command(settings: argparse.Namespace, module: str) -> str:
     """The command that gives the same tables, with whatever --out and workers."""
     words = ["python", "-m", f"benchmarks.{module}"]
     for name, value in vars(settings).items():
         # Without weights the option is left out; an empty list of anything else says something.
-        if name in _HOW or value is None or value is False or (value == [] and name == "weights"):
-            continue
-        values = [] if value is True else value if isinstance(value, list) else [value]
-        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+        if name not in _HOW and value is not None and value is not False and (value != [] or name != "weights"):
+            values = [] if value is True else value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return shlex.join(words)
 
 
 def experiments(settings: argparse.Namespace, **more: Any) -> list[Experiment]:
-    """One for each model.
-
-    Args:
-        more: of `Experiment`, that the command line does not say.
+    """One for each model; more: of `Experiment`, that the command line does not say.
 
     Raises:
         BenchmarkError: weights for a model that is not asked for, a model named twice, an option that the data or
@@ -237,15 +210,10 @@ def experiments(settings: argparse.Namespace, **more: Any) -> list[Experiment]:
         weights[name] = file
     if len(set(settings.models)) < len(settings.models):
         raise BenchmarkError(f"--models names a model twice: {', '.join(settings.models)}")
-    given: dict[str, Any] = {
-        field.name: getattr(settings, field.name)
-        for field in dataclasses.fields(Experiment)
-        if field.name not in ("model", "weights", "code", "made_of") and hasattr(settings, field.name)
-    }
-    given.update({name: _full(given.get(name)) for name in _PATHS})
-    return [
-        Experiment(model=model, weights=_full(weights.get(model)), **{**given, **more}) for model in settings.models
-    ]
+    names = [field.name for field in dataclasses.fields(Experiment) if field.name not in ("model", "weights")]
+    given = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
+    given |= {name: _full(given.get(name)) for name in _PATHS} | more
+    return [Experiment(model=model, weights=_full(weights.get(model)), **given) for model in settings.models]
 
 
 def _full(path: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What the commands have in common: their end, numbers that are checked as they are read, and the workers."""
+"""What the commands have in common: their end, and options made from dataclasses."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run.errors import BenchmarkError
-from benchmarks.run.gpus import EACH
-from benchmarks.run.runner import BACKENDS, Engine
 
 
 def exit_code(work: Callable[[argparse.Namespace], int | None], settings: argparse.Namespace) -> int:
@@ -25,40 +23,27 @@ def exit_code(work: Callable[[argparse.Namespace], int | None], settings: argpar
         return 2
 
 
-def integer_from(least: int) -> Callable[[str], int]:
-    """A `type` of argparse: a whole number of at least `least`."""
+def number(kind: type, holds: Callable[[Any], bool], must: str) -> Callable[[str], Any]:
+    """A `type` of argparse: a number for which something holds; must: "be at least 1", for the message."""
 
-    def integer(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"must {must}, got {value}")
         return value
 
-    return integer
+    read.__name__ = {int: "integer", float: "number"}[kind]  # argparse says "invalid integer value"
+    return read
 
 
-def positive(text: str) -> float:
-    """A `type` of argparse: a finite number above 0."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {value}")
-    return value
+def integer_from(least: int) -> Callable[[str], int]:
+    """A `type` of argparse: a whole number of at least `least`."""
+    return number(int, lambda value: value >= least, f"be at least {least}")
 
 
-def positive_or_infinite(text: str) -> float:
-    """A `type` of argparse: a number above 0, or inf."""
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, or inf, got {value}")
-    return value
-
-
-def share(text: str) -> float:
-    """A `type` of argparse: a number between 0 and 1."""
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {value}")
-    return value
+positive = number(float, lambda value: 0 < value < math.inf, "be a finite number above 0")
+positive_or_infinite = number(float, lambda value: value > 0, "be a number above 0, or inf")
+share = number(float, lambda value: 0 < value < 1, "lie between 0 and 1")
 
 
 def option(help: str, *, default: Any = MISSING, **words: Any) -> Any:
@@ -86,6 +71,23 @@ def add_options(parser: argparse.ArgumentParser, kind: type, without: Collection
         parser.add_argument(name, **words)
 
 
+def check_options(settings: Any) -> None:
+    """That a dataclass made otherwise than by a command line has values that its options could have.
+
+    Raises:
+        ValueError: it has not.
+    """
+    for one in fields(settings):
+        value, choices, read = getattr(settings, one.name), *map(one.metadata.get, ("choices", "type"))
+        if choices and value not in choices:
+            raise ValueError(f"{one.name} must be one of {choices}, got {value!r}")
+        if read and value is not None:
+            try:
+                read(str(value))
+            except argparse.ArgumentTypeError as error:
+                raise ValueError(f"{one.name} {error}") from error
+
+
 def check_writable(folder: Path, out: Path) -> None:
     """That files can be written into a folder, which is made if it is missing.
 
@@ -101,42 +103,3 @@ def check_writable(folder: Path, out: Path) -> None:
             pass
     except OSError as error:
         raise BenchmarkError(f"--out {out} can't be written to: {error}") from error
-
-
-def add_workers(parser: argparse.ArgumentParser, jobs: str = "1") -> None:
-    """The options that say where a command works, and nothing of what it computes.
-
-    Args:
-        jobs: in the words of the help, how many workers there are on this machine unless the user says.
-    """
-    add = parser.add_argument
-    add(
-        "--jobs",
-        type=integer_from(1),
-        help=f"workers, each of which holds the network and the data in its own memory ({jobs}; of a cluster that is "
-        "started: one for each core)",
-    )
-    add("--backend", choices=BACKENDS, default="local", help="processes here, a dask or a ray cluster (%(default)s)")
-    add("--address", help="of a running cluster, such as tcp://host:8786 (dask) or auto (ray)")
-    add("--device", default="cpu", help=f"cpu, cuda, cuda:0 or {EACH}, a GPU for each worker (%(default)s)")
-
-
-def engine(settings: argparse.Namespace, jobs: int = 1) -> Engine:
-    """The workers that the options of `add_workers` ask for; `jobs` of them on this machine unless they say.
-
-    Raises:
-        BenchmarkError: options that exclude each other.
-    """
-    if settings.address is not None and settings.backend == "local":
-        raise BenchmarkError(f"--address {settings.address} needs --backend dask or ray")
-    if settings.address is not None and settings.backend == "dask" and settings.jobs is not None:
-        raise BenchmarkError(
-            "--jobs can't be given with --backend dask --address: all workers of that cluster serve; leave it out"
-        )
-    local = jobs if settings.backend == "local" else None
-    try:
-        return Engine(
-            settings.backend, settings.jobs or local, settings.address, gpus=settings.device.startswith("cuda")
-        )
-    except ValueError as error:
-        raise BenchmarkError(str(error)) from error

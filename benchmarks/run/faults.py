@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 
 from benchmarks.run.errors import BenchmarkError
+
+T = TypeVar("T")
 
 # torch says these by plain RuntimeErrors.
 _MEMORY = re.compile(r"DefaultCPUAllocator|out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
@@ -47,6 +50,15 @@ def faults_of_the_run() -> Iterator[None]:
     except Exception as error:
         raise_if_of_the_run(error)
         raise
+
+
+def attempted(work: Callable[..., T], *arguments: Any) -> tuple[T | None, str]:
+    """What work gives and "", or None and why it fails, in one line, if that is a result of its own."""
+    try:
+        return work(*arguments), ""
+    except Exception as error:
+        raise_if_of_the_run(error)
+        return None, one_line(error)
 
 
 def one_line(error: BaseException) -> str:

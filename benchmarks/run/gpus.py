@@ -8,9 +8,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO
 
 import torch
+from filelock import FileLock, Timeout
 
 from benchmarks.run.errors import BenchmarkError
 
@@ -22,8 +22,8 @@ WAIT_SECONDS = 300.0
 # Whether this process computes. One that only hands out work may look at a GPU, but takes none away from its workers.
 _computes = False
 
-# Open as long as the process lives: the system frees the locks of a process that ends in whatever way.
-_held: list[IO[str]] = []
+# Held as long as the process lives: the system frees the locks of a process that ends in whatever way.
+_held: list[FileLock] = []
 
 
 def compute_here() -> None:
@@ -40,29 +40,19 @@ def own_device(name: str) -> torch.device:
     Raises:
         BenchmarkError: no such device, or more workers than GPUs.
     """
+    if name == EACH and torch.cuda.device_count() == 0:
+        raise BenchmarkError(f"--device {EACH}: there is no CUDA device here")
     try:
-        device = torch.device(name) if name != EACH else _claim() if _computes else _any()
+        device = torch.device(name) if name != EACH else _claim() if _computes else torch.device("cuda")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BenchmarkError(f"--device {name} can't be used here: {' '.join(str(error).split())[:200]}") from error
     return device
 
 
-def _any() -> torch.device:
-    if torch.cuda.device_count() == 0:
-        raise BenchmarkError(f"--device {EACH}: there is no CUDA device here")
-    return torch.device("cuda")
-
-
 @functools.cache
 def _claim() -> torch.device:
-    try:
-        import fcntl  # noqa: F401
-    except ImportError as error:
-        raise BenchmarkError(f"--device {EACH} needs file locks of POSIX; give one device and one worker") from error
-    _any()
-    count = torch.cuda.device_count()
-    ends = time.monotonic() + WAIT_SECONDS
+    count, ends = torch.cuda.device_count(), time.monotonic() + WAIT_SECONDS
     told = False
     while (device := _free(count)) is None:
         if not told:
@@ -79,21 +69,15 @@ def _claim() -> torch.device:
 
 def _free(count: int) -> torch.device | None:
     """A GPU that this process holds from now on, None if others hold all."""
-    import fcntl
-
     for number in range(count):
         # By the GPU's own name: workers may see the GPUs under other numbers.
-        lock = Path(tempfile.gettempdir()) / f"captum-wg-{os.getuid()}-{_unique_name(number)}.lock"
-        file = lock.open("w")
+        name = getattr(torch.cuda.get_device_properties(number), "uuid", number)
+        user = getattr(os, "getuid", lambda: "user")()
+        lock = FileLock(Path(tempfile.gettempdir()) / f"captum-wg-{user}-{name}.lock")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
+            lock.acquire(blocking=False)
+        except Timeout:
             continue
-        _held.append(file)
+        _held.append(lock)
         return torch.device("cuda", number)
     return None
-
-
-def _unique_name(number: int) -> str:
-    return str(getattr(torch.cuda.get_device_properties(number), "uuid", number))

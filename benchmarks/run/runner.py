@@ -20,11 +20,10 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from benchmarks.run.command_line import check_options, integer_from, option
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.gpus import compute_here
 from benchmarks.run.store import Key, Store
-
-BACKENDS = ("local", "dask", "ray")
 
 # How often a cell, or a round of cells, is tried again after its worker was lost.
 RETRIES = 3
@@ -54,26 +53,34 @@ class Engine:
 
     Attributes:
         backend: "local" for processes of this machine, "dask" or "ray" for a cluster.
-        jobs: workers; None is 1 for "local", one for each core of a cluster that is started, and all of one that runs.
-        address: of a running cluster's scheduler; None starts a cluster on this machine for the run.
+        jobs: None is 1 for "local", one for each core of a cluster that is started, and all of one that runs.
+        address: None starts a cluster on this machine for the run.
         gpus: whether each worker needs a GPU of its own.
+
+    Raises:
+        ValueError: a value that its option can't have.
+        BenchmarkError: options that exclude each other.
     """
 
-    backend: str = "local"
-    jobs: int | None = None
-    address: str | None = None
+    backend: str = option(
+        "processes here, a dask or a ray cluster (%(default)s)", default="local", choices=("local", "dask", "ray")
+    )
+    jobs: int | None = option(
+        "workers, each of which holds the network and the data in its own memory (1; of a cluster that is started: one "
+        "for each core)",
+        default=None,
+        type=integer_from(1),
+    )
+    address: str | None = option("of a running cluster, such as tcp://host:8786 (dask) or auto (ray)", default=None)
     gpus: bool = False
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {BACKENDS}, got {self.backend!r}")
-        if self.jobs is not None and self.jobs < 1:
-            raise ValueError(f"jobs must be at least 1, or None, got {self.jobs}")
+        check_options(self)
         if self.address is not None and self.backend == "local":
-            raise ValueError(f"address is of a dask or ray cluster, but backend is 'local'; got {self.address!r}")
-        if self.jobs is not None and self.address is not None and self.backend == "dask":
-            raise ValueError(
-                f"jobs can't be set for a dask cluster that is running: all its workers serve; got {self.jobs}"
+            raise BenchmarkError(f"--address {self.address} needs --backend dask or ray")
+        if self.address is not None and self.backend == "dask" and self.jobs is not None:
+            raise BenchmarkError(
+                "--jobs can't be given with --backend dask --address: all workers of that cluster serve; leave it out"
             )
 
 
@@ -97,11 +104,7 @@ class Runner:
 
     def __enter__(self) -> Runner:
         start = {"local": _local, "dask": _dask, "ray": _ray}[self.engine.backend]
-        try:
-            self._do = self._stack.enter_context(start(self.engine))
-        except BaseException:
-            self._stack.close()
-            raise
+        self._do = self._stack.enter_context(start(self.engine))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -121,35 +124,33 @@ class Runner:
         if self._do is None:
             raise ValueError("a Runner works inside a with statement only")
         missing = _missing(store, cells)
-        todo = len(missing)
-        failures = 0
-        with tqdm(
-            total=len(cells), initial=len(cells) - todo, desc=label, unit="cell", disable=not self.progress
-        ) as bar:
+        todo, failures = len(missing), 0
+        progress = {"total": len(cells), "initial": len(cells) - todo, "disable": not self.progress}
+        with tqdm(desc=label, unit="cell", **progress) as bar:
             while missing:
+                lost = None
                 try:
                     for _ in self._do(store, missing):
                         bar.update()
                 except Exception as error:
                     if not _is_lost_worker(error):
                         raise
-                    left = _missing(store, cells)
-                    failures = failures + 1 if len(left) == len(missing) else 0
-                    if failures >= RETRIES:
-                        raise BenchmarkError(
-                            f"workers were lost {RETRIES} times in a row without finishing a cell ({error}); they may "
-                            f"have been short of memory: try fewer --jobs"
-                        ) from error
-                    missing = left
-                    bar.n = len(cells) - len(left)
-                    bar.refresh()
-                    continue
-                missing = _missing(store, cells)
-                if missing:
+                    lost = error
+                left = _missing(store, cells)
+                if left and lost is None:
                     raise BenchmarkError(
-                        f"{len(missing)} results of workers did not arrive in {store.folder}; give --out as a "
-                        f"full path on a file system that all workers share"
+                        f"{len(left)} results of workers did not arrive in {store.folder}; give --out as a full path "
+                        "on a file system that all workers share"
                     )
+                failures = failures + 1 if len(left) == len(missing) else 0
+                if failures == RETRIES:
+                    raise BenchmarkError(
+                        f"workers were lost {RETRIES} times in a row without finishing a cell ({lost}); they may have "
+                        "been short of memory: try fewer --jobs"
+                    ) from lost
+                missing = left
+                bar.n = len(cells) - len(left)
+                bar.refresh()
         return todo
 
 
@@ -183,13 +184,18 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+def _joblib(**backend: Any) -> Do:
+    def do(store: Store, cells: Sequence[Cell]) -> Iterator[Any]:
+        with joblib.parallel_config(**backend):
+            parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
+            yield from parallel(joblib.delayed(work)(store, cell) for cell in cells)
+
+    return do
+
+
 @contextlib.contextmanager
 def _local(engine: Engine) -> Iterator[Do]:
-    def do(store: Store, cells: Sequence[Cell]) -> Iterator[Any]:
-        with joblib.parallel_config(backend="loky", n_jobs=engine.jobs or 1, inner_max_num_threads=1):
-            yield from _joblib(store, cells)
-
-    yield do
+    yield _joblib(backend="loky", n_jobs=engine.jobs or 1, inner_max_num_threads=1)
 
 
 @contextlib.contextmanager
@@ -207,17 +213,7 @@ def _dask(engine: Engine) -> Iterator[Do]:
             client = stack.enter_context(Client(address, timeout=ANSWER_SECONDS, set_as_default=False))
         except (OSError, ValueError) as error:
             raise BenchmarkError(f"no dask scheduler answers at {engine.address}: {error}") from error
-
-        def do(store: Store, cells: Sequence[Cell]) -> Iterator[Any]:
-            with joblib.parallel_config(backend="dask", n_jobs=-1, client=client):
-                yield from _joblib(store, cells)
-
-        yield do
-
-
-def _joblib(store: Store, cells: Sequence[Cell]) -> Iterator[Any]:
-    parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-    return parallel(joblib.delayed(work)(store, cell) for cell in cells)
+        yield _joblib(backend="dask", n_jobs=-1, client=client)
 
 
 @contextlib.contextmanager

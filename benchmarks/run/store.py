@@ -37,10 +37,8 @@ Key = tuple[str, ...]
 
 SETTINGS = "settings.json"
 _METADATA = b"made_with"
-_CHECKSUM = b"sha256="
-_BLANK = _CHECKSUM + b"0" * 64
-_SUM = re.compile(_CHECKSUM + b"([0-9a-f]{64})")
-_DAMAGED = ".damaged"
+_BLANK = b"sha256=" + b"0" * 64
+_SUM = re.compile(b"sha256=([0-9a-f]{64})")
 _TEMPORARY = ".part"
 # A temporary file is written within seconds; one that has not changed for this long belongs to nobody.
 _ABANDONED_SECONDS = 3600.0
@@ -51,9 +49,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,=+-]*")
 
 @dataclass(frozen=True)
 class Store:
-    """The results in a folder. Small and picklable: a worker is handed it and writes its own results.
-
-    Make it by `open_store`, which checks the folder.
+    """The results in a folder, made by `open_store`. Picklable: a worker is handed it and writes its own results.
 
     Attributes:
         folder: where the results are; for workers on several machines, on a file system that they share.
@@ -68,15 +64,12 @@ class Store:
         path = self._path(key)
         if not path.is_file():
             return False
-        try:
-            _intact(path, path.stat().st_mtime_ns)
-        except Damaged as error:
-            aside = path.with_name(path.name + _DAMAGED)
+        if not (whole := _is_whole(path, path.stat().st_mtime_ns)):
+            aside = path.with_name(f"{path.name}.damaged")
             with contextlib.suppress(FileNotFoundError):  # another process was faster
                 os.replace(path, aside)
-            print(f"{error}: it is set aside as {aside.name} and made anew", file=sys.stderr)
-            return False
-        return True
+            print(f"{path} is damaged: it is set aside as {aside.name} and made anew", file=sys.stderr)
+        return whole
 
     def write(self, key: Key, table: pd.DataFrame) -> None:
         """Store a table under a key. A result that is there already stays as it is.
@@ -89,18 +82,13 @@ class Store:
         if self.has(key):
             return
         arrow = pa.Table.from_pandas(table, preserve_index=False)
-        made_with = {"key": list(key), "settings": json.loads(self.settings)}
-        arrow = arrow.replace_schema_metadata(
-            {
-                **(arrow.schema.metadata or {}),
-                _METADATA: json.dumps(made_with, sort_keys=True).encode(),
-                _CHECKSUM.rstrip(b"="): _BLANK,
-            }
-        )
+        made_with = json.dumps({"key": list(key), "settings": json.loads(self.settings)}, sort_keys=True)
+        own = {_METADATA: made_with.encode(), b"sha256": _BLANK}
+        arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **own})
         buffer = io.BytesIO()
         pq.write_table(arrow, buffer, compression="zstd", use_dictionary=False, write_page_checksum=True)
         blank = buffer.getvalue()
-        write_atomically(path, blank.replace(_BLANK, _CHECKSUM + hashlib.sha256(blank).hexdigest().encode()))
+        write_atomically(path, blank.replace(_BLANK, b"sha256=" + hashlib.sha256(blank).hexdigest().encode()))
 
     def keys(self, kind: str) -> list[Key]:
         """Of all tables whose key begins so."""
@@ -119,20 +107,20 @@ class Store:
         except OSError as error:
             raise BenchmarkError(f"{path} can't be deleted: {error}") from error
 
-    def read(self, key: Key, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """The table stored under a key, or some columns of it.
+    def read(self, key: Key) -> pd.DataFrame:
+        """The table stored under a key.
 
         Raises:
             BenchmarkError: it is missing, damaged, unreadable, or was made with other settings.
         """
         path = self._path(key)
         try:
-            content = pa.BufferReader(_checked(path))
-            arrow = pq.read_table(content, columns=columns and list(columns), use_threads=False)
+            content = path.read_bytes()
+            if not _own_checksum(content):
+                raise BenchmarkError(f"{path} is damaged; run the command again to make it anew")
+            arrow = pq.read_table(pa.BufferReader(content), use_threads=False)
         except FileNotFoundError as error:
             raise BenchmarkError(f"{path} is missing; run the command again to make it") from error
-        except Damaged as error:
-            raise BenchmarkError(f"{error}; run the command again to make it anew") from error
         except (OSError, pa.ArrowException) as error:
             raise BenchmarkError(f"{path} can't be read ({error}); delete it and run the command again") from error
         made_with = json.loads((arrow.schema.metadata or {}).get(_METADATA, b"{}"))
@@ -142,8 +130,7 @@ class Store:
 
     def read_all(self, keys: Sequence[Key]) -> pd.DataFrame:
         """The tables of several keys, one below the other in the order of the keys."""
-        tables = [self.read(key) for key in keys]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        return pd.concat([self.read(key) for key in keys], ignore_index=True)
 
     def check_visible(self) -> None:
         """That this process sees the folder that the store was opened in.
@@ -181,75 +168,57 @@ def open_store(folder: str | Path, settings: Mapping[str, Any]) -> Store:
     path = folder / SETTINGS
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        there = path.read_text() if path.is_file() else None
-        if there is None and any(folder.glob("**/*.parquet")):
-            raise BenchmarkError(f"{folder} holds results without {SETTINGS}; {_INSTEAD}")
+        if not path.is_file():
+            if any(folder.glob("**/*.parquet")):
+                raise BenchmarkError(f"{folder} holds results without {SETTINGS}; {_INSTEAD}")
+            write_atomically(path, text.encode())
+        differing = _differing(json.loads(path.read_text()), json.loads(text))
     except OSError as error:
         raise BenchmarkError(f"the results folder {folder} can't be used: {error}") from error
-    if there is None:
-        write_atomically(path, text.encode())
-    else:
-        try:
-            stored = json.loads(there)
-        except ValueError as error:
-            raise BenchmarkError(f"{path} is no JSON ({error}); {_INSTEAD}") from error
-        if difference := differences(stored, json.loads(text)):
-            kind = (
-                "versions of the code or the packages"
-                if _only_versions_differ(stored, json.loads(text))
-                else "settings"
-            )
-            raise BenchmarkError(f"{folder} holds results of other {kind}: {difference}; {_INSTEAD}")
+    except ValueError as error:
+        raise BenchmarkError(f"{path} is no JSON ({error}); {_INSTEAD}") from error
+    if differing:
+        versions = all(name.startswith("versions.") for name in differing)
+        kind = "versions of the code or the packages" if versions else "settings"
+        raise BenchmarkError(f"{folder} holds results of other {kind}: {'; '.join(differing.values())}; {_INSTEAD}")
     remove_abandoned(folder, f"**/*{_TEMPORARY}")
     return Store(folder, text)
 
 
-class Damaged(Exception):
-    """A stored file is not what was written."""
-
-
-def _checked(path: Path) -> bytes:
-    """What a file holds, if that is what was written.
-
-    Raises:
-        Damaged: it is not.
-    """
-    content = path.read_bytes()
+def _own_checksum(content: bytes) -> bool:
+    """Whether a file holds the checksum of itself, taken with zeros in its place."""
     found = _SUM.search(content)
-    blank = b"" if found is None else content[: found.start()] + _BLANK + content[found.end() :]
-    if found is None or hashlib.sha256(blank).hexdigest().encode() != found[1]:
-        raise Damaged(f"{path} is damaged")
-    return content
+    return found is not None and found[1] == hashlib.sha256(content.replace(found[0], _BLANK, 1)).hexdigest().encode()
 
 
 @functools.lru_cache(maxsize=1 << 20)
-def _intact(path: Path, changed: int) -> None:
-    """That a file, as it was at a time, holds what was written; looked at once."""
-    _checked(path)
+def _is_whole(path: Path, changed: int) -> bool:
+    """Whether a file, as it was at a time, holds what was written; looked at once."""
+    return _own_checksum(path.read_bytes())
 
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """What differs between two settings, such as "seed: 0 there, 1 here"; empty if nothing does."""
-    a, b = _flat(stored), _flat(wanted)
-    missing = object()
-    return "; ".join(
-        f"{name}: {_short(a, name)} there, {_short(b, name)} here"
+    return "; ".join(_differing(stored, wanted).values())
+
+
+def _differing(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
+    a, b = ({name: json.dumps(value) for name, value in _flat(one).items()} for one in (stored, wanted))
+    return {
+        name: f"{name}: {_short(a.get(name, 'nothing'))} there, {_short(b.get(name, 'nothing'))} here"
         for name in sorted({*a, *b})
-        if a.get(name, missing) != b.get(name, missing)
-    )
+        if a.get(name) != b.get(name)
+    }
 
 
-def check_worker(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """That a worker has what the command has, whose settings (`open_store`) are stored with its results.
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {k: v for key, part in value.items() for k, v in _flat(part, f"{name}.{key}" if name else key).items()}
+    return {name: value}
 
-    Raises:
-        BenchmarkError: it has not; the message names the difference.
-    """
-    if difference := differences(json.loads(json.dumps(found)), wanted):
-        raise BenchmarkError(
-            f"a worker does not have what the command has: {difference}; see that all workers have the same code, "
-            f"packages and data, and start them anew if they are older than these"
-        )
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 @contextlib.contextmanager
@@ -270,10 +239,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "the disk is full" if full else str(error)
+        what, remedy = ("the disk is full", "make room") if full else (str(error), "put that right")
         raise BenchmarkError(
-            f"{path} could not be written: {what}. Nothing half-written is left; "
-            f"{'make room' if full else 'put that right'} and run the same command again to go on"
+            f"{path} could not be written: {what}. Nothing half-written is left; {remedy} and run the same command "
+            "again to go on"
         ) from error
     finally:
         with contextlib.suppress(OSError):  # such as a parent that is a file; the first error says so
@@ -294,25 +263,6 @@ def leftovers(name: str) -> str:
 def remove_abandoned(folder: Path, pattern: str) -> None:
     """Delete the temporary files of a pattern that killed processes left behind."""
     for part in folder.glob(pattern):
-        try:
+        with contextlib.suppress(OSError):  # another process was faster
             if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
                 part.unlink()
-        except OSError:
-            continue  # another process was faster
-
-
-def _only_versions_differ(stored: Any, wanted: Mapping[str, Any]) -> bool:
-    return isinstance(stored, Mapping) and {**stored, "versions": None} == {**wanted, "versions": None}
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        return {k: v for key, part in value.items() for k, v in _flat(part, f"{name}.{key}" if name else key).items()}
-    return {name: value}
-
-
-def _short(values: Mapping[str, Any], name: str) -> str:
-    if name not in values:
-        return "nothing"
-    text = json.dumps(values[name])
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -72,12 +72,15 @@ def closure(modules: Iterable[str]) -> list[str]:
 
 @functools.cache
 def meaning(source: str) -> str:
-    """A module's code without its comments and docstrings, and without the places of its words."""
+    """A module's code without its comments, its docstrings, the help of its options, and the places of its words."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and ast.get_docstring(node, clean=False) is not None:
-            del node.body[0]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            del node.body[: ast.get_docstring(node, clean=False) is not None]
+        if isinstance(node, ast.Call):
+            node.keywords = [word for word in node.keywords if word.arg != "help"]
+            if isinstance(node.func, ast.Name) and node.func.id == "option":
+                node.args = []  # only the help has no name
     return ast.dump(tree)
 
 

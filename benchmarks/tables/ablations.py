@@ -15,7 +15,7 @@ from benchmarks.tables import markdown
 from benchmarks.tables.comparison import compare
 
 # The judges beside which the rows of "ranking" are shown.
-RANKED = {"DeletionAUC-signed": False, "DeletionAUC-absolute": False}
+RANKED: dict[str, bool | None] = {"DeletionAUC-signed": False, "DeletionAUC-absolute": False}
 MEANING = (
     "Improvement on the row's reference, positive where better by that judge (paired t-test, Holm's correction over "
     "the whole table: * p < 0.05, ** p < 0.01)."
@@ -33,34 +33,31 @@ class Row(NamedTuple):
 def rows(experiment: Experiment) -> list[Row]:
     """All rows for an experiment's own settings, which stand in the row of WG itself."""
     found = [Row("WG itself", EG, WG)]
+    several: dict[str, Any] = {"weighting": "both", "neutral": ("corners", "blur")}
 
-    def add(setting: str, **settings: Any) -> None:
-        found.append(Row(setting, EG, written(WG, settings)))
+    def add(setting: str, *each: Mapping[str, Any]) -> None:
+        found.extend(Row(setting, EG, written(WG, settings)) for settings in each)
 
-    def each(setting: str, name: str, values: Iterable[Any], own: Any = None) -> None:
-        for value in values:
-            if value != own:
-                add(setting, **{name: value})
+    def add_each(setting: str, name: str, values: Iterable[Any], own: Any = None) -> None:
+        add(setting, *({name: value} for value in values if value != own))
 
-    each("power", "power", (2, 4))
-    each("ranking", "ranking", RANKINGS, experiment.ranking)
-    each("keep", "keep", (k for k in (1, 3, 5, 7, 10) if k < experiment.n_baselines))
-    each("removal", "neutral", ("corners", "mean", "blur"), experiment.neutral)
-    each("alpha", "alpha", (0.3, 0.5, 0.7), experiment.alpha)
+    add_each("power", "power", (2, 4))
+    add_each("ranking", "ranking", RANKINGS, experiment.ranking)
+    add_each("keep", "keep", (k for k in (1, 3, 5, 7, 10) if k < experiment.n_baselines))
+    add_each("removal", "neutral", ("corners", "mean", "blur"), experiment.neutral)
+    add_each("alpha", "alpha", (0.3, 0.5, 0.7), experiment.alpha)
     for points in ({"n_random": 1}, {"n_steps": 5}, {"n_steps": 20}, {"n_steps": 50}):
         if points != {"n_steps": experiment.n_steps}:
             equal = written(EG, points)
             found += [Row("points", equal, written(WG, points)), Row("points of EG", EG, equal)]
     # Beyond the paper: against overfitting one removal.
     found.append(Row("norm", EG, written(EG, {"normalise_maps": True})))
-    add("norm", normalise_maps=True)
-    each("fitness", "weighting", ("insertion", "both"))
-    add("fitness", neutral=("corners", "mean", "blur"))
-    several: dict[str, Any] = {"weighting": "both", "neutral": ("corners", "blur")}
-    add("fitness", **several)
-    add("all of it", **several, normalise_maps=True)
+    add("norm", {"normalise_maps": True})
+    add_each("fitness", "weighting", ("insertion", "both"))
+    add("fitness", {"neutral": ("corners", "mean", "blur")}, several)
+    add("all of it", {**several, "normalise_maps": True})
     if experiment.n_baselines > 5:
-        add("all of it", keep=5, **several, normalise_maps=True)
+        add("all of it", {"keep": 5, **several, "normalise_maps": True})
     return found
 
 
@@ -71,11 +68,11 @@ def judged(rows: Sequence[Row], judges: Sequence[str]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs + [(name, judge) for judge in RANKED for name in (*ranked, WG)]))
 
 
-def table(scores: pd.DataFrame, rows: Sequence[Row], higher_is_better: Mapping[str, bool], seed: int) -> pd.DataFrame:
+def table(scores: pd.DataFrame, rows: Sequence[Row], directions: Mapping[str, bool | None], seed: int) -> pd.DataFrame:
     """What `compare` finds of the rows, with the setting that each of them shows."""
     settings = {row[1:]: row.setting for row in rows}
     pairs = list(dict.fromkeys(row[1:] for row in rows))
-    found = compare(scores, pairs, {**higher_is_better, **RANKED}, seed)
+    found = compare(scores, pairs, {**directions, **RANKED}, seed)
     found.insert(1, "setting", [settings[pair] for pair in zip(found["reference"], found["method"], strict=True)])
     return found
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ LARGE, NUMBERS = 1000, 2**22
 
 
 def compare(
-    scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], higher_is_better: Mapping[str, bool], seed: int = 0
+    scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], higher_is_better: Mapping[str, bool | None], seed: int = 0
 ) -> pd.DataFrame:
     """Each method against its reference, for each model and judge: a row of `COLUMNS` for each comparison.
 
@@ -64,7 +65,7 @@ def wide(scores: pd.DataFrame, model: str, judge: str) -> pd.DataFrame:
 def paired(
     reference: Sequence[float] | pd.Series,
     scores: Sequence[float] | pd.Series,
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = True,
     seed: int = 0,
     resamples: int = 9999,
 ) -> dict[str, float]:
@@ -87,17 +88,9 @@ def paired(
         change, low, high = -change, -high, -low
     # Of no spread but rounding the t-test makes p = 0, however few images there are.
     rounding = 4 * np.finfo(float).eps * max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
-    return {
-        "n": len(a),
-        "reference_mean": mean(a),
-        "reference_std": deviation(a),
-        "mean": mean(b),
-        "std": deviation(b),
-        "improvement": change,
-        "low": low,
-        "high": high,
-        **p_values(b - a, rounding),
-    }
+    of_each = {"reference_mean": mean(a), "reference_std": deviation(a), "mean": mean(b), "std": deviation(b)}
+    of_change = {"improvement": change, "low": low, "high": high}
+    return {"n": len(a), **of_each, **of_change, **p_values(b - a, rounding)}
 
 
 def p_values(differences: np.ndarray, rounding: float = 0.0) -> dict[str, float]:
@@ -136,31 +129,22 @@ def mean_interval(values: np.ndarray, seed: int = 0, resamples: int = 9999) -> t
 
 
 def bootstrap(
-    samples: tuple[np.ndarray, ...],
-    statistic: Callable[..., np.ndarray],
-    seed: int = 0,
-    resamples: int = 9999,
+    samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], seed: int = 0, resamples: int = 9999
 ) -> tuple[float, float]:
     """The 95 % bootstrap interval of a vectorized statistic of samples (N,) that are resampled together.
 
     BCa for up to 1000 images. Beyond, its correction is a small part of the interval, while its jackknife would take
     N x N numbers: percentiles of at most 999 resamples, drawn in parts.
     """
-    large = len(samples[0]) > LARGE
+    how: dict[str, Any] = {"method": "BCa", "n_resamples": resamples}
+    if len(samples[0]) > LARGE:
+        how = {"method": "percentile", "n_resamples": min(resamples, 999), "batch": max(1, NUMBERS // len(samples[0]))}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of degenerate samples, whose interval is NaN
-        interval = stats.bootstrap(
-            samples,
-            statistic,
-            paired=True,
-            vectorized=True,
-            confidence_level=0.95,
-            n_resamples=min(resamples, 999) if large else resamples,
-            method="percentile" if large else "BCa",
-            batch=max(1, NUMBERS // len(samples[0])) if large else None,
-            random_state=np.random.default_rng(seed),
-        ).confidence_interval
-    return float(interval.low), float(interval.high)
+        found = stats.bootstrap(
+            samples, statistic, paired=True, vectorized=True, random_state=np.random.default_rng(seed), **how
+        )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def mean(values: np.ndarray) -> float:
@@ -173,5 +157,5 @@ def deviation(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else np.nan
 
 
-def _relative_change(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+def _relative_change(a: np.ndarray, b: np.ndarray, axis: int = -1) -> Any:
     return b.mean(axis=axis) / a.mean(axis=axis) - 1

@@ -26,8 +26,12 @@ def maps(
     if not len(images):
         return Figure(figsize=(4, 1))
     size = max(tuple(image.shape[1:]) for image in images)
-    titled = {re.sub(r"-|(?=\()", "\n", name): _stacked(column, size) for name, column in columns.items()}
-    return visualization.grid(_stacked(images, size), titled, labels=labels)[0]
+
+    def stacked(column: Sequence[Tensor | np.ndarray]) -> Tensor:
+        return torch.cat([nn.functional.interpolate(torch.as_tensor(one)[None].float(), size) for one in column])
+
+    titled = {re.sub(r"-|(?=\()", "\n", name): stacked(column) for name, column in columns.items()}
+    return visualization.grid(stacked(images), titled, labels=labels)[0]
 
 
 def png(figure: Figure) -> bytes:
@@ -35,7 +39,3 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def _stacked(images: Sequence[Tensor | np.ndarray], size: tuple[int, ...]) -> Tensor:
-    return torch.cat([nn.functional.interpolate(torch.as_tensor(image)[None].float(), size) for image in images])

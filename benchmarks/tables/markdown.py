@@ -20,7 +20,7 @@ P_VALUES = {
 def table(frame: pd.DataFrame, form: str = "{}") -> str:
     """A table of text, its numbers in the given form where they are floats."""
     text = frame.apply(lambda column: column.map(form.format) if pd.api.types.is_float_dtype(column) else column)
-    return text.to_markdown(index=False, disable_numparse=True)
+    return str(text.to_markdown(index=False, disable_numparse=True))
 
 
 def document(blocks: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from benchmarks.data.datasets import DATA_SETS
 from benchmarks.experiment.results import ModelResults, Results
 from benchmarks.methods.method import NEW_DRAWS, NO_DRAWS, SAME_DRAWS, Method
 
@@ -14,15 +15,6 @@ COMPARED = (
     "better); all comparisons are paired by image. Intervals: bootstrap, images resampled in pairs. p: two-sided "
     "paired t-test and Wilcoxon's signed ranks, each with Holm's correction over all rows of its table."
 )
-
-# Which images are explained, where it is others than those that the model classifies correctly.
-EXPLAINED = {
-    "photographs": "What is explained is the class that the model predicts, right or wrong.",
-    "coco": (
-        "Only images whose predicted class names a category that is in the photograph are explained; S is the mask of "
-        "that category in the input."
-    ),
-}
 
 
 def notes(results: Results, asked: int = 0, rows: Sequence[Method] | None = None) -> list[str]:
@@ -38,7 +30,7 @@ def notes(results: Results, asked: int = 0, rows: Sequence[Method] | None = None
     blocks = f"Images are explained and judged in blocks of {size} (the last holds what is left, {size + 1} at most)."
     settings = {judge.metric: judge.settings for judge in results.judges if judge.settings}
     return [
-        EXPLAINED.get(experiment.data, "Only images that the model classifies correctly are explained."),
+        DATA_SETS[experiment.data].explained,
         *([blocks] if size > 1 else []),
         *dict.fromkeys(note for row in rows for note in row.notes),
         *of_weights(results, rows),
@@ -63,17 +55,13 @@ def of_weights(results: Results, rows: Sequence[Method]) -> list[str]:
     """What the weights of rows are fitted to, and which judges are therefore their own yardstick."""
     lines = []
     weighted = [row for row in rows if row.weighting and row.weighting.fitted and not row.weighting.shuffled]
-    for fitness in dict.fromkeys(row.weighting.fitness for row in weighted if row.weighting):
-        names = ", ".join(row.name for row in weighted if row.weighting and row.weighting.fitness == fitness)
+    for fitness in dict.fromkeys(row.weighting.fitness for row in weighted):
+        names = ", ".join(row.name for row in weighted if row.weighting.fitness == fitness)
         own = [judge.name for judge in results.judges if fitness.relation(judge.works_by) == "fitted"]
+        same = f"Judges here that work in the same way, and so are partly its own yardstick: {', '.join(own)}."
         lines.append(
             f"D_alpha of {names}: {fitness.kind}, {' and '.join(fitness.neutrals)}, {fitness.ranking} ranking, alpha "
-            f"{fitness.alpha:g}. "
-            + (
-                f"Judges here that work in the same way, and so are partly its own yardstick: {', '.join(own)}."
-                if own
-                else "No judge here works in the same way."
-            )
+            f"{fitness.alpha:g}. {same if own else 'No judge here works in the same way.'}"
         )
     return lines
 
@@ -93,19 +81,16 @@ def of_draws(results: Results, rows: Sequence[Method]) -> list[str]:
 
 def of_images(model: ModelResults, asked: int = 0) -> list[str]:
     """Which images are missing, and where weights say nothing."""
-    used, lines = len(model.selection.images), []
-    if used < asked:
-        lines.append(f"{asked} images were asked for, but only {used} count.")
-    if unreadable := len(model.selection.unreadable):
-        lines.append(f"{unreadable} unreadable photographs were skipped.")
-    if unreadable := len(model.unreadable_references):
-        lines.append(f"{unreadable} unreadable photographs were skipped when references were drawn.")
-    if model.equal_fitness:
-        lines.append(
-            f"for {model.equal_fitness} images all baselines have the same D_alpha (as where no removal brings the "
-            "output down to alpha f(x)); WG is EG there."
-        )
-    return [f"{model.model}: {line}" for line in lines]
+    used = len(model.selection.images)
+    unreadable, references = len(model.selection.unreadable), len(model.unreadable_references)
+    lines = {
+        f"{asked} images were asked for, but only {used} count.": used < asked,
+        f"{unreadable} unreadable photographs were skipped.": unreadable,
+        f"{references} unreadable photographs were skipped when references were drawn.": references,
+        f"for {model.equal_fitness} images all baselines have the same D_alpha (as where no removal brings the output "
+        "down to alpha f(x)); WG is EG there.": model.equal_fitness,
+    }
+    return [f"{model.model}: {line}" for line, holds in lines.items() if holds]
 
 
 def of_warnings(model: ModelResults, rows: Sequence[Method]) -> list[str]:

@@ -18,14 +18,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.gridspec import GridSpec
 from scipy.ndimage import gaussian_filter
 from torchvision.models import ResNet50_Weights
 
-from benchmarks.data.cifar10 import CIFAR10_CLASSES
+from benchmarks.data.datasets import DATA_SETS
 from benchmarks.experiment.results import ModelResults, Results
-from benchmarks.models.networks import CIFAR10_RESNET18, DIGITS_RESNET18
 
 SMOOTHING, LARGEST, NEAR = 1 / 60, 0.995, 0.1
 CONTROL = "Random"
@@ -82,12 +81,13 @@ def of_results(results: Results) -> Figure:
 
 
 def class_name(model: ModelResults, label: int) -> str:
-    """A class in words where they are known: of weights that a user gave only their numbers are."""
-    if model.model == CIFAR10_RESNET18:
-        return CIFAR10_CLASSES[label]
-    if model.model == DIGITS_RESNET18 or model.experiment.weights is not None:
+    """A class in words where they are known: of weights that a user gave only the numbers are, unless these are the
+    data's own."""
+    if own := DATA_SETS[model.experiment.data].class_names:
+        return own[label]
+    if model.experiment.weights is not None:
         return f"class {label}"
-    return ResNet50_Weights.DEFAULT.meta["categories"][label]
+    return str(ResNet50_Weights.DEFAULT.meta["categories"][label])
 
 
 def smoothed(maps: np.ndarray, sigma: float) -> np.ndarray:
@@ -106,7 +106,7 @@ def overlay() -> ListedColormap:
     return ListedColormap(colours)
 
 
-def _lines(figure, pixels: np.ndarray, titles: Sequence[str], maps: Mapping[str, np.ndarray]) -> None:
+def _lines(figure: SubFigure, pixels: np.ndarray, titles: Sequence[str], maps: Mapping[str, np.ndarray]) -> None:
     n = len(pixels)
     grid = GridSpec(n, len(maps) + 2, figure, width_ratios=[1] * (len(maps) + 1) + [0.06])
     for i, (photograph, title) in enumerate(zip(pixels, titles, strict=True)):
@@ -125,17 +125,19 @@ def _lines(figure, pixels: np.ndarray, titles: Sequence[str], maps: Mapping[str,
         bar.ax.set_yticklabels(["against", "0", "for"], fontsize=7)
 
 
-def _panels(figure, curves: pd.DataFrame, directions: Mapping[str, bool | None], methods: Sequence[str]) -> None:
+def _panels(
+    figure: SubFigure, curves: pd.DataFrame, directions: Mapping[str, bool | None], methods: Sequence[str]
+) -> None:
     judges = list(dict.fromkeys(curves["judge"]))
     axes: list[Axes] = list(np.atleast_1d(figure.subplots(1, len(judges), sharey=True)))
     for axis, judge in zip(axes, judges, strict=True):
         for i, method in enumerate(methods):
             own = curves[(curves["judge"] == judge) & (curves["method"] == method)]
-            style = dict(color="0.5", linestyle="--") if method == CONTROL else dict(color=f"C{i}")
-            axis.plot(100 * own["fraction"], own["value"], label=method, linewidth=1.5, **style)
+            color, line = ("0.5", "--") if method == CONTROL else (f"C{i}", "-")
+            axis.plot(100 * own["fraction"], own["value"], label=method, linewidth=1.5, color=color, linestyle=line)
         inserted = judge.startswith("Insertion")
-        better = {True: "higher is better", False: "lower is better"}.get(directions.get(judge), "")
-        axis.set_title(f"{judge}: {better}" if better else judge, fontsize=9)
+        better = {True: ": higher is better", False: ": lower is better", None: ""}[directions.get(judge)]
+        axis.set_title(f"{judge}{better}", fontsize=9)
         axis.set_xlabel(f"pixels {'restored' if inserted else 'removed'}, highest first (%)", fontsize=8)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -30,15 +31,14 @@ def methods(n_baselines: int) -> dict[int, str]:
 
 def curves(scores: pd.DataFrame, judges: Sequence[str], n_baselines: int, seed: int) -> pd.DataFrame:
     """The mean score of each of `methods`, by model and judge, with its 95 % bootstrap interval: a row of `COLUMNS`."""
+    places = product(scores["model"].drop_duplicates(), judges, methods(n_baselines).items())
     rows = []
-    for model in scores["model"].drop_duplicates():
-        for judge in judges:
-            part = scores[(scores["model"] == model) & (scores["judge"] == judge)]
-            for removed, method in methods(n_baselines).items():
-                values = part[part["method"] == method]["score"].dropna().to_numpy()
-                if len(values):
-                    spread = deviation(values), *mean_interval(values, seed)
-                    rows.append((model, judge, removed, len(values), mean(values), *spread))
+    for model, judge, (removed, method) in places:
+        own = (scores["model"] == model) & (scores["judge"] == judge) & (scores["method"] == method)
+        values = scores.loc[own, "score"].dropna().to_numpy()
+        if len(values):
+            spread = deviation(values), *mean_interval(values, seed)
+            rows.append((model, judge, removed, len(values), mean(values), *spread))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

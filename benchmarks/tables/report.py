@@ -40,9 +40,6 @@ def attribution(
         asked: for so many images the user asked; 0: for all.
         more: figures beside that of the maps, by name.
         lines: what stands above the table, such as how few images these are.
-
-    Raises:
-        BenchmarkError: a file can't be written.
     """
     judges = {judge.name: judge.higher_is_better for judge in results.judges if judge.works_by}
     pairs = [(EG, row.name) for row in results.methods if row.weighting and row.name != EG]
@@ -57,16 +54,8 @@ def attribution(
         against = [f"## Against {EG}, paired by image", markdown.comparison(paired, judges, drop=single)]
         explained.append(notes.COMPARED)
     explained += [*notes.notes(results, asked), *undrawn]
-    text = markdown.document(
-        [
-            f"# Attribution table: {results.data}",
-            heading(results, command),
-            *lines,
-            *means.text(results, table),
-            *against,
-            markdown.bullets(explained),
-        ]
-    )
+    above = [f"# Attribution table: {results.data}", heading(results, command), *lines]
+    text = markdown.document([*above, *means.text(results, table), *against, markdown.bullets(explained)])
     write(folder / "table.md", text, stamped(results, table=table, paired=paired, scores=results.scores), drawn)
     return text
 
@@ -89,9 +78,6 @@ def weighted_gradients(
         keep: how many baselines Table 2 keeps.
         controls: the methods of Table 1 beside WG.
         settings: the rows of Table 3.
-
-    Raises:
-        BenchmarkError: a file can't be written.
     """
     experiment, scores, directions = results.models[0].experiment, results.scores, results.directions
     first = compare(scores, [(EG, WG), *((EG, name) for name in controls)], directions, experiment.seed)
@@ -112,12 +98,8 @@ def weighted_gradients(
     if settings:
         tables["table3"] = ablations.table(scores, settings, directions, experiment.seed)
         blocks += ["## Table 3: one setting at a time", ablations.MEANING, ablations.text(tables["table3"])]
-    drawn, undrawn = draw(
-        {
-            "figure2": lambda: removal.draw(curves),
-            "figure1": lambda: _maps(results, (EG, WG, removal.kept(keep), *controls)),
-        }
-    )
+    shown = (EG, WG, removal.kept(keep), *controls)
+    drawn, undrawn = draw({"figure2": lambda: removal.draw(curves), "figure1": lambda: _maps(results, shown)})
     rows = [row for row in results.methods if row.name in (EG, WG, *controls)]
     blocks.append(markdown.bullets([notes.COMPARED, *notes.notes(results, asked, rows), *undrawn]))
     text = markdown.document(blocks)
@@ -178,10 +160,10 @@ def stamped(results: Results, **tables: pd.DataFrame) -> dict[str, pd.DataFrame]
 
 def _maps(results: Results, methods: Sequence[str]) -> Figure:
     """The images of all models, and the maps of those of the methods that have one of each."""
-    models = [model for model in results.models if model.drawn.names]
+    models = [model for model in results.models if model.drawn.images]
     shown = [name for name in methods if all(name in model.drawn.maps for model in models)]
     return figures.maps(
         [image for model in models for image in model.drawn.pixels],
         {name: [a for model in models for a in model.drawn.maps[name]] for name in shown},
-        labels=[model.model for model in models for _ in model.drawn.names],
+        labels=[model.model for model in models for _ in model.drawn.images],
     )

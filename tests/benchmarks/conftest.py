@@ -10,7 +10,7 @@ from torchvision.models import get_model
 
 from benchmarks.data.pictures import Pictures
 from benchmarks.data.preparation import Preparation
-from benchmarks.experiment import cells, plan
+from benchmarks.experiment import cells, plan, reading
 from benchmarks.experiment.bench import Bench
 from benchmarks.experiment.results import Chosen
 from benchmarks.experiment.settings import Experiment
@@ -115,8 +115,8 @@ def ready(tiny_model, references, monkeypatch):
     preparation = Preparation(None, None, mean=(0.5,) * 3, std=(0.25,) * 3)
     experiment = Experiment(model="tiny", data="digits", n_baselines=2, n_steps=2, batch=None, together=2, radius=1.5)
     found = Bench(experiment, Network("tiny", tiny_model, preparation, 10), pictures, CPU, None, references)
-    monkeypatch.setattr(cells, "bench", lambda experiment: found)
-    monkeypatch.setattr(plan, "bench", lambda experiment: found)
+    for module in (cells, plan, reading):
+        monkeypatch.setattr(module, "bench", lambda experiment: found)
     return found
 
 

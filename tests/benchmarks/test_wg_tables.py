@@ -384,7 +384,7 @@ def test_the_figure_of_two_models_has_its_maps_though_others_are_discarded(data,
         judged = [(WG, "InsertionAUC")]
         made = plan.evaluate(experiment, store, runner, first, judged, chunk=2, drawn=drawn, discard_maps=True)
     assert [key[-1] for key in store.keys("maps")] == ["000006-000008"]
-    assert set(made.drawn.names) == drawn and made.drawn.maps[WG].shape == (1, 3, 32, 32)
+    assert {image.name for image in made.drawn.images} == drawn and made.drawn.maps[WG].shape == (1, 3, 32, 32)
 
 
 def test_a_run_that_is_killed_before_it_discards_does_so_later(data, tmp_path, monkeypatch):

@@ -203,7 +203,8 @@ def test_references_of_different_shapes(cifar10):
     order = np.random.default_rng([0, 1]).permutation(20)
     names = [f"train/{name}/{i}.png" for name in CIFAR10_CLASSES for i in range(2)]
     Image.new("RGB", (16, 32)).save(cifar10 / names[order[1]])
-    message = f"must have one size .*; {names[order[0]]} has 32 x 32 pixels, {names[order[1]]} 64 x 32: give --crop"
+    first, second = (names[i] for i in order[:2])
+    message = f"must have one size .*; {first} has 32 x 32 pixels, {second} has 64 x 32 pixels: give --crop"
     with pytest.raises(BenchmarkError, match=message):
         bench(of_cifar10(cifar10, n_baselines=2, resize=32))
     assert len(bench(of_cifar10(cifar10, resize=32, crop=32)).references.inputs) == 10

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.run.errors import BenchmarkError
-from benchmarks.run.faults import one_line, raise_if_of_the_run
+from benchmarks.run.faults import attempted, one_line, raise_if_of_the_run
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,10 @@ def test_a_torch_allocation_is_told_apart():
         torch.empty(2**60)
     with pytest.raises(BenchmarkError, match="too little memory"):
         raise_if_of_the_run(of_torch.value)
+
+
+def test_what_fails_by_itself_is_a_result_and_what_fails_today_is_none():
+    assert attempted(divmod, 7, 2) == ((3, 1), "")
+    assert attempted(divmod, 7, 0)[0] is None and attempted(divmod, 7, 0)[1].startswith("ZeroDivisionError: ")
+    with pytest.raises(BenchmarkError, match=r"can't read or write a file .*nowhere"):
+        attempted(open, "nowhere")

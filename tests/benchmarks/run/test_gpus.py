@@ -8,8 +8,6 @@ import torch
 from benchmarks.run import gpus
 from benchmarks.run.errors import BenchmarkError
 
-pytest.importorskip("fcntl", reason="needs file locks of POSIX")
-
 
 @pytest.fixture
 def two_gpus(tmp_path, monkeypatch):
@@ -21,7 +19,7 @@ def two_gpus(tmp_path, monkeypatch):
     yield tmp_path
     gpus._claim.cache_clear()
     while gpus._held:
-        gpus._held.pop().close()
+        gpus._held.pop().release()
 
 
 HOLD = """

@@ -68,13 +68,6 @@ def test_a_refusal_says_what_to_do_and_whether_only_the_versions_differ(tmp_path
         open_store(tmp_path, {**SETTINGS, "seed": 1, "versions": {"torch": "2.4"}})
 
 
-def test_some_columns_are_read_alone_and_checked_as_the_whole(tmp_path):
-    open_store(tmp_path, SETTINGS).write(KEY, TABLE)
-    pd.testing.assert_frame_equal(open_store(tmp_path, SETTINGS).read(KEY, ["score"]), TABLE[["score"]])
-    with pytest.raises(BenchmarkError, match="was made with other settings: seed: 0 there, 5 here"):
-        Store(tmp_path, json.dumps({**SETTINGS, "seed": 5})).read(KEY, ["score"])
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="needs modes of POSIX")
 @pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o007, 0o660)])
 def test_files_have_the_mode_that_the_user_asks_for(tmp_path, mask, mode):

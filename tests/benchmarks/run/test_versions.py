@@ -53,6 +53,16 @@ def test_a_docstring_or_a_comment_is_no_other_code(edit):
     assert meaning(f"class A:\n{first}") == meaning(f'"""Doc."""\n\nclass A:\n    """Doc."""\n\n{first}')
 
 
+def test_the_help_of_an_option_is_no_other_code(edit):
+    before = versions((CELLS,))["source"]
+    name = "benchmarks.experiment.settings"
+    assert (
+        edit(name, lambda text: text.replace('option("points on each path', 'option("points on every path')) == before
+    )
+    assert edit(name, lambda text: text.replace('help="images in one cell', 'help="so many images')) == before
+    assert edit(name, lambda text: text.replace("default=50, type", "default=49, type")) != before
+
+
 def test_other_code_of_what_a_module_imports_is_other_code(edit):
     before = versions((CELLS,))["source"]
     found = {

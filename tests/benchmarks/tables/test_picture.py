@@ -7,7 +7,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.experiment.results import Chosen, Drawn
-from benchmarks.models.networks import CIFAR10_RESNET18, DIGITS_RESNET18
 from benchmarks.tables.picture import CONTROL, class_name, of_results, overlay, picture, smoothed
 
 
@@ -110,7 +109,9 @@ def test_the_picture_of_results_begins_with_the_surest_class_and_keeps_the_order
     maps = {"Random": shown["maps"][CONTROL], "ExpectedGradients": shown["maps"]["One"]}
     images = (Chosen(0, "a.png", 1, 967, 0.843), Chosen(1, "b.png", 2, 872, 0.93))
     drawn = Drawn(images, shown["pixels"], maps)
-    figure = of_results(make(model="efficientnet_lite0", images=2, drawn=drawn, curves=shown["curves"][:0]))
+    figure = of_results(
+        make(model="efficientnet_lite0", kind="photographs", images=2, drawn=drawn, curves=shown["curves"][:0])
+    )
     titles = [axis.get_title() for axis in axes_of(figure) if axis.images and axis.get_title()]
     assert titles == ["tripod, 93 %", "ExpectedGradients", "Random", "espresso, 84 %"]
     drawn = [axis for axis in axes_of(figure) if axis.images][2]
@@ -118,14 +119,14 @@ def test_the_picture_of_results_begins_with_the_surest_class_and_keeps_the_order
 
 
 @pytest.mark.parametrize(
-    ("model", "weights", "name"),
+    ("kind", "weights", "name"),
     [
-        ("resnet50", None, "hen"),
-        ("resnet50", "own.pt", "class 8"),
-        (CIFAR10_RESNET18, "own.pt", "ship"),
-        (DIGITS_RESNET18, None, "class 8"),
+        ("imagenet", None, "hen"),
+        ("imagenet", "own.pt", "class 8"),
+        ("cifar10", "own.pt", "ship"),
+        ("digits", None, "digit 8"),
     ],
 )
-def test_a_class_is_named_where_its_name_is_known(make, model, weights, name):
-    (results,) = make(model=model).models
+def test_a_class_is_named_where_its_name_is_known(make, kind, weights, name):
+    (results,) = make(kind=kind).models
     assert class_name(replace(results, experiment=replace(results.experiment, weights=weights)), 8) == name
