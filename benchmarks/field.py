@@ -1,0 +1,94 @@
+"""The whole field by the same judges: this project's methods at several prices, other libraries', and controls.
+
+    python -m benchmarks.field --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE --references FOLDER
+    python -m benchmarks.field --data coco --root DIR --models efficientnet_lite0 --judges OverlapAUC PointingGame
+
+prints the table and writes field.md, field.csv (means, intervals, p), scores.csv and price.png to --out, and there
+keeps every result, so that the same command goes on after an interruption and a later one with more images, methods or
+judges does only what is new. --dear adds the rows that take hundreds of forwards for a map.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from benchmarks.experiment.plan import tabulate
+from benchmarks.experiment.results import Results
+from benchmarks.experiment.settings import command, experiments, has_masks, options
+from benchmarks.judges import columns
+from benchmarks.methods.weightings import EG, WG
+from benchmarks.run.command_line import exit_code
+from benchmarks.tables import field, markdown, notes, report
+
+SMOOTH = "smooth=3/32"
+# Ours by price, which the figure joins.
+LINES = {
+    "ExpectedGradients": [
+        *(f"{EG}(n_steps=1, pool={pool})" for pool in (20, 60)),
+        *(f"{EG}(n_steps={steps}, pool={pool})" for steps, pool in ((5, 50), (10, 100))),
+    ],
+    "WeightedGradients": [f"{WG}(n_steps=5, pool=50)"],
+    "PatchCorrected": [f"PatchCorrected({words})" for words in ("pool=24, patches=6", "pool=37, n_steps=5")],
+}
+OURS = [name for names in LINES.values() for name in names if "pool=100" not in name]
+OTHERS = (
+    *("IntegratedGradients-zero", "IntegratedGradients-blur", "DeepLift", "DeepLiftShap(pool=10)"),
+    *("GradientShap-references(pool=50)", "SmoothGrad", "LayerGradCam", "GuidedGradCam", "EpsilonPlus", "Occlusion"),
+)
+CONTROLS = ("Random", f"Random({SMOOTH})", "EdgeDetector", f"EdgeDetector({SMOOTH})", "Blob")
+SMOOTHED = [
+    *(f"{row}(n_steps=5, pool=50, {SMOOTH})" for row in (EG, WG)),
+    f"{WG}(n_steps=5, pool=50, blob=1/2)",
+    f"DeepLiftShap(pool=10, {SMOOTH})",
+]
+DEAR = (
+    LINES["ExpectedGradients"][-1],
+    *("RISE", "KernelShap", "Lime", "IDGI", "GuidedIG", "BlurIG", "SpectralIG", "BEE"),
+)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's settings."""
+    what = "Attribution methods of this project and of others by judges that no row was fitted to, with their price."
+    parser = options("field", what, out="results/field", n_baselines=100, levels=25)
+    add = parser.add_argument
+    add("--methods", nargs="+", metavar="NAME", help="rows, with their settings (some thirty)")
+    add("--dear", action="store_true", help=f"also {', '.join(DEAR)}")
+    add("--judges", nargs="*", default=[], metavar="NAME", help="columns beside D, I, blocks and corr, such as MPRT")
+    add("--only", action="store_true", help="the columns of --judges alone")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if the table is written, 2 if the settings can't be used."""
+    return exit_code(run, parse(arguments))
+
+
+def run(settings: argparse.Namespace) -> None:
+    """Compute what is missing, write the table and the figure, and print the table."""
+    judges = columns.choose([*([] if settings.only else field.JUDGES), *settings.judges], has_masks(settings))
+    names = settings.methods or [*OURS, *OTHERS, *SMOOTHED, *CONTROLS]
+    methods = experiments(settings)[0].methods([*names, *(DEAR if settings.dear else ())])
+    judged = [(row.name, judge.name) for row in methods for judge in judges]
+    results = Results(tuple(methods), tuple(judges), tabulate(settings, judged))
+    table = field.table(results, settings.seed)
+    drawn, undrawn = report.draw({} if settings.only else {"price": lambda: field.figure(table, LINES)})
+    how = f"{settings.n_baselines} references ({settings.baselines}), {settings.levels} levels, seed {settings.seed}."
+    document = markdown.document(
+        [
+            f"# The field: {results.data}",
+            report.heading(results, command(settings, "field"), how),
+            *field.text(table),
+            markdown.bullets([field.MEANING, *notes.notes(results, settings.images), *undrawn]),
+        ]
+    )
+    report.write(
+        settings.out / "field.md", document, report.stamped(results, field=table, scores=results.scores), drawn
+    )
+    print(document)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""The field in one table: quality by several judges together, with what a map costs, and quality over price as a figure.
+
+    D      deletion AUC of pixels, the mean over removals that no row was fitted to (lower is better)
+    I      insertion AUC of pixels, the mean over the same
+    I - D  and `blocks`, the same difference by the blocks of a grid
+    corr   the mean of all judges of how well sums of the map predict drops of the output
+
+Each is taken image by image. Every row is compared with the best of its column (paired t-test, Holm's correction over
+the column), so that a cell says whether the row is worse than the best or tied with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmarks.experiment.results import ModelResults, Results
+from benchmarks.tables import markdown
+from benchmarks.tables.comparison import corrected, mean_interval, p_values, wide
+
+REMOVED = ("blur", "noise")
+DELETION = tuple(f"DeletionAUC-{removal}" for removal in REMOVED)
+INSERTION = tuple(f"InsertionAUC-{removal}" for removal in REMOVED)
+BLOCK_DELETION = tuple(f"DeletionAUC-grid8-{removal}" for removal in REMOVED)
+BLOCK_INSERTION = tuple(f"InsertionAUC-grid8-{removal}" for removal in REMOVED)
+CORRELATIONS = (
+    *("PatchDeletionCorrelation-grid4", "PatchDeletionCorrelation-grid8"),
+    *("SubsetCorrelation", "SubsetCorrelation-grid8"),
+)
+# The columns that are made of several judges: what is added and what is subtracted.
+TOGETHER: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "D": (DELETION, ()),
+    "I": (INSERTION, ()),
+    "I - D": (INSERTION, DELETION),
+    "blocks": (BLOCK_INSERTION, BLOCK_DELETION),
+    "corr": (CORRELATIONS, ()),
+}
+JUDGES = (*DELETION, *INSERTION, *BLOCK_DELETION, *BLOCK_INSERTION, *CORRELATIONS)
+SIGNIFICANT = 0.01
+MEANING = (
+    "Each cell is the mean over the images; **bold** is the best of the column, = is tied with it (paired t-test, "
+    f"Holm's correction over the column, p >= {SIGNIFICANT}), and all others are worse. D and I: deletion (lower is "
+    "better) and insertion AUC of pixels over blur and noise; blocks: I - D by the blocks of an 8 x 8 grid; corr: the "
+    "mean of how well sums of the map predict drops of the output, by single patches of a 4 x 4 and an 8 x 8 grid "
+    "(rank correlation) and by random subsets of pixels and of blocks (Pearson), over blur and noise. Gradients, "
+    "forwards and seconds (on one thread) are those of one image's map."
+)
+
+
+def table(results: Results, seed: int = 0) -> pd.DataFrame:
+    """One row for each model, method and column: n, mean, its 95 % interval, and p against the best of the column.
+
+    Columns: model, method, gradients, forwards, seconds, column, higher, n, mean, low, high, best, t_p, t_holm.
+    """
+    found = []
+    for model in results.models:
+        for column, higher, scores in _columns(results, model):
+            better = scores.mean().sort_values(ascending=not higher)
+            if better.empty:
+                continue
+            best = str(better.index[0])
+            rows = []
+            for method in (row.name for row in results.methods if row.name in scores):
+                own = scores[method].dropna()
+                both = scores[[method, best]].dropna() if method != best else scores[[best, best]].iloc[:0]
+                rounding = 4 * np.finfo(float).eps * float(np.abs(both.to_numpy()).max(initial=0))
+                low, high = mean_interval(own.to_numpy(), seed)
+                rows.append(
+                    {
+                        **{"model": model.model, "method": method},
+                        **model.costs.reindex([method]).iloc[0].to_dict(),
+                        **{"column": column, "higher": higher, "n": len(own)},
+                        **{"mean": own.mean(), "low": low, "high": high, "best": method == best},
+                        **p_values((both.iloc[:, 0] - both.iloc[:, 1]).to_numpy(), rounding),
+                    }
+                )
+            found.append(corrected(pd.DataFrame(rows)))
+    return pd.concat(found, ignore_index=True).drop(columns=["wilcoxon_p", "wilcoxon_holm"])
+
+
+def text(table: pd.DataFrame) -> list[str]:
+    """The table of each model as text, a row for each method."""
+    blocks = []
+    for model, of_model in table.groupby("model", sort=False):
+        marked = of_model.assign(cell=[_cell(row) for row in of_model.itertuples()])
+        heads = {
+            name: f"{name} {'↑' if higher else '↓'}"
+            for name, higher in marked[["column", "higher"]].drop_duplicates().itertuples(index=False)
+        }
+        cells = marked.pivot(index="method", columns="column", values="cell").rename(columns=heads)
+        costs = marked.groupby("method", sort=False)[["gradients", "forwards", "seconds"]].first()
+        price = pd.DataFrame(
+            {
+                "gradients": costs["gradients"].map("{:.0f}".format),
+                "forwards": costs["forwards"].map("{:.0f}".format),
+                "seconds": costs["seconds"].map("{:.2f}".format),
+            }
+        ).replace("nan", "-")
+        shown = price.join(cells[list(heads.values())]).fillna("-").reset_index()
+        blocks += [f"## {model}", markdown.table(shown)]
+    return blocks
+
+
+def figure(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> Figure:
+    """corr and I - D over the price of a map, every method a point.
+
+    Args:
+        table: of `table`; the first model's is drawn.
+        lines: methods that are joined to a line, by its name.
+    """
+    first = table[table["model"] == table["model"].iloc[0]]
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    for axes, column in zip(figure.subplots(1, 2), ("corr", "I - D"), strict=True):
+        part = first[first["column"] == column].set_index("method")
+        price = (part["gradients"] + part["forwards"]).clip(lower=1)
+        joined = {name for names in lines.values() for name in names}
+        others = [name for name in part.index if name not in joined]
+        axes.scatter(price[others], part["mean"][others], color="0.45", s=18)
+        for color, (label, names) in zip(("C0", "C1", "C2"), lines.items(), strict=False):
+            own = sorted((name for name in names if name in part.index), key=lambda name: price[name])
+            axes.plot(price[own], part["mean"][own], "o-", color=color, label=label)
+        for name in others:
+            axes.annotate(name, (price[name], part["mean"][name]), (3, 3), textcoords="offset points", fontsize=6)
+        axes.set(xscale="log", xlabel="gradients + forwards for one map", ylabel=f"{column} (higher is better)")
+        axes.set_title(f"{first['model'].iloc[0]}, n = {int(part['n'].max())}", fontsize=9)
+        if lines:
+            axes.legend(fontsize=8)
+    return figure
+
+
+def _columns(results: Results, model: ModelResults) -> list[tuple[str, bool, pd.DataFrame]]:
+    """(name, whether higher is better, scores by image and method) of the columns that the judges allow."""
+    asked = {judge.name: judge for judge in results.judges}
+    scores = {name: wide(results.scores, model.model, name) for name in asked}
+    found = []
+    for name, (added, subtracted) in TOGETHER.items():
+        if set(added) | set(subtracted) <= set(asked):
+            sums = [sum(scores[one] for one in names) / len(names) for names in (added, subtracted) if names]
+            found.append((name, name != "D", sums[0] - sums[1] if subtracted else sums[0]))
+    used = {one for added, subtracted in TOGETHER.values() for one in (*added, *subtracted)}
+    found += [(one, bool(asked[one].higher_is_better), scores[one]) for one in asked if one not in used]
+    return found
+
+
+def _cell(row: object) -> str:
+    mean, best, holm = (getattr(row, name) for name in ("mean", "best", "t_holm"))
+    if np.isnan(mean):
+        return "-"
+    return f"**{mean:.3f}**" if best else f"{mean:.3f} =" if np.isnan(holm) or holm >= SIGNIFICANT else f"{mean:.3f}"
