@@ -1,6 +1,6 @@
 """Expected, weighted and generalized integrated gradients for Captum."""
 
-from captum_wg import baselines, samplers, visualization, weighting
+from captum_wg import baselines, samplers, smoothing, visualization, weighting
 from captum_wg.attribution_base import AttributionResult
 from captum_wg.engine.forward_args import shared
 from captum_wg.expected_gradients import ExpectedGradients
@@ -12,6 +12,7 @@ from captum_wg.local_measures import (
     LocalIntegratedGradients,
     Stability,
 )
+from captum_wg.over_baselines import OverBaselines
 from captum_wg.weighted_gradients import WeightedGradients
 from captum_wg.weighting import Both, Deletion, Equal, Insertion
 
@@ -27,11 +28,13 @@ __all__ = [
     "GradientVariance",
     "Insertion",
     "LocalIntegratedGradients",
+    "OverBaselines",
     "Stability",
     "WeightedGradients",
     "baselines",
     "samplers",
     "shared",
+    "smoothing",
     "visualization",
     "weighting",
 ]

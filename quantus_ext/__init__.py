@@ -8,8 +8,10 @@ if importlib.util.find_spec("quantus") is None:
 from quantus_ext.explain import explain, explainer
 from quantus_ext.masked_confidence import AverageDrop, IncreaseInConfidence
 from quantus_ext.overlap_auc import OverlapAUC
+from quantus_ext.patch_deletion_correlation import PatchDeletionCorrelation
 from quantus_ext.perturbation_auc import DeletionAUC, InsertionAUC, SymmetricRelevanceGain
 from quantus_ext.removal import NoisyLinearImputation
+from quantus_ext.subset_correlation import SubsetCorrelation
 
 __all__ = [
     "AverageDrop",
@@ -18,6 +20,8 @@ __all__ = [
     "InsertionAUC",
     "NoisyLinearImputation",
     "OverlapAUC",
+    "PatchDeletionCorrelation",
+    "SubsetCorrelation",
     "SymmetricRelevanceGain",
     "explain",
     "explainer",

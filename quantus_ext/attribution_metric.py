@@ -104,6 +104,34 @@ class AttributionMetric(Metric[Any]):
         _refuse_unknown(kwargs)
         if softmax is not None:
             check_bool(softmax, "softmax")
+        arguments = self.call_arguments(
+            model,
+            x_batch,
+            y_batch,
+            a_batch,
+            s_batch,
+            channel_first,
+            explain_func,
+            explain_func_kwargs,
+            device,
+            batch_size,
+        )
+        return super().__call__(**arguments, model_predict_kwargs=model_predict_kwargs, softmax=softmax)
+
+    def call_arguments(
+        self,
+        model: Any,
+        x_batch: Any,
+        y_batch: Any,
+        a_batch: Any = None,
+        s_batch: Any = None,
+        channel_first: bool | None = None,
+        explain_func: Callable[..., Any] | None = None,
+        explain_func_kwargs: Mapping[str, Any] | None = None,
+        device: Any = None,
+        batch_size: int = 64,
+    ) -> dict[str, Any]:
+        """The arguments of a call, checked, as Quantus' own `__call__` takes them."""
         check_positive_int(batch_size, "batch_size")
         check_is_no_function(model)
         if self.needs_masks and s_batch is None:
@@ -118,7 +146,7 @@ class AttributionMetric(Metric[Any]):
         options = {**({} if device is None else {"device": device}), **(explain_func_kwargs or {})}
         if a_batch is None:
             a_batch = self._explanations(model, x, y, explain_func, options, batch_size)
-        return super().__call__(
+        return dict(
             model=model,
             x_batch=x,
             y_batch=y,
@@ -130,8 +158,6 @@ class AttributionMetric(Metric[Any]):
             channel_first=layout,
             explain_func=explain_func or to_array,  # Quantus asks for one, and does not call it
             explain_func_kwargs=options,
-            model_predict_kwargs=model_predict_kwargs,
-            softmax=softmax,
             device=device_of(model) if is_torch and device is None else device,
             batch_size=int(batch_size),
         )
