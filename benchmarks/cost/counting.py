@@ -46,6 +46,7 @@ class Counted(nn.Module):
         super().__init__()
         self.model = model
         self.counter = Counter()
+        self.training = model.training
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         output = self.model(x, *args, **kwargs)

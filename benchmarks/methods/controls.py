@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.method import NEW_DRAWS, Batch, Method, MethodSettings, explained
+from benchmarks.methods.mixes import centred_blob
 from benchmarks.run.randomness import seeded
 from captum_wg import ExpectedGradients
 
+BLOB = 1 / 4  # of the side, a sigma
 UNTRAINED = "ExpectedGradients-random-weights"
 _WORTH = "A method worth its name differs from the controls."
 
@@ -60,6 +62,12 @@ ROWS = {
     ),
     "Random": Method(
         "Random", combine=noise, group="control", notes=("Random: uniform random numbers.", _WORTH), draws=NEW_DRAWS
+    ),
+    "CentredBlob": Method(
+        "CentredBlob",
+        combine=lambda x, values, generator: centred_blob(tuple(x.shape), BLOB).float().numpy(),
+        group="control",
+        notes=("CentredBlob: a Gaussian of a quarter of the side around the middle of every image.", _WORTH),
     ),
     UNTRAINED: untrained,
 }

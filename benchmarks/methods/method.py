@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,8 +25,8 @@ NO_DRAWS, SAME_DRAWS, NEW_DRAWS = "no draws", "same draws", "new draws"
 
 
 def file_name(name: str) -> str:
-    """A row's name as it can stand in the name of a file: "WeightedGradients,power=2,keep=3"."""
-    return name.translate(str.maketrans({"(": ",", **dict.fromkeys(")[] '\"", "")}))
+    """A row's name as it can stand in the name of a file: "WeightedGradients,power=2,keep=3,smooth=3-32"."""
+    return name.translate(str.maketrans({"(": ",", "/": "-", **dict.fromkeys(")[] '\"", "")}))
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class MethodSettings:
     neutral: str = "corners"
     ranking: str = "signed"
     fresh_draws: bool = False
+
+    def check_pool(self, pool: int) -> None:
+        """Raise ValueError for more baselines than there are."""
+        if pool > self.n_baselines:
+            raise ValueError(f"pool must be at most {self.n_baselines}, the number of baselines, got {pool}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +81,15 @@ class Batch:
         """Those of one input (1, C, H, W): (K, C, H, W)."""
         found = self.baselines(x) if callable(self.baselines) else self.baselines.to(x)
         return found.reshape(-1, *x.shape[1:])
+
+    def of_first(self, count: int | None) -> Batch:
+        """The same with the first baselines alone; None: with all."""
+        made = self.baselines
+        if count is None:
+            return self
+        if isinstance(made, Tensor):
+            return replace(self, baselines=made[:count])
+        return replace(self, baselines=lambda x: self.baselines_of(x)[:count])
 
     def in_parts(self, explain: Callable[..., Tensor], **settings: Any) -> Tensor:
         """The maps by a class of captum_wg, from its `attribute`, of `IMAGES_AT_ONCE` images at most in a call."""

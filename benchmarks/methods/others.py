@@ -20,23 +20,33 @@ import torch
 from captum.attr import (
     DeepLift,
     DeepLiftShap,
+    GradientShap,
     GuidedBackprop,
+    GuidedGradCam,
+    IntegratedGradients,
     KernelShap,
     LayerAttribution,
     LayerGradCam,
+    Lime,
+    NoiseTunnel,
     Occlusion,
+    Saliency,
 )
 from torch import Tensor, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
+from benchmarks.methods.bee import bee
+from benchmarks.methods.blur_ig import blur_ig
 from benchmarks.methods.guided_ig import guided_ig
 from benchmarks.methods.hookable import Sum, graph_of, hookable
 from benchmarks.methods.idgi import idgi
 from benchmarks.methods.method import NO_DRAWS, SAME_DRAWS, Batch, Method, MethodSettings, explained
 from benchmarks.methods.rise import rise
+from benchmarks.methods.spectral_ig import spectral_ig
 from benchmarks.run.errors import BenchmarkError
-from benchmarks.run.randomness import seeded
+from benchmarks.run.randomness import generator_of, seeded
+from captum_wg.baselines import gaussian_blur
 
 # Pairs of an image and a baseline, or changed images, that go through the network together.
 ROWS_AT_ONCE = 16
@@ -48,6 +58,9 @@ HOOKED = (
     "module of its own and batch norm is merged into the convolution before it; its outputs are the same."
 )
 FROM_ZERO = "Rows of other libraries that put something in the place of pixels take 0, the mean colour."
+LAST_LAYER = "{} is of the last layer whose output has a height and a width."
+BEST_OF_MANY = "{} is the best of its maps by deletion AUC over corners, so that this judge flatters it."
+POOL = "{}: pool=K takes the first K baselines alone."
 PUBLISHED = "{} explains the class' probability, as published, where other rows explain the network's output."
 
 # (1, C, H, W), class -> map (1, C, H, W), or (1, 1, H, W) of a method that tells no channels apart.
@@ -89,6 +102,10 @@ class Row:
             if not number or not (value >= 1 if whole else 0 < value < 1):
                 wanted = "a whole number of at least 1" if whole else "a number between 0 and 1"
                 raise BenchmarkError(f"--methods {name}: {word} must be {wanted}, got {value!r}")
+        try:
+            settings.check_pool(keywords.get("pool", 0))
+        except ValueError as error:
+            raise BenchmarkError(f"--methods {name}: {error}") from error
         if self.package and importlib.util.find_spec(self.package) is None:
             raise BenchmarkError(f"--methods {name} needs {self.package}: pip install 'captum-wg[peers]'")
         explain = partial(_one_by_one, partial(self.prepare, **keywords))
@@ -115,11 +132,11 @@ def _deep_lift(batch: Batch) -> Attribute:
     return lambda x, target: _complete(*method.attribute(x, target=target, return_convergence_delta=True))
 
 
-def _deep_lift_shap(batch: Batch) -> Attribute:
+def _deep_lift_shap(batch: Batch, *, pool: int = 0) -> Attribute:
     method = DeepLiftShap(hookable(batch.model))
 
     def attribute(x: Tensor, target: int) -> Tensor:
-        baselines = batch.baselines_of(x)
+        baselines = batch.of_first(pool or None).baselines_of(x)
         if len(baselines) < 2:
             raise BenchmarkError(f"DeepLiftShap needs 2 baselines or more, got {len(baselines)}; choose DeepLift")
         total = torch.zeros_like(x)
@@ -162,6 +179,22 @@ def _only_relus(network: nn.Module) -> None:
 
 def _layer_grad_cam(batch: Batch) -> Attribute:
     network = hookable(batch.model)
+    method = LayerGradCam(network, _last_layer(network, batch))
+    size = tuple(batch.inputs.shape[2:])
+    return lambda x, target: LayerAttribution.interpolate(
+        method.attribute(x, target, relu_attributions=True), size, "bilinear"
+    )
+
+
+def _guided_grad_cam(batch: Batch) -> Attribute:
+    network = hookable(batch.model)
+    _only_relus(network)
+    method = GuidedGradCam(network, _last_layer(network, batch))
+    return lambda x, target: method.attribute(x, target, interpolate_mode="bilinear").abs()
+
+
+def _last_layer(network: nn.Module, batch: Batch) -> nn.Module:
+    """The last layer whose output has a height and a width."""
     graph = graph_of(network)
     ShapeProp(graph).propagate(batch.inputs[:1])
     shapes = {
@@ -171,12 +204,8 @@ def _layer_grad_cam(batch: Batch) -> Attribute:
     }
     layers = [name for name, shape in shapes.items() if len(shape) == 4 and shape[2] * shape[3] > 1]
     if not layers:
-        raise BenchmarkError("LayerGradCam needs a layer whose output has a height and a width; this network has none")
-    method = LayerGradCam(network, graph.get_submodule(layers[-1]))
-    size = tuple(batch.inputs.shape[2:])
-    return lambda x, target: LayerAttribution.interpolate(
-        method.attribute(x, target, relu_attributions=True), size, "bilinear"
-    )
+        raise BenchmarkError("Grad-CAM needs a layer whose output has a height and a width; this network has none")
+    return graph.get_submodule(layers[-1])
 
 
 def _occlusion(batch: Batch, *, patch: int = 0, stride: int = 0) -> Attribute:
@@ -188,14 +217,15 @@ def _occlusion(batch: Batch, *, patch: int = 0, stride: int = 0) -> Attribute:
     )
 
 
-def _kernel_shap(batch: Batch, *, cells: int = 8, n_samples: int = 1000) -> Attribute:
+def _over_cells(kind: type, batch: Batch, *, cells: int = 8, n_samples: int = 1000) -> Attribute:
+    """KernelShap or Lime, a grid of cells x cells being the features."""
     height, width = batch.inputs.shape[2:]
     down, across = (torch.arange(side, device=batch.inputs.device) * cells // side for side in (height, width))
     grid = (down[:, None] * cells + across).view(1, 1, height, width)
 
     def attribute(x: Tensor, target: int) -> Tensor:
-        with seeded(batch.seed, "KernelShap"):
-            return KernelShap(batch.model).attribute(
+        with seeded(batch.seed, kind.__name__):
+            return kind(batch.model).attribute(
                 x, target=target, feature_mask=grid, n_samples=n_samples, perturbations_per_eval=ROWS_AT_ONCE
             )
 
@@ -256,16 +286,84 @@ def _guided_ig(batch: Batch, *, n_steps: int = 200, fraction: float = 0.25, radi
     return partial(guided_ig, batch.model, n_steps=n_steps, fraction=fraction, radius=radius)
 
 
+def _blur_ig(batch: Batch, *, n_steps: int = 100, largest: float = 0.2) -> Attribute:
+    return partial(blur_ig, batch.model, n_steps=n_steps, largest=largest, rows=ROWS_AT_ONCE)
+
+
+def _spectral_ig(batch: Batch, *, n_steps: int = 200, overlap: float = 0.4) -> Attribute:
+    return partial(spectral_ig, batch.model, n_steps=n_steps, overlap=overlap, rows=ROWS_AT_ONCE)
+
+
+def _bee(batch: Batch, *, n_draws: int = 50, n_steps: int = 5, levels: int = 10) -> Attribute:
+    tries = dict(n_draws=n_draws, n_steps=n_steps, levels=levels, rows=ROWS_AT_ONCE)
+    return lambda x, target: bee(
+        batch.model, x, target, batch.baselines_of(x), generator=generator_of(batch.seed, "BEE"), **tries
+    )
+
+
+def _from_zero(batch: Batch, *, n_steps: int = 50) -> Attribute:
+    return partial(_straight, IntegratedGradients(batch.model), n_steps, lambda x: torch.zeros_like(x))
+
+
+def _from_blur(batch: Batch, *, n_steps: int = 50, sigma: float = 0.125) -> Attribute:
+    blur = gaussian_blur(sigma * max(batch.inputs.shape[2:]))
+    return partial(_straight, IntegratedGradients(batch.model), n_steps, lambda x: blur(x)[:, 0])
+
+
+def _straight(
+    method: IntegratedGradients, n_steps: int, baseline: Callable[[Tensor], Tensor], x: Tensor, target: int
+) -> Tensor:
+    return method.attribute(x, baseline(x), target, n_steps=n_steps, internal_batch_size=ROWS_AT_ONCE)
+
+
+def _gradient_shap(batch: Batch, *, n_samples: int = 50, pool: int = 0) -> Attribute:
+    batch = batch.of_first(pool or None)
+
+    def attribute(x: Tensor, target: int) -> Tensor:
+        total, baselines = torch.zeros_like(x), batch.baselines_of(x)
+        with seeded(batch.seed, "GradientShap"):
+            for part in torch.arange(n_samples).split(ROWS_AT_ONCE):
+                mean = GradientShap(batch.model).attribute(x, baselines, len(part), target=target)
+                total += mean * (len(part) / n_samples)
+        return total
+
+    return attribute
+
+
+def _smooth_grad(batch: Batch, *, n_samples: int = 50, noise: float = 0.15) -> Attribute:
+    def attribute(x: Tensor, target: int) -> Tensor:
+        with seeded(batch.seed, "SmoothGrad"):
+            return x * NoiseTunnel(Saliency(batch.model)).attribute(
+                x,
+                nt_samples=n_samples,
+                nt_samples_batch_size=ROWS_AT_ONCE,
+                stdevs=noise * float(x.max() - x.min()),
+                target=target,
+                abs=False,
+            )
+
+    return attribute
+
+
 ROWS = {
     "DeepLift": Row(_deep_lift, (HOOKED, FROM_ZERO)),
-    "DeepLiftShap": Row(_deep_lift_shap, (HOOKED,)),
+    "DeepLiftShap": Row(_deep_lift_shap, (HOOKED, POOL)),
     "GuidedBackprop": Row(_guided_backprop, (HOOKED,)),
-    "LayerGradCam": Row(_layer_grad_cam, ("{} is of the last layer whose output has a height and a width.",)),
+    "LayerGradCam": Row(_layer_grad_cam, (LAST_LAYER,)),
+    "GuidedGradCam": Row(_guided_grad_cam, (HOOKED, LAST_LAYER, "{} is taken absolute.")),
     "Occlusion": Row(_occlusion, (FROM_ZERO,)),
-    "KernelShap": Row(_kernel_shap, (FROM_ZERO,), draws=SAME_DRAWS, slow=True),
+    "KernelShap": Row(partial(_over_cells, KernelShap), (FROM_ZERO,), draws=SAME_DRAWS, slow=True),
+    "Lime": Row(partial(_over_cells, Lime), (FROM_ZERO,), draws=SAME_DRAWS, slow=True),
     "EpsilonPlus": Row(partial(_relevance, "EpsilonPlus"), (HOOKED,), package="zennit"),
     "EpsilonAlpha2Beta1": Row(partial(_relevance, "EpsilonAlpha2Beta1"), (HOOKED,), package="zennit"),
     "RISE": Row(_rise, (PUBLISHED, FROM_ZERO), draws=SAME_DRAWS, slow=True),
     "IDGI": Row(_idgi, (PUBLISHED, FROM_ZERO)),
     "GuidedIG": Row(_guided_ig, (PUBLISHED, FROM_ZERO)),
+    "BlurIG": Row(_blur_ig, (PUBLISHED,)),
+    "SpectralIG": Row(_spectral_ig, (PUBLISHED, FROM_ZERO)),
+    "BEE": Row(_bee, (BEST_OF_MANY,), draws=SAME_DRAWS, slow=True),
+    "IntegratedGradients-zero": Row(_from_zero, (FROM_ZERO,)),
+    "IntegratedGradients-blur": Row(_from_blur, ("{} starts from the image blurred by sigma sides.",)),
+    "GradientShap-references": Row(_gradient_shap, (POOL,), draws=SAME_DRAWS),
+    "SmoothGrad": Row(_smooth_grad, ("{} is the mean of noisy gradients times the image, signed.",), draws=SAME_DRAWS),
 }

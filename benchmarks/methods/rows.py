@@ -1,14 +1,19 @@
-"""The registry of all rows, by name, with settings as in "WeightedGradients(power=2, keep=3)"."""
+"""The registry of all rows, by name, with settings as in "WeightedGradients(power=2, keep=3)".
+
+Any name may end in smooth=3/32 or blob=1/4 besides its own settings: see `benchmarks.methods.mixes`.
+"""
 
 from __future__ import annotations
 
 import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
-from benchmarks.methods import captums, controls, others, ours, weightings
+from benchmarks.methods import captums, controls, others, ours, sampled, weightings
 from benchmarks.methods.method import Method, MethodSettings
+from benchmarks.methods.mixes import MIXES, mixed, share_of
 from benchmarks.run.errors import BenchmarkError
 
 GROUPS = ("captum", "ours", "published", "others", "control")
@@ -18,6 +23,7 @@ ROWS: dict[str, Method | Callable[..., Method]] = {
     **captums.ROWS,
     **weightings.ROWS,
     **ours.ROWS,
+    **sampled.ROWS,
     **others.ROWS,
     **controls.ROWS,
 }
@@ -35,15 +41,16 @@ def method(name: str, settings: MethodSettings) -> Method:
     base, given = (name, {}) if name in ROWS else parse(name)
     if base not in ROWS:
         raise _unknown(name)
-    row = ROWS[base]
-    known = keywords(base)
+    row, own = ROWS[base], keywords(base)
+    known = [*own, *MIXES]
     if unknown := [word for word in given if word not in known]:
-        says = f"known are {', '.join(known)}" if known else "it has no settings"
-        raise BenchmarkError(f"{name}: {base} has no setting {', '.join(map(repr, unknown))}; {says}")
-    if isinstance(row, Method):
-        return row
-    ordered = {word: given[word] for word in known if word in given}
-    return row(written(base, ordered), settings, **ordered)
+        raise BenchmarkError(
+            f"{name}: {base} has no setting {', '.join(map(repr, unknown))}; known are {', '.join(known)}"
+        )
+    ordered = {word: given[word] for word in own if word in given}
+    found = row if isinstance(row, Method) else row(written(base, ordered), settings, **ordered)
+    shares = {word: share_of(name, word, given[word]) for word in MIXES if word in given}
+    return mixed(found, written(base, {**ordered, **shares}), shares) if shares else found
 
 
 def choose(names: Sequence[str], settings: MethodSettings) -> list[Method]:
@@ -72,7 +79,7 @@ def of_source(source: str, settings: MethodSettings) -> list[Method]:
 
 
 def keywords(base: str) -> list[str]:
-    """What a row's name may say."""
+    """What a row's name may say, besides MIXES."""
     row = ROWS[base]
     fixed = getattr(row, "keywords", {})  # of a functools.partial
     given = {} if isinstance(row, Method) else inspect.signature(row).parameters
@@ -85,13 +92,13 @@ def parse(name: str) -> tuple[str, dict[str, Any]]:
     Raises:
         BenchmarkError: it is no such text.
     """
+    base, bracket, inside = name.strip().partition("(")
     try:
-        call = ast.parse(name.strip(), mode="eval").body
-        if isinstance(call, ast.Name):
-            return call.id, {}
+        # Names of rows need not be Python's: "WeightedGradients-half".
+        call = ast.parse(f"row({inside}" if bracket else "row()", mode="eval").body
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:
-            return call.func.id, {str(word.arg): _value(word.value) for word in call.keywords}
-    except (SyntaxError, ValueError):
+            return base.strip(), {str(word.arg): _value(word.value) for word in call.keywords}
+    except (SyntaxError, TypeError, ValueError, ZeroDivisionError):
         pass
     raise _unknown(name)
 
@@ -102,7 +109,7 @@ def written(base: str, settings: Mapping[str, Any]) -> str:
     def text(value: Any) -> str:
         if isinstance(value, tuple):
             return f"[{', '.join(map(text, value))}]"
-        return value if isinstance(value, str) else repr(value)
+        return str(value) if isinstance(value, str | Fraction) else repr(value)
 
     words = [f"{word}={text(value)}" for word, value in settings.items()]
     return f"{base}({', '.join(words)})" if words else base
@@ -120,4 +127,6 @@ def _value(node: ast.expr) -> Any:
         return node.id
     if isinstance(node, ast.List | ast.Tuple):
         return tuple(map(_value, node.elts))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return _value(node.left) / _value(node.right)
     return ast.literal_eval(node)

@@ -303,10 +303,7 @@ class Row:
             if {"n_steps", "n_random"} <= set(keywords):
                 raise ValueError("n_random is instead of n_steps; leave one of them out")
             own = Weighting(**{**values, **self.fixed, **keywords})
-            if own.pool > settings.n_baselines:
-                raise ValueError(
-                    f"pool must be at most {settings.n_baselines}, the number of baselines, got {own.pool}"
-                )
+            settings.check_pool(own.pool)
         except (TypeError, ValueError) as error:
             raise BenchmarkError(f"{name}: {error}") from error
         return Method(

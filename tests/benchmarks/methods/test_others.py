@@ -14,6 +14,7 @@ from benchmarks.methods.others import ROWS
 from benchmarks.models.checkpoints import resnet18_32
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.store import Store
+from captum_wg.weighting.masking import blurred
 
 # So that each of them is quick.
 FEW = {
@@ -22,14 +23,18 @@ FEW = {
     "IDGI": dict(n_steps=5),
     "GuidedIG": dict(n_steps=4),
     "Occlusion": dict(patch=16),
+    "Lime": dict(cells=3, n_samples=30),
+    "BlurIG": dict(n_steps=5),
+    "SpectralIG": dict(n_steps=5),
+    "BEE": dict(n_draws=2, n_steps=2, levels=3),
+    "IntegratedGradients-zero": dict(n_steps=4),
+    "IntegratedGradients-blur": dict(n_steps=4),
+    "GradientShap-references": dict(n_samples=20),
+    "SmoothGrad": dict(n_samples=20),
 }
 NEEDS_ZENNIT = ("EpsilonPlus", "EpsilonAlpha2Beta1")
-NAMES = [
-    pytest.param(name, marks=pytest.mark.skipif(importlib.util.find_spec("zennit") is None, reason="needs zennit"))
-    if name in NEEDS_ZENNIT
-    else name
-    for name in ROWS
-]
+NEEDED = pytest.mark.skipif(importlib.util.find_spec("zennit") is None, reason="needs zennit")
+NAMES = [pytest.param(name, marks=NEEDED) if name in NEEDS_ZENNIT else name for name in ROWS]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +79,15 @@ def test_what_a_map_takes_is_counted(resnet, tiny_batch, name):
             "LayerGradCam": (1, 0),
             "Occlusion": (0, 10),
             "KernelShap": (0, 30),
+            "Lime": (0, 30),
+            "GuidedGradCam": (2, 0),
+            "BlurIG": (5, 0),
+            "SpectralIG": (5, 0),
+            "BEE": (4, 8),
+            "IntegratedGradients-zero": (4, 0),
+            "IntegratedGradients-blur": (4, 0),
+            "GradientShap-references": (20, 0),
+            "SmoothGrad": (20, 0),
             "EpsilonPlus": (1, 0),
             "EpsilonAlpha2Beta1": (1, 0),
             "RISE": (0, 20),
@@ -84,7 +98,7 @@ def test_what_a_map_takes_is_counted(resnet, tiny_batch, name):
     assert counted.counter.largest <= 64
 
 
-@pytest.mark.parametrize("name", ["KernelShap", "RISE"])
+@pytest.mark.parametrize("name", ["KernelShap", "Lime", "RISE", "BEE", "GradientShap-references", "SmoothGrad"])
 def test_draws_follow_from_the_seed_alone(resnet, tiny_batch, name):
     x = torch.from_numpy(tiny_batch[0][:1])
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
@@ -158,6 +172,16 @@ def test_deep_lift_shap_is_the_mean_over_the_baselines(tiny_model, tiny_batch):
     assert maps("DeepLiftShap", tiny_model, x, [4], lambda _: baselines) == pytest.approx(found)
 
 
+def test_a_pool_is_of_the_first_baselines(tiny_model, tiny_batch):
+    x = torch.from_numpy(tiny_batch[0][:1])
+    baselines = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(8))
+    for name in ("DeepLiftShap", "GradientShap-references"):
+        found = maps(name, tiny_model, x, [4], baselines, pool=3)
+        assert np.array_equal(found, maps(name, tiny_model, x, [4], baselines[:3]))
+        assert np.array_equal(found, maps(name, tiny_model, x, [4], lambda _: baselines, pool=3))
+        assert not np.allclose(found, maps(name, tiny_model, x, [4], baselines))
+
+
 def test_deep_lift_shap_asks_for_two_baselines(resnet, tiny_batch):
     with pytest.raises(BenchmarkError, match="2 baselines or more, got 1"):
         maps("DeepLiftShap", resnet, torch.from_numpy(tiny_batch[0][:1]), [4], torch.zeros(1, 3, 32, 32))
@@ -189,7 +213,8 @@ class Smooth(nn.Module):
         ("GuidedBackprop", Smooth(), "networks of ReLUs; this one has SiLU"),
         ("GuidedBackprop", nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), "this one has none"),
         ("LayerGradCam", nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), "a height and a width; this network has none"),
-        pytest.param("EpsilonPlus", Product(), "relevance passes add, mul, sigmoid", marks=NAMES[6].marks),
+        ("GuidedGradCam", Smooth(), "networks of ReLUs; this one has SiLU"),
+        pytest.param("EpsilonPlus", Product(), "relevance passes add, mul, sigmoid", marks=NEEDED),
     ],
 )
 def test_a_network_that_a_method_is_not_made_for_is_refused(name, model, message):
@@ -229,15 +254,57 @@ def test_occlusion_is_the_fall_of_the_output_where_a_patch_is_hidden(tiny_model,
     assert found[0, :, :16, 16:] == pytest.approx(np.full((3, 16, 16), fall), abs=1e-5)
 
 
-def test_kernel_shap_gives_a_cell_of_a_linear_model_its_share(tiny_batch):
+def test_guided_grad_cam_is_the_size_of_the_product(tiny_model, tiny_batch):
+    x, y = torch.from_numpy(tiny_batch[0][:1]), [int(tiny_batch[1][0])]
+    guided, cam = maps("GuidedBackprop", tiny_model, x, y), maps("LayerGradCam", tiny_model, x, y)
+    found = maps("GuidedGradCam", tiny_model, x, y)
+    assert found.max() > 0 and found == pytest.approx(np.abs(guided * cam.sum(1, keepdims=True)), abs=1e-6)
+
+
+@pytest.mark.parametrize("name, start", [("IntegratedGradients-zero", "zero"), ("IntegratedGradients-blur", "blur")])
+def test_integrated_gradients_from_one_baseline(tiny_model, tiny_batch, name, start):
+    x = torch.from_numpy(tiny_batch[0][:1])
+    start = torch.zeros_like(x) if start == "zero" else blurred(x, 4.0, reach=3)
+    rises = (tiny_model(x) - tiny_model(start))[0]
+    target = int(rises.abs().argmax())
+    assert maps(name, tiny_model, x, [target], n_steps=300).sum() == pytest.approx(float(rises[target]), rel=0.01)
+
+
+def test_gradient_shap_and_smooth_grad_of_a_linear_model(tiny_batch):
     x = torch.from_numpy(tiny_batch[0][:1])
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3072, 2))
-    found = maps("KernelShap", linear, x, [1], cells=2, n_samples=200)
+    weights = linear[1].weight[1].detach().view(x.shape)
+    baseline = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    found = maps("GradientShap-references", linear, x, [1], baseline)
+    assert found == pytest.approx((weights * (x - baseline)).numpy(), abs=1e-5)
+    assert maps("SmoothGrad", linear, x, [1]) == pytest.approx((weights * x).numpy(), abs=1e-5)
+
+
+def test_smooth_grad_averages_gradients_around_the_image(tiny_batch):
+    """Of f = sum x^2 / 2 the gradient at x + e is x + e, whose mean is near x; one sample shows the noise."""
+    x = torch.from_numpy(tiny_batch[0][:1])
+
+    class Square(nn.Module):
+        def forward(self, x):
+            return torch.stack([x.square().sum((1, 2, 3)) / 2] * 2, 1)
+
+    one, many = (torch.from_numpy(maps("SmoothGrad", Square(), x, [1], n_samples=n)) / x - x for n in (1, 400))
+    spread = 0.15 * float(x.max() - x.min())
+    assert float(one.std()) == pytest.approx(spread, rel=0.05) and float(many.std()) < spread / 15
+
+
+@pytest.mark.parametrize("name, tolerance", [("KernelShap", 1e-3), ("Lime", 0.05)])
+def test_a_cell_of_a_linear_model_gets_its_share(tiny_batch, name, tolerance):
+    x = torch.from_numpy(tiny_batch[0][:1])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        linear = nn.Sequential(nn.Flatten(), nn.Linear(3072, 2))
+    found = maps(name, linear, x, [1], cells=2, n_samples=200)
     parts = linear[1].weight[1].view(x.shape) * x
     for rows in (slice(16), slice(16, 32)):
         for columns in (slice(16), slice(16, 32)):
             share = float(parts[..., rows, columns].detach().sum())
-            assert found[0, :, rows, columns] == pytest.approx(np.full((3, 16, 16), share), abs=1e-3)
+            assert found[0, :, rows, columns] == pytest.approx(np.full((3, 16, 16), share), abs=tolerance)
 
 
 class Residual(nn.Module):
@@ -316,8 +383,10 @@ def test_the_settings_are_those_of_the_method():
         ("RISE", {"n_masks": -3}, "n_masks must be a whole number"),
         ("RISE", {"seen": 2.0}, "seen must be a number between 0 and 1, got 2.0"),
         ("IDGI", {"n_steps": True}, "n_steps must be a whole number"),
+        ("SmoothGrad", {"noise": 1}, "noise must be a number between 0 and 1, got 1"),
+        ("DeepLiftShap", {"pool": 11}, "pool must be at most 10, the number of baselines, got 11"),
     ],
 )
 def test_settings_that_can_not_be(row, keywords, wanted):
     with pytest.raises(BenchmarkError, match=f"--methods {row}: {wanted}"):
-        ROWS[row](row, None, **keywords)
+        ROWS[row](row, MethodSettings(n_baselines=10), **keywords)

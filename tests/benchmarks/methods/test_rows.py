@@ -25,6 +25,7 @@ def test_the_rows_of_each_group():
         "BestSingle",
         "EdgeDetector",
         "Random",
+        "CentredBlob",
         "ExpectedGradients-random-weights",
     ]
     slow = {row.name for row in choose(["captum"], SETTINGS) if row.slow}
@@ -38,7 +39,7 @@ def test_rows_are_chosen_in_the_order_asked_for_and_once():
         "Saliency",
         "WeightedGradients(keep=2)",
     ]
-    assert len(chosen) == 7
+    assert len(chosen) == 8
 
 
 @pytest.mark.parametrize("name", [name for name, row in rows.ROWS.items() if getattr(row, "group", "") != "others"])
@@ -69,6 +70,9 @@ def test_names_of_rows_make_names_of_files(tmp_path):
     name = method("WeightedGradients(neutral=[corners, blur], power=0.5)", SETTINGS).name
     assert file_name(name) == "WeightedGradients,power=0.5,neutral=corners,blur"
     assert not Store(tmp_path, "{}").has(("scores", file_name(name)))
+    name = method("Random(smooth=3/32, blob=1/4)", SETTINGS).name
+    assert file_name(name) == "Random,smooth=3-32,blob=1-4"
+    assert not Store(tmp_path, "{}").has(("scores", file_name(name)))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +87,7 @@ def test_names_of_rows_make_names_of_files(tmp_path):
         ("WeightedGradients(keep=open('x'))", "unknown method"),
         ("WeightedGradients(**{})", "no setting 'None'"),
         ("WeightedGradients(pow=2)", "has no setting 'pow'; known are n_steps"),
-        ("Random(keep=2)", "Random has no setting 'keep'; it has no settings"),
+        ("Random(keep=2)", "Random has no setting 'keep'; known are smooth, blob"),
     ],
 )
 def test_names_that_mean_nothing(name, message):

@@ -258,7 +258,7 @@ def test_what_a_judge_is_to_a_fitness():
         (f"{WG}(weighting=equal, keep=2)", "leave keep out"),
         (f"{EG}(keep=2)", "ExpectedGradients has no setting 'keep'; known are n_steps, n_random, pool, normalise_maps"),
         ("BestSingle(keep=3)", "BestSingle has no setting 'keep'"),
-        (f"{WG}-half(keep=3)", "unknown method"),
+        (f"{WG}-half(keep=3)", "WeightedGradients-half has no setting 'keep'; known are smooth, blob"),
     ],
 )
 def test_settings_that_can_not_be(name, message):
