@@ -1,6 +1,6 @@
-"""The field in one table: quality by several judges together, with what a map costs, and quality over price as a figure.
+"""The field in one table: quality by several judges together, what a map costs, and quality over price as a figure.
 
-    D      deletion AUC of pixels, the mean over removals that no row was fitted to (lower is better)
+    D      deletion AUC of pixels, the mean over removals that no row was fitted to
     I      insertion AUC of pixels, the mean over the same
     I - D  and `blocks`, the same difference by the blocks of a grid
     corr   the mean of all judges of how well sums of the map predict drops of the output
