@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.judges import quantus_columns, removals
+from benchmarks.judges import correlations, quantus_columns, removals
 from benchmarks.judges.judge import Judge
 from benchmarks.run.errors import BenchmarkError
 
 JUDGES: dict[str, Judge] = {
-    judge.name: judge for judge in (*quantus_columns.FAITHFULNESS, *removals.JUDGES, *quantus_columns.OTHERS)
+    judge.name: judge
+    for judge in (
+        *quantus_columns.FAITHFULNESS,
+        *removals.JUDGES,
+        *correlations.JUDGES,
+        *quantus_columns.OTHERS,
+    )
 }
 
 

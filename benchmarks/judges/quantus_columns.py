@@ -13,6 +13,7 @@ import quantus
 from quantus.functions import norm_func, perturb_func, similarity_func
 
 from benchmarks.judges.judge import Judge, JudgeSettings
+from benchmarks.judges.removals import pixel_ranks
 from quantus_ext import OverlapAUC
 
 SENSITIVITY = dict(
@@ -69,6 +70,15 @@ def _overlap(settings: JudgeSettings) -> OverlapAUC:
     return OverlapAUC(ranking=settings.ranking, levels=settings.levels, disable_warnings=True)
 
 
+def _pointing(settings: JudgeSettings) -> quantus.PointingGame:
+    return quantus.PointingGame(normalise=False, disable_warnings=True)
+
+
+def _ranks_alone(maps: np.ndarray, settings: JudgeSettings) -> np.ndarray:
+    """The pixels' ranks (N, 1, H, W): one of them is highest, in maps of any sign."""
+    return pixel_ranks(maps, settings)[:, :1]
+
+
 def _mprt(settings: JudgeSettings) -> quantus.MPRT:
     return quantus.MPRT(layer_order="top_down", skip_layers=True, return_last_correlation=True, **_alike())
 
@@ -106,6 +116,7 @@ FAITHFULNESS = (
 )
 OTHERS = (
     Judge("OverlapAUC", _overlap, True, form=3, masks=True),
+    Judge("PointingGame", _pointing, True, form=_ranks_alone, masks=True, slow=True),
     Judge("MPRT", _mprt, False, form=3, slow=True, explains=True, alone=True),
     Judge("RandomLogit", _random_logit, False, form=3, slow=True, explains=True, alone=True),
     _sensitivity(quantus.MaxSensitivity),

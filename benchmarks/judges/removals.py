@@ -8,12 +8,13 @@ import numpy as np
 import quantus
 import torch
 
+from benchmarks.judges.blocks import by_blocks
 from benchmarks.judges.judge import Judge, JudgeSettings
 from quantus_ext import DeletionAUC, InsertionAUC
 
 FITTED = "DeletionAUC"
 ROAD_PERCENTAGES = range(10, 100, 10)
-_CHANNELS = "{name} sums over the channels itself."
+CHANNELS = "{name} sums over the channels itself."
 
 
 def noise(x: torch.Tensor) -> torch.Tensor:
@@ -25,12 +26,15 @@ def noise(x: torch.Tensor) -> torch.Tensor:
 REMOVALS: dict[str, Any] = {"corners": "corners", "blur": "blur", "mean": "mean", "noise": noise, "zero": 0.0}
 
 
-def _judge(kind: type, removal: str, *, slow: bool, ranking: str = "") -> Judge:
-    metric = kind.__name__
-    words = [metric, *([ranking] if ranking else [] if removal == "corners" else [removal])]
+def _judge(kind: type, removal: str, *, slow: bool, ranking: str = "", cells: int | None = None) -> Judge:
+    """Deletion or insertion of pixels, or of the blocks of a grid of cells x cells."""
+    grid = [] if cells is None else [f"grid{cells}"]
+    words = [kind.__name__, *grid, *([ranking] if ranking else [] if removal == "corners" else [removal])]
+    metric = kind if cells is None else by_blocks(kind, cells)
+    blocks = "" if cells is None else f", a grid of {cells} x {cells} blocks"
     return Judge(
         "-".join(words),
-        lambda own: kind(
+        lambda own: metric(
             removal=REMOVALS[removal],
             ranking=ranking or own.ranking,
             levels=own.levels,
@@ -39,8 +43,8 @@ def _judge(kind: type, removal: str, *, slow: bool, ranking: str = "") -> Judge:
         ),
         higher_is_better=kind is InsertionAUC,
         form=3,
-        settings=f'removal="{removal}"' + (f', ranking="{ranking}"' if ranking else ""),
-        notes=(_CHANNELS,),
+        settings=f'removal="{removal}"' + (f', ranking="{ranking}"' if ranking else "") + blocks,
+        notes=(CHANNELS,),
         slow=slow,
         works_by=None if ranking else ("deletion" if kind is DeletionAUC else "insertion", removal),
         removes=kind is DeletionAUC,
@@ -81,4 +85,5 @@ JUDGES = (
     ),
     *(_judge(InsertionAUC, removal, slow=removal in ("zero", "mean")) for removal in REMOVALS),
     *(_judge(DeletionAUC, "corners", slow=True, ranking=ranking) for ranking in ("signed", "absolute")),
+    *(_judge(kind, way, slow=True, cells=8) for kind in (DeletionAUC, InsertionAUC) for way in ("blur", "noise")),
 )

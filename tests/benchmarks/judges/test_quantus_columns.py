@@ -31,6 +31,26 @@ def test_the_mask_itself_overlaps_best(tiny_batch):
     assert metric(None, x, y, mask + 0.01 * a, mask)[0] == 1 > metric(None, x, y, a, mask)[0]
 
 
+def test_the_pointing_game_asks_for_the_highest_pixel(tiny_model, tiny_batch):
+    x, y = tiny_batch
+    mask = np.zeros((3, 1, 32, 32), bool)
+    mask[..., 5:20, 8:16] = True
+    a = -1 - np.random.default_rng(0).random(x.shape).astype(np.float32)  # negative throughout
+    a[0, :, 6, 9] = -0.5
+    a[1, :, 25, 25] = -0.5
+    a[2, :, 6, 9], a[2, :, 25, 25] = -0.5, -20.0
+    judge = JUDGES["PointingGame"]
+
+    def hits(ranking):
+        settings = JudgeSettings(ranking=ranking)
+        formed = judge.form(a, settings)
+        assert formed.shape == (3, 1, 32, 32)
+        return [float(hit) for hit in judge.make(settings)(tiny_model, x, y, formed, mask)]
+
+    assert hits("signed") == [1, 0, 1] and hits("absolute")[2] == 0
+    assert judge.masks and judge.slow and judge.arrow == "↑"
+
+
 def test_sanity_checks_compare_with_another_network_and_another_class(tiny_model, tiny_batch):
     x, y = tiny_batch[0][:1], tiny_batch[1][:1]
     asked = []

@@ -1,0 +1,43 @@
+"""Judges of what an additive map claims: that its sum over some pixels is what the output loses with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.judges.blocks import by_blocks
+from benchmarks.judges.judge import Judge
+from benchmarks.judges.removals import CHANNELS, REMOVALS
+from quantus_ext import PatchDeletionCorrelation, SubsetCorrelation
+
+# Removals that no weighting is fitted to by default; the scores are the mean over them.
+OVER = ("blur", "noise")
+
+
+def _judge(kind: type, cells: int | None, **settings: Any) -> Judge:
+    """The correlation over single features or subsets of them: pixels, or the blocks of a grid."""
+    name = kind.__name__ if cells is None else f"{kind.__name__}-grid{cells}"
+    told = [f"removal={OVER}", *([] if cells is None else [f"a grid of {cells} x {cells} blocks"])]
+    metric = kind if cells is None else by_blocks(kind, cells)
+    return Judge(
+        name,
+        lambda own: metric(
+            removal=tuple(REMOVALS[removal] for removal in OVER),
+            ranking=own.ranking,
+            internal_batch_size=own.batch,
+            disable_warnings=True,
+            **settings,
+        ),
+        True,
+        form=3,
+        settings=", ".join([*told, *(f"{word}={value}" for word, value in settings.items())]),
+        notes=(CHANNELS,),
+        slow=True,
+    )
+
+
+JUDGES = (
+    _judge(PatchDeletionCorrelation, 4),
+    _judge(PatchDeletionCorrelation, 8),
+    _judge(SubsetCorrelation, None, n_subsets=100, share=0.2),
+    _judge(SubsetCorrelation, 8, n_subsets=100, share=0.2),
+)
