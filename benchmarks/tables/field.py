@@ -21,6 +21,7 @@ from benchmarks.experiment.results import ModelResults, Results
 from benchmarks.tables import markdown
 from benchmarks.tables.comparison import corrected, mean_interval, p_values, wide
 
+COSTS = ("seconds", "gradients", "forwards")
 REMOVED = ("blur", "noise")
 DELETION = tuple(f"DeletionAUC-{removal}" for removal in REMOVED)
 INSERTION = tuple(f"InsertionAUC-{removal}" for removal in REMOVED)
@@ -51,9 +52,10 @@ MEANING = (
 
 
 def table(results: Results, seed: int = 0) -> pd.DataFrame:
-    """One row for each model, method and column: n, mean, its 95 % interval, and p against the best of the column.
+    """One row for each model, method and column (of several judges, then each judge): what it is, and whether the best.
 
-    Columns: model, method, gradients, forwards, seconds, column, higher, n, mean, low, high, best, t_p, t_holm.
+    Columns: model, method, seconds, gradients, forwards, column, higher (is better), n, mean, low and high (its 95 %
+    interval), best, and t_p and t_holm against the best.
     """
     found = []
     for model in results.models:
@@ -71,7 +73,7 @@ def table(results: Results, seed: int = 0) -> pd.DataFrame:
                 rows.append(
                     {
                         **{"model": model.model, "method": method},
-                        **model.costs.reindex([method]).iloc[0].to_dict(),
+                        **model.costs.reindex([method], columns=list(COSTS)).iloc[0].to_dict(),
                         **{"column": column, "higher": higher, "n": len(own)},
                         **{"mean": own.mean(), "low": low, "high": high, "best": method == best},
                         **p_values((both.iloc[:, 0] - both.iloc[:, 1]).to_numpy(), rounding),
@@ -82,7 +84,10 @@ def table(results: Results, seed: int = 0) -> pd.DataFrame:
 
 
 def text(table: pd.DataFrame) -> list[str]:
-    """The table of each model as text, a row for each method."""
+    """The table of each model as text, a row for each method; judges that a column is made of are in the csv alone."""
+    shown_together = set(table["column"]) & set(TOGETHER)
+    parts = {one for name in shown_together for names in TOGETHER[name] for one in names}
+    table = table[~table["column"].isin(parts)]
     blocks = []
     for model, of_model in table.groupby("model", sort=False):
         marked = of_model.assign(cell=[_cell(row) for row in of_model.itertuples()])
@@ -140,9 +145,7 @@ def _columns(results: Results, model: ModelResults) -> list[tuple[str, bool, pd.
         if set(added) | set(subtracted) <= set(asked):
             sums = [sum(scores[one] for one in names) / len(names) for names in (added, subtracted) if names]
             found.append((name, name != "D", sums[0] - sums[1] if subtracted else sums[0]))
-    used = {one for added, subtracted in TOGETHER.values() for one in (*added, *subtracted)}
-    found += [(one, bool(asked[one].higher_is_better), scores[one]) for one in asked if one not in used]
-    return found
+    return found + [(one, bool(asked[one].higher_is_better), scores[one]) for one in asked]
 
 
 def _cell(row: object) -> str:

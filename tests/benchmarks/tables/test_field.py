@@ -31,8 +31,10 @@ def literal(results, method, names):
 
 def test_columns_are_means_of_judges_image_by_image(results):
     table = field.table(results).set_index(["method", "column"])
-    columns = ["D", "I", "I - D", "blocks", "corr", "Sparseness-1ch"]
-    assert field.table(results)["column"].unique().tolist() == columns
+    columns = ["D", "I", "I - D", "blocks", "corr"]
+    assert field.table(results)["column"].unique().tolist() == [*columns, *field.JUDGES, "Sparseness-1ch"]
+    (judge,) = {one for one in field.CORRELATIONS if one.endswith("grid4")}
+    assert table.loc[(EG, judge), "mean"] == pytest.approx(literal(results, EG, [judge]).mean())
     for method in METHODS:
         insertion, deletion = (literal(results, method, names) for names in (field.INSERTION, field.DELETION))
         assert table.loc[(method, "I - D"), "mean"] == pytest.approx((insertion - deletion).mean())
@@ -80,7 +82,9 @@ def test_the_text_marks_the_best_and_what_is_tied_with_it(results):
 
 def test_columns_whose_judges_are_not_all_there_are_left_out(make):
     found = field.table(make(METHODS, (*field.DELETION, field.CORRELATIONS[0])))
-    assert found["column"].unique().tolist() == ["D", field.CORRELATIONS[0]]
+    assert found["column"].unique().tolist() == ["D", *field.DELETION, field.CORRELATIONS[0]]
+    _, text = field.text(found)
+    assert "PatchDeletionCorrelation-grid4" in text and "DeletionAUC-blur" not in text
 
 
 def test_the_figure_shows_every_method_at_its_price(results):
