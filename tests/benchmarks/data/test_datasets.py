@@ -11,7 +11,8 @@ from benchmarks.run.errors import BenchmarkError
 
 def test_each_name_is_a_data_set(image_folder, tmp_path):
     root = image_folder(tmp_path)
-    assert [load(name, root)[1].pictures.name for name in NAMES] == ["digits (scikit-learn)", "CIFAR-10 (PNG)"]
+    names = ["digits (scikit-learn)", "CIFAR-10 (PNG)", "planted glyph on photographs", "planted pixels on photographs"]
+    assert [load(name, root)[1].pictures.name for name in NAMES] == names
 
 
 @pytest.mark.parametrize(
@@ -29,11 +30,12 @@ def test_bad_data_arguments(name, root, message):
 
 
 def test_what_data_sets_declare():
-    assert [name for name in DATA if DATA_SETS[name].has_masks] == ["coco"]
+    assert [name for name in DATA if DATA_SETS[name].has_masks] == ["coco", "planted-glyph", "planted-pixels"]
     assert {name: own.network for name, own in DATA_SETS.items() if own.network} == {
         "digits": networks.DIGITS_RESNET18,
         "cifar10": networks.CIFAR10_RESNET18,
         "photographs": networks.EFFICIENTNET_LITE0,
+        **{name: network for network, name in networks.PLANTED_CNNS.items()},
     }
     assert DATA_SETS["cifar10"].class_names == CIFAR10_CLASSES and DATA_SETS["digits"].class_names[3] == "digit 3"
     assert "predicts, right or wrong" in DATA_SETS["photographs"].explained
@@ -43,9 +45,14 @@ def test_what_data_sets_declare():
 
 def test_whether_a_data_set_has_masks_is_what_it_gives(data):
     """Of those that need no download."""
-    given = {"digits": {}, "photographs": {}, "imagenet": dict(root=str(data), labels=str(data / "labels.csv"))}
+    given = {
+        "digits": {},
+        "photographs": {},
+        "planted-glyph": {},
+        "imagenet": dict(root=str(data), labels=str(data / "labels.csv")),
+    }
     for name, places in given.items():
-        found = source(Experiment(model="m", data=name, **places), 10)
+        found = source(Experiment(model="m", data=name, **places), DATA_SETS[name].n_classes or 10)
         assert (found.mask_of is not None) == DATA_SETS[name].has_masks
 
 

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 from torchvision.models import get_model
 
-from benchmarks.models.checkpoints import ready, resnet18_32
-from benchmarks.models.networks import load_network, names
+from benchmarks.data.planted import PLANTED
+from benchmarks.models.checkpoints import cnn_32, ready, resnet18_32
+from benchmarks.models.networks import PLANTED_CNNS, load_network, names
 from benchmarks.run.errors import BenchmarkError
 
 TINY = "shufflenet_v2_x0_5"
@@ -33,6 +34,14 @@ def test_the_checksum_is_of_the_weights(weights, tmp_path):
     state["fc.bias"][3] += 1e-3
     torch.save(state, tmp_path / "other.pt")
     assert load_network(TINY, tmp_path / "other.pt").checksum() != first
+
+
+def test_the_networks_of_planted_data_take_their_images(tmp_path):
+    for name in PLANTED_CNNS:
+        torch.save(cnn_32(4).state_dict(), tmp_path / "cnn.pt")
+        network = load_network(name, tmp_path / "cnn.pt")
+        assert name in names() and network.classes == 4 and network.preparation == PLANTED
+        assert not network.model.training
 
 
 def test_torchvisions_names_are_known():

@@ -4,6 +4,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from benchmarks.models import training
+from benchmarks.run.errors import BenchmarkError
 
 
 def test_training_learns_repeats_and_leaves_the_global_generator():
@@ -41,6 +42,30 @@ def test_a_network_is_trained_once_and_then_read(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="unusable and is trained anew"):
         training.digits_model(tmp_path / "new" / "cache")
     assert trainings == [0, 0]
+
+
+def test_networks_of_planted_data_are_cached_apart(tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    trainings = []
+
+    def train(model, train, seed, epochs):
+        trainings.append((train.pictures.name, len(train), epochs))
+        return model.eval()
+
+    monkeypatch.setattr(training, "train_network", train)
+    glyph, pixels, again = (training.trained(f"planted-{v}", cache=tmp_path) for v in ("glyph", "pixels", "glyph"))
+    assert [name for name, *_ in trainings] == ["planted glyph on photographs", "planted pixels on photographs"]
+    assert len(list(tmp_path.iterdir())) == 2
+    assert all(torch.equal(a, b) for a, b in zip(glyph.parameters(), again.parameters(), strict=True))
+    assert glyph(torch.zeros(2, 3, 32, 32)).shape == (2, 4)
+
+    file = tmp_path / "own.pt"
+    torch.save(pixels.state_dict(), file)
+    own = training.trained("planted-glyph", weights=file)
+    assert all(torch.equal(a, b) for a, b in zip(own.parameters(), pixels.parameters(), strict=True))
+    torch.save({"0.weight": torch.zeros(3)}, file)
+    with pytest.raises(BenchmarkError, match="does not fit a small network of 4 classes"):
+        training.trained("planted-glyph", weights=file)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
