@@ -29,6 +29,7 @@ from captum_wg.local_measures import (
     Stability,
 )
 from captum_wg.over_baselines import OverBaselines
+from captum_wg.patch_correction import PatchCorrected
 from captum_wg.weighted_gradients import WeightedGradients
 from captum_wg.weighting import Both, Deletion, Equal, Insertion
 
@@ -59,6 +60,7 @@ __all__ = [
     "NeuronStability",
     "NeuronWeightedGradients",
     "OverBaselines",
+    "PatchCorrected",
     "Stability",
     "WeightedGradients",
     "baselines",
