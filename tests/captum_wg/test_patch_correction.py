@@ -244,8 +244,17 @@ def test_groups_are_features_of_methods_that_perturb(net, x):
         torch.manual_seed(0)
         made = PatchCorrected(method).attribute(x[:1], target=0, feature_mask=groups)
         assert len(e.unique()) == len(made.unique()) == 3
-    # Its own, of which a path method knows nothing, stay out.
-    PatchCorrected(ExpectedGradients(net)).attribute(x, target=0, feature_mask=groups)
+
+
+@pytest.mark.filterwarnings("ignore:for examples 2 not even removing")
+def test_groups_are_no_features_of_others(net, x, references):
+    groups = (torch.arange(7) // 3).view(1, 1, 1, 7).expand(1, 2, 6, 7)
+    inner = WeightedGradients(net)
+    assert not torch.allclose(*(inner.attribute(x, references, 0, feature_mask=m) for m in (None, groups)))
+    e = inner.attribute(x, references, 0)
+    scaled = PatchCorrected(inner, shrinkage=math.inf).attribute(x, references, 0, feature_mask=groups)
+    shares = (scaled / e).flatten(1)
+    torch.testing.assert_close(shares, shares[:, :1].expand_as(shares))
 
 
 def test_the_price_is_a_forward_for_each_patch_in_micro_batches(unprobed, record, rising, draw):
