@@ -19,7 +19,7 @@ from captum_wg.engine.tensors import Inputs, as_tuple, like_inputs
 from captum_wg.over_baselines import OverBaselines
 from captum_wg.weighting.masking import Features, Neutral
 from captum_wg.weighting.output import Output, check_output
-from captum_wg.weighting.removal_drops import removal_drops
+from captum_wg.weighting.removal_scores import removal_scores
 
 Patches = int | Sequence[int]
 
@@ -140,7 +140,8 @@ class PatchCorrected(BaselineAttribution):
         )
         masks = grid(problem.inputs, self.patches) if feature_mask is None else as_tuple(feature_mask)
         features = Features(problem.inputs, masks)
-        drops = removal_drops(problem, features, torch.eye(features.count, dtype=torch.bool), self.neutral, self.output)
+        each = torch.eye(features.count, dtype=torch.bool)
+        drops = removal_scores(problem, features, each, self.neutral, self.output).drops
 
         given = {"baselines": baselines, "additional_forward_args": additional_forward_args, "target": target}
         ours = {

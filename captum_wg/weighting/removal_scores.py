@@ -1,6 +1,8 @@
-"""What the output loses with sets of features, each removed by itself. Shapes: B examples, P features, S sets."""
+"""The output for copies of examples without some features. Shapes: B examples, P features, S sets of them."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,15 +13,27 @@ from captum_wg.weighting.masking import Features, Neutral, neutral_values
 from captum_wg.weighting.output import Output, OutputTransform
 
 
-def removal_drops(
+class RemovalScores(NamedTuple):
+    """f(x), (B,), and f(x without S_s), (B, S)."""
+
+    before: Tensor
+    after: Tensor
+
+    @property
+    def drops(self) -> Tensor:
+        """f(x) - f(x without S_s), (B, S)."""
+        return self.before.unsqueeze(1) - self.after
+
+
+def removal_scores(
     problem: Problem, features: Features, sets: Tensor, neutral: Neutral = "mean", output: Output = "auto"
-) -> Tensor:
-    """f(x) - f(x without S_s), (B, S), by B S forwards in micro-batches, and one of each example.
+) -> RemovalScores:
+    """f with nothing removed, and with each set removed by itself, by B S forwards in micro-batches and B more.
 
     Args:
         problem: the model and its examples, and which output is f.
         features: what sets are made of.
-        sets: bool (S, P), the same for all examples.
+        sets: bool (S, P), the same for all examples; or (B, S, P), each example's own.
         neutral: what a removed feature is replaced by (`captum_wg.weighting.masking.neutral_values`).
         output: f out of the model's output (`captum_wg.weighting.output`).
 
@@ -36,19 +50,20 @@ def removal_drops(
         return transform.of_target(raw, examples, problem.targets)
 
     def points(examples: slice, chosen: slice) -> Points:
-        b, gone = examples.stop - examples.start, sets[chosen]
-        numbers = torch.arange(examples.start, examples.stop, device=device).repeat_interleave(len(gone))
+        b, s = examples.stop - examples.start, chosen.stop - chosen.start
+        numbers = torch.arange(examples.start, examples.stop, device=device).repeat_interleave(s)
+        gone = sets[chosen].repeat(b, 1) if sets.ndim == 2 else sets[examples, chosen].flatten(0, 1)
         inputs = tuple(x[numbers] for x in problem.inputs)
         neutrals = tuple(v[numbers] if len(v) > 1 else v for v in values)
-        masked = features.remove(inputs, neutrals, gone.repeat(b, 1), numbers)
-        return Points(tuple(m.view(b, -1, *m.shape[1:]) for m in masked))
+        masked = features.remove(inputs, neutrals, gone, numbers)
+        return Points(tuple(m.view(b, s, *m.shape[1:]) for m in masked))
 
     before = score(at_inputs, torch.arange(problem.n_examples, device=device))
-    drops = before.unsqueeze(1) - problem.outputs(points, len(sets), "removals", score)
-    bad = not_finite(drops)
+    found = RemovalScores(before, problem.outputs(points, sets.shape[-2], "removals", score))
+    bad = not_finite(found.drops)
     if bad.any():
         raise ValueError(
             f"the output is NaN or infinite for examples {name_rows(bad)} or masked copies of them; check the model "
             "there, or choose another neutral"
         )
-    return drops
+    return found
