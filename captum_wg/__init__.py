@@ -1,6 +1,6 @@
 """Expected, weighted and generalized integrated gradients for Captum."""
 
-from captum_wg import baselines, samplers, smoothing, visualization, weighting
+from captum_wg import baselines, recipes, samplers, smoothing, visualization, weighting
 from captum_wg.attribution_base import AttributionResult
 from captum_wg.engine.forward_args import shared
 from captum_wg.expected_gradients import ExpectedGradients
@@ -64,6 +64,7 @@ __all__ = [
     "Stability",
     "WeightedGradients",
     "baselines",
+    "recipes",
     "samplers",
     "shared",
     "smoothing",

@@ -15,7 +15,7 @@ from captum_wg.attribution_base import AttributionResult, BaselineAttribution, l
 from captum_wg.engine.baseline_set import Baselines
 from captum_wg.engine.checks import check_finite, check_number, check_positive_int
 from captum_wg.engine.targets import Target
-from captum_wg.engine.tensors import Inputs, as_tuple, like_inputs
+from captum_wg.engine.tensors import Inputs, as_tuple, finest, like_inputs
 from captum_wg.over_baselines import OverBaselines
 from captum_wg.weighting.masking import Features, Neutral
 from captum_wg.weighting.output import Output, check_output
@@ -183,7 +183,7 @@ def toward_drops(
     Returns:
         In the shapes and dtypes of attributions; computed in float64 where the device has it.
     """
-    dtype = torch.float32 if drops.device.type == "mps" else torch.float64
+    dtype = finest(drops.device)
     wide, v = tuple(a.to(dtype) for a in attributions), drops.to(dtype)
     # A group that an example does not have scores -inf.
     sums, sizes = (features.scores(values) for values in (wide, tuple(map(torch.ones_like, wide))))
