@@ -110,8 +110,9 @@ class ExpectedGradients(CompleteAttribution):
             n_samples: take this many (baseline, a) pairs instead, the same for all examples of the call; n_steps and
                 method are then not used.
             sampling: with n_samples: "random": a uniform on [0, 1], every baseline before any is used twice.
-                "staggered": evenly spaced on each path, shifted from path to path, and the input itself
-                (`captum_wg.integrals.random.Staggered`): less error from few points for many baselines.
+                "staggered": evenly spaced on each path, shifted from path to path, and the input itself where there
+                are more than one for each (`captum_wg.integrals.random.Staggered`): less error from few points for many
+                baselines.
             stdevs: with n_samples: standard deviation of Gaussian noise added to the input at each of them, one number
                 or one for each element of a tuple.
             generator: with n_samples: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.

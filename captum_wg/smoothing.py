@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_wg.engine.checks import check_number, name_rows, not_finite
-from captum_wg.engine.tensors import beside
+from captum_wg.engine.tensors import beside, finest
 
 Smooth = float | tuple[float, ...] | None
 
@@ -53,8 +53,7 @@ def smoothed_mix(map: Tensor, smooth: float | tuple[float, ...] = 3 / 32) -> Ten
     bad = not_finite(map.detach())
     if bad.any():
         raise ValueError(f"map holds NaN or infinite values in examples {name_rows(bad)}; remove or replace them")
-    # MPS has no float64.
-    sharp = map.to(torch.float32 if map.device.type == "mps" else torch.float64)
+    sharp = map.to(finest(map.device))
     blurred = sharp
     for axis, share in enumerate(sigmas, start=2):
         if share > 0:

@@ -14,22 +14,19 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from quantus.helpers.enums import DataType, EvaluationCategory, ScoreDirection
-from scipy.stats import rankdata
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_wg.engine.checks import check_positive_int, not_finite
 from captum_wg.weighting.masking import Features
 from captum_wg.weighting.output import Output, check_output
+from captum_wg.weighting.set_sums import correlations, set_sums
 from quantus_ext.arrays import named, to_tensor
 from quantus_ext.attribution_metric import AttributionMetric
 from quantus_ext.class_score import ClassScore
 from quantus_ext.removal import check_removal, neutral_like, takes_mask
 
 Values = Tensor | Callable[[Tensor, Tensor], Tensor]
-
-# What sums in float64 may differ by, though equal, as a share of the largest.
-_DECIMALS = 9
 
 
 class RemovalCorrelation(AttributionMetric):
@@ -182,29 +179,6 @@ def removal_drops(
         raise ValueError(f"the model's output is NaN or infinite for masked copies of {named(bad, int(numbers[0]))}")
     drops: np.ndarray = score.at_inputs[numbers, None] - after
     return drops
-
-
-def set_sums(scores: Tensor, sets: Tensor) -> np.ndarray:
-    """The sums of scores (B, P) over each set of bool (S, P), as shares of the largest: (B, S), float64.
-
-    Rounded, so that sums which are equal but for the order of summation are equal.
-    """
-    members = sets.to(scores).T
-    largest = (scores.abs() @ members).amax(1, keepdim=True)
-    shares: np.ndarray = (scores @ members / largest.where(largest > 0, torch.ones_like(largest))).numpy()
-    return shares.round(_DECIMALS)
-
-
-def correlations(a: np.ndarray, b: np.ndarray, ranked: bool) -> np.ndarray:
-    """Pearson's correlation over the last dimension, or Spearman's (of ranks; ties have their mean rank).
-
-    0 where either is constant, as it then tells nothing of the other.
-    """
-    a, b = (rankdata(v, axis=-1) if ranked else v for v in (a, b))
-    a, b = (v - v.mean(-1, keepdims=True) for v in (a, b))
-    norm = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-    result: np.ndarray = np.where(norm > 0, (a * b).sum(-1) / np.where(norm > 0, norm, 1), 0.0)
-    return result
 
 
 def patches_of(x: Tensor, patch: tuple[int, int], name: str) -> Features:

@@ -41,3 +41,8 @@ def along(values: Tensor, like: Tensor) -> Tensor:
 
 def at_least_float32(values: Tensor) -> Tensor:
     return values.to(accumulation_dtype(values))
+
+
+def finest(device: torch.device) -> torch.dtype:
+    """float64 where the device has it (MPS does not)."""
+    return torch.float32 if device.type == "mps" else torch.float64

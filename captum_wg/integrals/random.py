@@ -52,7 +52,7 @@ class Staggered(PathsRule):
 
     With K baselines and S points, n_k = floor or ceil of (S - 1) / K nodes fall to path k, at (j + (p(k) + 1/2) / K)
     h_k for j < n_k, p a random order of the baselines; h_k = c / n_k, c = m / (m + 3/8), m the largest n_k. Each counts
-    h_k, and x itself, once for all paths, the rest.
+    h_k, and x itself, once for all paths, the rest. With S = K there is one node a path, c = 1, and x has none.
     """
 
     def __init__(self, n_samples: int, generator: Seed = None):
@@ -62,23 +62,25 @@ class Staggered(PathsRule):
     def paths(self, inputs: tuple[Tensor, ...], references: BaselineSet) -> Paths:
         """The points, baseline by baseline, and x."""
         count = references.count
-        if self.n_samples <= count:
+        if self.n_samples < count:
             raise ValueError(
-                f"n_samples must be larger than the number of baselines ({count}) for sampling='staggered', got "
+                f"n_samples must be at least the number of baselines ({count}) for sampling='staggered', got "
                 f"{self.n_samples}; give more, fewer baselines, or use sampling='random'"
             )
+        at_end = self.n_samples > count
         draws = check_generator(self.generator, inputs[0].device)
         offsets = (torch.randperm(count, generator=draws, device=draws.device).cpu().double() + 0.5) / count
         order = torch.randperm(count, generator=draws, device=draws.device).cpu()
-        least, more = divmod(self.n_samples - 1, count)
+        least, more = divmod(self.n_samples - at_end, count)
         counts = least + (order < more).long()
         most = least + (more > 0)
-        covered = most / (most + 0.375)
+        covered = most / (most + 0.375) if at_end else 1.0
         widths = covered / counts.double()
         which = torch.arange(count, device="cpu").repeat_interleave(counts)
         place = torch.cat([torch.arange(int(n), device="cpu") for n in counts])
         nodes = (place + offsets[which]) * widths[which]
-        return Paths(inputs, references, which, nodes, widths[which] / count, end_weight=(1 - covered) / count)
+        end_weight = (1 - covered) / count if at_end else None
+        return Paths(inputs, references, which, nodes, widths[which] / count, end_weight=end_weight)
 
 
 def _is_deviation(value: object) -> bool:

@@ -227,7 +227,7 @@ class BoundFitness:
             inputs = tuple(x[examples] for x in problem.inputs)
             values = tuple(v[examples] if len(v) > 1 else v for v in neutral)
             masked = self._features.remove(inputs, values, removed, examples)
-            parts.append(_scores(problem, transform, problem.raw_outputs(masked, examples), examples))
+            parts.append(transform.of_target(problem.raw_outputs(masked, examples), examples, problem.targets))
             bar.update(len(part))
         found = torch.cat(parts)
         # The search is for a falling score: a rising one is mirrored at its target.
@@ -269,7 +269,7 @@ def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor,
         )
         return torch.zeros(problem.n_examples, device=problem.inputs[0].device), OutputTransform("identity", raw)
     transform = OutputTransform(output, raw)
-    scores = _scores(problem, transform, raw, _everyone(problem))
+    scores = transform.of_target(raw, _everyone(problem), problem.targets)
     bad = ~torch.isfinite(scores)
     if bad.any():
         raise ValueError(f"the output f(x) is NaN or infinite for examples {name_rows(bad)}; check the model there")
@@ -283,12 +283,3 @@ def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor,
             "callable such as torch.exp"
         )
     return scores.clamp(min=0), transform
-
-
-def _scores(problem: Problem, transform: OutputTransform, output: Tensor, examples: Tensor) -> Tensor:
-    """f out of the model's output for rows of `examples` (R,): (R,)."""
-    scores = transform(output, examples)
-    if not (isinstance(scores, Tensor) and scores.ndim == 1 and len(scores) == len(examples)):
-        scores = problem.targets.select(scores, examples)
-    # A model may answer on another device than it is asked on.
-    return scores.to(examples.device)

@@ -81,15 +81,18 @@ class Features:
 
         inputs and neutral must broadcast to R rows; examples as in `scores`.
         """
-        rows = len(removed)
+        marked = self.spread(removed, examples)
+        return tuple(torch.where(m, value, x) for m, value, x in zip(marked, neutral, inputs, strict=True))
+
+    def spread(self, values: Tensor, examples: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The features' values (R, P) at each of their elements: for each of inputs a Tensor that broadcasts to
+        (R, *feature); examples as in `scores`."""
+        rows = len(values)
         if self._groups is None:
-            parts = torch.split(removed, [math.prod(shape) for shape in self._mask_shapes], dim=1)
+            parts = torch.split(values, [math.prod(shape) for shape in self._mask_shapes], dim=1)
         else:
-            parts = tuple(removed.gather(1, _rows_of(groups, examples, rows)) for groups in self._groups)
-        return tuple(
-            torch.where(part.view(rows, *shape), value, x)
-            for part, shape, value, x in zip(parts, self._mask_shapes, neutral, inputs, strict=True)
-        )
+            parts = tuple(values.gather(1, _rows_of(groups, examples, rows)) for groups in self._groups)
+        return tuple(part.view(rows, *shape) for part, shape in zip(parts, self._mask_shapes, strict=True))
 
 
 def ranks(scores: Tensor) -> Tensor:

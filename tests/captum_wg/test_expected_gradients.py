@@ -392,7 +392,11 @@ def test_the_delta_takes_each_shared_baseline_once(draw, record, per_example):
         ({"n_samples": 9, "sampling": "staggered", "stdevs": 0.1}, ValueError, "sampling='random'"),
         ({"n_samples": 9, "sampling": "sobol"}, ValueError, r"sampling must be one of \('random', 'staggered'\)"),
         ({"sampling": "staggered"}, ValueError, "give n_samples too"),
-        ({"n_samples": 1, "sampling": "staggered"}, ValueError, "n_samples must be larger than"),
+        (
+            {"baselines": torch.ones(3, 4), "n_samples": 2, "sampling": "staggered"},
+            ValueError,
+            "n_samples must be at least",
+        ),
         ({"n_steps": "many"}, ValueError, "n_steps must be a whole number of at least 1, 'auto' or an Automatic"),
         ({"n_steps": "auto", "n_samples": 3}, ValueError, "exclude each other"),
         ({"n_steps": Automatic(), "n_samples": 3}, ValueError, "exclude each other"),

@@ -133,5 +133,15 @@ def test_staggered_points_repeat_with_their_seed_alone(draw):
 
 def test_staggered_points_need_one_for_every_baseline(draw):
     x = draw(3, 4)
-    with pytest.raises(ValueError, match=r"n_samples must be larger than the number of baselines \(5\).*got 5"):
-        Staggered(5).paths((x,), format_baselines(draw(5, 4, seed=1), (x,)))
+    with pytest.raises(ValueError, match=r"n_samples must be at least the number of baselines \(5\).*got 4"):
+        Staggered(4).paths((x,), format_baselines(draw(5, 4, seed=1), (x,)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_staggered_points_may_be_one_for_every_baseline(draw, count):
+    x = draw(3, 4)
+    paths = Staggered(count, 3).paths((x,), format_baselines(draw(count, 4, seed=1), (x,)))
+    assert paths.count == count and not paths.shared_end
+    assert paths.which.tolist() == list(range(count))
+    assert sorted(paths.nodes.tolist()) == pytest.approx([(i + 0.5) / count for i in range(count)])
+    assert paths.weights.tolist() == pytest.approx([1 / count] * count)

@@ -1,0 +1,21 @@
+"""Recipes by price: the best known settings for so many gradients and forwards an image.
+
+    recipes.explain(model, x, references, target, price=60)             # with the first recipe of that price
+    choice = recipes.choose(model, images, references, targets, price=60)   # measured on your own model and images
+    choice.winner.attribute(x, target=target)
+    recipes.table()                                                     # all of them, with what they reached where
+
+A price is the number of gradients (a forward and its backward of one image) and forwards together that a map takes, but
+for one forward of the image itself and a few rows of each call in which the model is probed. What counts is many
+references: one point on the path from each of up to some fifty of them, then more points. Which rule is best depends on
+the network, so measure: `choose` does it on a few dozen images.
+
+`table` and `choose` need pandas and scipy (`pip install pandas scipy`). Shapes: B images (B, C, H, W),
+K references, M maps, S sets.
+"""
+
+from captum_wg.recipes.choice import Choice, choose
+from captum_wg.recipes.known import KINDS, RECIPES, explain, recipes_of, table
+from captum_wg.recipes.recipe import Ready, Recipe
+
+__all__ = ["KINDS", "RECIPES", "Choice", "Ready", "Recipe", "choose", "explain", "recipes_of", "table"]

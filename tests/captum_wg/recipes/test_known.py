@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from captum_wg import ExpectedGradients, baselines, recipes
+from captum_wg.recipes import RECIPES
+
+TARGET = [0, 1, 2, 0, 1]
+
+
+def test_explain_is_the_first_recipe_with_drawn_references(net, images, references):
+    drawn = baselines.sample(references, 60)
+    expected = ExpectedGradients(net).attribute(images, drawn, TARGET, n_steps=1)
+    torch.testing.assert_close(recipes.explain(net, images, references, TARGET), expected)
+    data = TensorDataset(references, torch.zeros(70))
+    torch.testing.assert_close(recipes.explain(net, images, data, TARGET), expected)
+    other = recipes.explain(net, images, references, TARGET, generator=1)
+    assert not torch.allclose(other, expected)
+    few = ExpectedGradients(net).attribute(images, references[:10], TARGET, n_steps=6)
+    torch.testing.assert_close(recipes.explain(net, images, references[:10], TARGET), few)
+
+
+def test_photographs_are_told_by_their_size_and_smoothed(references):
+    wide = torch.randn(1, 1, 96, 120, generator=torch.Generator().manual_seed(0))
+    others = torch.randn(20, 1, 96, 120, generator=torch.Generator().manual_seed(1))
+
+    def f(x):
+        return x.square().mean((1, 2, 3))
+
+    plain, smooth = (recipes.explain(f, wide, others, price=20, kind=kind) for kind in recipes.KINDS)
+    torch.testing.assert_close(recipes.explain(f, wide, others, price=20), smooth)
+    assert not torch.allclose(plain, smooth)
+    narrow = wide[:, :, :95]
+    torch.testing.assert_close(
+        recipes.explain(f, narrow, others[:, :, :95], price=20),
+        recipes.explain(f, narrow, others[:, :, :95], price=20, kind="small images"),
+    )
+
+
+def test_the_table_has_all_recipes_with_the_figures_that_there_are():
+    table = recipes.table()
+    for kind in recipes.KINDS:
+        for price in RECIPES:
+            rows = table[(table["kind"] == kind) & (table["price"] == price)]
+            assert rows["name"].tolist() == [recipe.name for recipe in recipes.recipes_of(price, kind)]
+            assert (rows["gradients"] + rows["forwards"] <= price).all()
+    measured = table[table["corr"].notna()]
+    assert len(measured) and measured["source"].notna().all() and (measured["n"] > 0).all()
+
+
+def test_all_figures_belong_to_recipes():
+    import pandas as pd
+
+    figures = pd.read_csv(recipes.known.FIGURES)
+    assert figures.columns.tolist() == ["price", "kind", "name", "corr", "D", "I", "n", "source"]
+    keys = ["price", "kind", "name"]
+    assert not figures.duplicated(keys).any()
+    assert len(figures.merge(recipes.table()[keys], on=keys)) == len(figures)
+
+
+def test_bad_arguments_are_named(net, images, references):
+    with pytest.raises(ValueError, match=r"price must be one of \(20, 60, 250, 1000\) gradients and forwards.*got 100"):
+        recipes.explain(net, images, references, TARGET, price=100)
+    with pytest.raises(ValueError, match=r"kind must be one of \('small images', 'photographs'\), got 'large'"):
+        recipes.explain(net, images, references, TARGET, kind="large")
+    for bad in (images[0], (images,), images.flatten(1)):
+        with pytest.raises(ValueError, match=r"inputs must be images, one Tensor \(B, C, H, W\)"):
+            recipes.explain(net, bad, references, TARGET)
+    with pytest.raises(ValueError, match="data is empty"):
+        recipes.explain(net, images, references[:0], TARGET)
