@@ -116,6 +116,7 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
             # A Tensor that was bound before the inputs were known can't be meant to be paired with them.
             baselines, pairing = self.baselines, pairing or "shared"
         references = format_baselines(baselines, problem.inputs, problem.is_tuple, pairing)
+        problem.baselines = references
         if problem.inputs:
             problem.probe(references)
         return problem, references

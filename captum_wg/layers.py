@@ -270,6 +270,7 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
             isinstance(m, nn.Embedding) for m, n in zip(self.modules(), taken.counts, strict=True) for _ in range(n)
         ]
         problem.feature_mask = _token_groups(activations, before.inputs, embeddings)
+        problem.baselines = references
         problem.probe(references)
         return problem, references
 

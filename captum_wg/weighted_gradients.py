@@ -240,7 +240,7 @@ class WeightedGradients(CompleteAttribution):
         )
         features = _features(problem, feature_mask)
         weigher = made.bind(problem, features)
-        weigher.take_reference()
+        weigher.take_score()
         parts = rule.parts(problem, references, Completeness(problem, references), each=True)
         sums, _ = integrals(problem, parts, references.count)
         distances = weigher.distances(self._maps(problem, references, sums, features))
