@@ -1,6 +1,6 @@
 """Expected, weighted and generalized integrated gradients for Captum."""
 
-from captum_wg import baselines, recipes, samplers, smoothing, visualization, weighting
+from captum_wg import baselines, feature_groups, recipes, samplers, smoothing, visualization, weighting
 from captum_wg.attribution_base import AttributionResult
 from captum_wg.engine.forward_args import shared
 from captum_wg.expected_gradients import ExpectedGradients
@@ -30,6 +30,7 @@ from captum_wg.local_measures import (
 )
 from captum_wg.over_baselines import OverBaselines
 from captum_wg.patch_correction import PatchCorrected
+from captum_wg.shap_explanation import to_shap
 from captum_wg.weighted_gradients import WeightedGradients
 from captum_wg.weighting import Both, Deletion, Equal, Insertion
 
@@ -64,10 +65,12 @@ __all__ = [
     "Stability",
     "WeightedGradients",
     "baselines",
+    "feature_groups",
     "recipes",
     "samplers",
     "shared",
     "smoothing",
+    "to_shap",
     "visualization",
     "weighting",
 ]

@@ -16,6 +16,8 @@ from captum_wg.engine.gradient import input_gradients
 from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import In, Inputs, as_tuple, like_inputs
+from captum_wg.feature_groups import Groups
+from captum_wg.smoothing import Smooth, check_smooth, smoothed
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -28,6 +30,27 @@ def logged(function: Function) -> Function:
 def logged_overload(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same for an implementation whose type its overloads tell."""
     return logged(function)
+
+
+def check_smooth_maps(problem: Problem, smooth: Smooth, maps: tuple[Tensor, ...] | None = None) -> None:
+    """Raise before gradients are taken, if maps (None: of the problem's inputs) can't be smoothed so.
+
+    Raises:
+        TypeError, ValueError: as `captum_wg.smoothing.check_smooth`; tokens, whose vectors would be taken for space.
+    """
+    if smooth is not None and problem.feature_mask is not None:
+        raise ValueError(
+            "smooth has no meaning for the vectors of tokens (B, T, E), whose last dimension is no space; leave it "
+            "out, or give captum_wg.smoothing.smoothed_mix the map with its last two dimensions exchanged"
+        )
+    check_smooth(smooth, problem.inputs if maps is None else maps)
+
+
+def groups_of(problem: Problem, feature_mask: Inputs | None, form: str | None) -> Groups | None:
+    """The groups whose attributions a call asks for; None if elements' own."""
+    if form is None:
+        return None
+    return Groups(form, problem.inputs, problem.feature_mask if feature_mask is None else as_tuple(feature_mask))
 
 
 class AttributionResult(tuple[Any, ...], Generic[In]):
@@ -93,20 +116,30 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
             # A Tensor that was bound before the inputs were known can't be meant to be paired with them.
             baselines, pairing = self.baselines, pairing or "shared"
         references = format_baselines(baselines, problem.inputs, problem.is_tuple, pairing)
+        problem.baselines = references
         if problem.inputs:
             problem.probe(references)
         return problem, references
 
-    def _finish(self, problem: Problem, totals: tuple[Tensor, ...]) -> Inputs:
-        """Attributions in the inputs' structure and dtypes, after a look at whether they can be right.
+    def _finish(
+        self, problem: Problem, totals: tuple[Tensor, ...], smooth: Smooth = None, groups: Groups | None = None
+    ) -> tuple[Inputs, Inputs]:
+        """Attributions in the inputs' structure and dtypes, after a look at whether they can be right, smoothed and
+        grouped; and what of them is counted once in their sum.
 
         Raises:
             ValueError: the output depends on no input; attributions that are NaN or infinite.
         """
         problem.check_dependence(totals)
-        cast_down = tuple(t.to(x.dtype) for t, x in zip(totals, problem.inputs, strict=True))
-        check_finite(cast_down, "attributions")
-        return like_inputs(cast_down, problem.is_tuple)
+        maps = smoothed(totals, smooth)
+        if groups is None:
+            returned = counted = tuple(m.to(x.dtype) for m, x in zip(maps, problem.inputs, strict=True))
+        else:
+            returned, counted = groups(maps)
+        check_finite(returned, "attributions")
+        if groups is not None and groups.form == "sum":
+            return returned[0], counted
+        return like_inputs(returned, problem.is_tuple), counted
 
     def attribute_future(self, *args: Any, **kwargs: Any) -> None:
         """Not implemented, as for Captum's own gradient methods."""

@@ -3,7 +3,7 @@
 Each is a small immutable callable of the inputs, a Tensor (B, *feature) or a tuple of these, that returns K baselines
 in the inputs' dtype and on their device, as a Tensor (a tuple for a tuple):
 
-    (K, *feature)       the same for all examples:  constant, uniform, gaussian(center=...), sample
+    (K, *feature)       the same for all examples:  constant, uniform, gaussian(center=...), sample, stratified, k_means
     (B, K, *feature)    each example's own:         gaussian, gaussian_blur, channel_mean, maximum_distance
 
     references = compose(constant(0.0), gaussian_blur([2, 4]), sample(training_data, 10))
@@ -30,7 +30,6 @@ feature attribution baselines" (Distill, 2020).
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -42,12 +41,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_wg.data_baselines import OfData, k_means, stratified
 from captum_wg.data_rows import Row, Select, check_enough, draw_rows, n_rows
 from captum_wg.engine.baseline_set import BaselineSet, format_baselines
 from captum_wg.engine.checks import DEFAULT_SEED, check_generator, check_inputs, check_positive_int
 from captum_wg.engine.tensors import Inputs, as_tuple, at_least_float32, like_inputs
 from captum_wg.integrals.random import Seed
 from captum_wg.weighting.masking import blurred, channel_means
+
+__all__ = [
+    "channel_mean",
+    "compose",
+    "constant",
+    "gaussian",
+    "gaussian_blur",
+    "k_means",
+    "maximum_distance",
+    "sample",
+    "stratified",
+    "uniform",
+]
 
 Numbers = float | Sequence[float]  # one, or one for each channel; kept as a float or a tuple of floats
 
@@ -183,7 +196,7 @@ class maximum_distance(_OfEach):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class sample:
+class sample(OfData):
     """K rows of a data set, drawn without replacement; the same for all examples.
 
     With an int seed (or None) the rows are drawn in the first call and kept, so data are read once. With a
@@ -225,31 +238,8 @@ class sample:
         select = "" if self.select is None else f", select={self.select!r}"
         return f"sample(<{data}>, k={self.k}, generator={self.generator!r}{select})"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> sample:
-        # The data are only read: a deep copy of a data set could be gigabytes, and draw the rows once more.
-        new = replace(self, generator=copy.deepcopy(self.generator, memo))
-        object.__setattr__(new, "_kept", self._kept)
-        return new
-
-    def __call__(self, inputs: Inputs) -> Inputs:
-        elements = check_inputs(inputs, finite=False)
-        draws, *_ = (check_generator(self.generator, x.device) for x in elements)
-        rows = self._kept[0] if self._kept else draw_rows(self.data, self.k, self.select, draws)
-        if not self._kept and not isinstance(self.generator, torch.Generator):
-            self._kept.append(rows)
-        expected = [tuple(x.shape[1:]) for x in elements]
-        for number, row in enumerate(rows):
-            shapes = [tuple(entry.shape) for entry in row]
-            if shapes != expected:
-                raise ValueError(
-                    f"data has a row of shapes {shapes}, but an example of the inputs has {expected}; crop or resize "
-                    "the data, or use select to pick the inputs"
-                )
-            if not all(torch.isfinite(entry).all() for entry in row):
-                raise ValueError(f"data has NaN or infinite values in drawn row {number}; give finite ones")
-        columns = zip(*rows, strict=True)
-        stacked = tuple(torch.stack(column).to(x) for column, x in zip(columns, elements, strict=True))
-        return like_inputs(stacked, isinstance(inputs, tuple))
+    def _rows(self, draws: torch.Generator) -> list[Row]:
+        return draw_rows(self.data, self.k, self.select, draws)
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -285,7 +275,7 @@ class compose:
                     f"parts[{i}] must be callable or a Tensor of baselines, got {type(part).__name__}; for a number "
                     "use constant"
                 )
-            draws = isinstance(part, uniform | gaussian | sample) and part.generator is None
+            draws = isinstance(part, uniform | gaussian | OfData) and part.generator is None
             seeded.append(replace(part, generator=DEFAULT_SEED + i) if draws else part)
         object.__setattr__(self, "_given", tuple(given))
         object.__setattr__(self, "parts", tuple(seeded))

@@ -22,7 +22,7 @@ def n_rows(data: Any) -> int | None:
     """N, or None for data that tell it only when they have been read."""
     if isinstance(data, DataLoader | IterableDataset):
         return None
-    arrays = _arrays(data)
+    arrays = arrays_of(data)
     if any(a.ndim == 0 for a in arrays):
         raise ValueError("data must have shape (N, *feature), got a single number")
     if len({len(a) for a in arrays}) > 1:
@@ -52,7 +52,12 @@ def draw_rows(data: Any, k: int, select: Select, generator: torch.Generator) -> 
         with _own_global_state(generator):
             return _reservoir(_stream(data, select), k, generator)
     chosen = torch.randperm(size, generator=generator, device=generator.device)[:k].tolist()
-    if arrays := _arrays(data):
+    return rows_at(data, chosen, select, generator)
+
+
+def rows_at(data: Any, chosen: list[int], select: Select, generator: torch.Generator) -> list[Row]:
+    """The rows of these numbers, which share no memory with the data; the generator seeds what the data draw."""
+    if arrays := arrays_of(data):
         return [_copied(tuple(_tensor(a[i]) for a in arrays)) for i in chosen]
     with _own_global_state(generator):
         return [_copied(_input_of(data[i], select)) for i in chosen]
@@ -110,7 +115,7 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, Tensor | np.ndarray)
 
 
-def _arrays(data: Any) -> tuple[Any, ...]:
+def arrays_of(data: Any) -> tuple[Any, ...]:
     """The Tensors or arrays that the data are; none if they are something else."""
     each: tuple[Any, ...] = as_tuple(data)
     return each if all(map(_is_array, each)) else ()

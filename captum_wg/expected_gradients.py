@@ -6,14 +6,21 @@ from typing import Any, Literal, overload
 
 import torch
 
-from captum_wg.attribution_base import AttributionResult, CompleteAttribution, logged_overload
+from captum_wg.attribution_base import (
+    AttributionResult,
+    CompleteAttribution,
+    check_smooth_maps,
+    groups_of,
+    logged_overload,
+)
 from captum_wg.engine.baseline_set import Baselines
 from captum_wg.engine.checks import check_bool
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.targets import Target
-from captum_wg.engine.tensors import In
+from captum_wg.engine.tensors import In, Inputs
 from captum_wg.integrals.average import average
 from captum_wg.integrals.from_arguments import Steps, rule_of, warn_of_cost
+from captum_wg.smoothing import Smooth
 
 
 class ExpectedGradients(CompleteAttribution):
@@ -51,6 +58,9 @@ class ExpectedGradients(CompleteAttribution):
         sampling: str = "random",
         stdevs: float | tuple[float, ...] = 0.0,
         generator: torch.Generator | int | None = None,
+        smooth: Smooth = None,
+        feature_mask: Inputs | None = None,
+        group_attributions: Literal["broadcast"] | None = None,
         return_steps: Literal[False] = False,
     ) -> In: ...
 
@@ -61,6 +71,9 @@ class ExpectedGradients(CompleteAttribution):
 
     @overload
     def attribute(self, inputs: In, *args: Any, return_steps: bool, **kwargs: Any) -> AttributionResult[In]: ...
+
+    @overload
+    def attribute(self, inputs: In, *args: Any, group_attributions: str | None, **kwargs: Any) -> Any: ...
 
     @logged_overload
     def attribute(
@@ -80,6 +93,9 @@ class ExpectedGradients(CompleteAttribution):
         sampling: str = "random",
         stdevs: float | tuple[float, ...] = 0.0,
         generator: torch.Generator | int | None = None,
+        smooth: Smooth = None,
+        feature_mask: Inputs | None = None,
+        group_attributions: str | None = None,
         return_steps: bool = False,
     ) -> Any:
         """Expected gradients of inputs.
@@ -116,6 +132,12 @@ class ExpectedGradients(CompleteAttribution):
             stdevs: with n_samples: standard deviation of Gaussian noise added to the input at each of them, one number
                 or one for each element of a tuple.
             generator: with n_samples: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
+            smooth: mix the map with its blur (`captum_wg.smoothing.smoothed_mix`), which keeps its sum; None: don't.
+            feature_mask: with group_attributions: integer group numbers from 0 (1 or B, *feature), as in Captum; a
+                group may have elements in several Tensors of a tuple.
+            group_attributions: what each group has in sum over its elements (`captum_wg.feature_groups`): "sum": (B,
+                P), which is complete; "broadcast": in the inputs' shape, at each element that of its whole group, as
+                Captum's perturbation methods return it. Deltas count each group once. None: elements' own.
             return_steps: also return the n_steps that each baseline got, (B, K) int64: sum_k (steps - 1) + 1 gradients,
                 as the last is the input itself.
 
@@ -127,16 +149,23 @@ class ExpectedGradients(CompleteAttribution):
             TypeError, ValueError: an argument does not fit; the message names it. A NaN or infinite gradient.
         """
         check_bool(return_convergence_delta, "return_convergence_delta")
+        if feature_mask is not None and group_attributions is None:
+            raise ValueError(
+                "feature_mask alone changes nothing here; say what is returned for the groups: "
+                "group_attributions='broadcast' (in the inputs' shape) or 'sum' (one number a group)"
+            )
         rule = rule_of(n_steps, method, return_steps, n_samples, sampling, stdevs, generator)
         problem, references = self._problem(
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress
         )
+        groups = groups_of(problem, feature_mask, group_attributions)
+        check_smooth_maps(problem, smooth)
         warn_of_cost(rule, references.count)
         completeness = Completeness(problem, references)
         parts = rule.parts(problem, references, completeness)
         totals, steps = average(problem, parts, self._multiply_by_inputs, references.count)
-        attributions = self._finish(problem, totals)
+        attributions, counted = self._finish(problem, totals, smooth, groups)
         if not (return_convergence_delta or return_steps):
             return attributions
-        delta = completeness.delta(attributions) if return_convergence_delta else None
+        delta = completeness.delta(counted) if return_convergence_delta else None
         return AttributionResult(attributions, delta, steps=steps if return_steps else None)

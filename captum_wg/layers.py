@@ -51,7 +51,7 @@ _AT_LAYER = """At the layer; the arguments are those of the method for inputs, b
             inputs: a Tensor or tuple of Tensors (B, *feature), whole numbers (token ids) included.
             baselines: of the inputs, in the same forms and of the same dtype; where paths start are their activations.
             additional_forward_args: those that go with the examples are there for the baselines' activations too.
-            feature_mask, radius, samplers and measures of your own: are of the layer's activations.
+            feature_mask, smooth, radius, samplers and measures of your own: are of the layer's activations.
             attribute_to_layer_input: whether the layer's input (its positional arguments) is meant, not its output.
             grad_kwargs: for Captum's sake: materialize_grads or allow_unused. An unused layer gets zeros anyway.
 
@@ -108,7 +108,8 @@ def _at_layer(method: Callable[..., Any]) -> Any:
             if isinstance(arguments[name], list):
                 arguments[name] = tuple(t for value in arguments[name] for t in as_tuple(value))
         result = method(form, **arguments)
-        return form.by_layer(result) if method.__name__ == "attribute" else result
+        whole = arguments.get("group_attributions") == "sum"  # groups may have elements in several layers
+        return form.by_layer(result) if method.__name__ == "attribute" and not whole else result
 
     return _form_of(method, call, parameters, _AT_LAYER)
 
@@ -210,7 +211,8 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
     activation for baseline k; the last is F(x'_k) where all ways from input to output lead through the layer.
 
     D_alpha removes pixels of (B, C, H, W) activations, tokens of the (B, ..., E) vectors of ids (B, ...), and elements
-    otherwise, or the groups of feature_mask; by the mean activation of the baselines unless a neutral is given.
+    otherwise, or the groups of feature_mask; by the mean activation of the baselines unless a neutral is given. Tokens
+    are the groups of group_attributions, too, if there is no mask: "sum" gives (B, T).
     """
 
     takes_lists = True
@@ -268,6 +270,7 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
             isinstance(m, nn.Embedding) for m, n in zip(self.modules(), taken.counts, strict=True) for _ in range(n)
         ]
         problem.feature_mask = _token_groups(activations, before.inputs, embeddings)
+        problem.baselines = references
         problem.probe(references)
         return problem, references
 

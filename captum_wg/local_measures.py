@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from captum_wg.attribution_base import BaselineAttribution, logged
+from captum_wg.attribution_base import BaselineAttribution, check_smooth_maps, logged
 from captum_wg.engine.baseline_set import Baselines
 from captum_wg.engine.checks import check_choice, check_finite
 from captum_wg.engine.problem import Points, Problem
@@ -19,6 +19,7 @@ from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, l
 from captum_wg.integrals.random import Seed
 from captum_wg.measures import Collected, ConsistencyCosine, Mean, Measure, StabilityCosine, Variance
 from captum_wg.samplers import Sample, Sampler, make_points
+from captum_wg.smoothing import Smooth, smoothed
 
 MEASURES: dict[str, Callable[[], Measure]] = {
     "local_integrated_gradients": Mean,
@@ -86,6 +87,7 @@ class GeneralizedAttribution(LocalAttribution):
         weights: Tensor | None = None,
         pairing: str | None = None,
         show_progress: bool | None = None,
+        smooth: Smooth = None,
     ) -> dict[str, Any]:
         """Attributions by measure.
 
@@ -108,6 +110,8 @@ class GeneralizedAttribution(LocalAttribution):
                 function f(gradients, points, inputs, input_gradients, weights) -> (b, ...) of all of them, called for
                 each group of b examples, where they fit into 2 GiB. None: the four built-in ones.
             weights: p_S where the points are not drawn from it: (S,) or (B, S), not negative; normalised to sum 1.
+            smooth: mix maps with their blur (`captum_wg.smoothing.smoothed_mix`): those of the built-in measures, and
+                of others with like_inputs = True. None: don't.
 
         Returns:
             A dict of the results by name, in the order of measures; the built-in ones have the inputs' structure,
@@ -118,7 +122,7 @@ class GeneralizedAttribution(LocalAttribution):
         """
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
         around = self._around((sampler, radius, n_samples, generator), inputs, baselines, *others)
-        return _measured(_make_measures(measures), *around, weights)
+        return _measured(_make_measures(measures), *around, weights, smooth)
 
 
 class SingleMeasure(LocalAttribution):
@@ -142,12 +146,13 @@ class SingleMeasure(LocalAttribution):
         weights: Tensor | None = None,
         pairing: str | None = None,
         show_progress: bool | None = None,
+        smooth: Smooth = None,
     ) -> In:
         """The measure, in the inputs' structure, shape, dtype and device; arguments as in
         `GeneralizedAttribution.attribute`."""
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
         around = self._around((sampler, radius, n_samples, generator), inputs, baselines, *others)
-        return cast(In, _measured({"": type(self).measure()}, *around, weights)[""])
+        return cast(In, _measured({"": type(self).measure()}, *around, weights, smooth)[""])
 
 
 class AngleMeasure(LocalAttribution):
@@ -172,12 +177,13 @@ class AngleMeasure(LocalAttribution):
         weights: Tensor | None = None,
         pairing: str | None = None,
         show_progress: bool | None = None,
+        smooth: Smooth = None,
     ) -> In:
         """The measure, in the inputs' structure, shape, dtype and device; `angle` as in `Stability`, other arguments as
         in `GeneralizedAttribution.attribute`."""
         others = target, additional_forward_args, pairing, internal_batch_size, show_progress
         around = self._around((sampler, radius, n_samples, generator), inputs, baselines, *others)
-        return cast(In, _measured({"": type(self).measure(angle)}, *around, weights)[""])
+        return cast(In, _measured({"": type(self).measure(angle)}, *around, weights, smooth)[""])
 
 
 class LocalIntegratedGradients(SingleMeasure):
@@ -222,10 +228,13 @@ class Consistency(AngleMeasure):
     measure = ConsistencyCosine
 
 
-def _measured(measures: dict[str, Measure], problem: Problem, sample: Sample, weights: Tensor | None) -> dict[str, Any]:
+def _measured(
+    measures: dict[str, Measure], problem: Problem, sample: Sample, weights: Tensor | None, smooth: Smooth
+) -> dict[str, Any]:
     """The results of measures by name: one walk over the gradients, every tile shown to every measure."""
     points, n_points, like = sample
     is_tuple = problem.is_tuple if problem.inputs else len(like) > 1
+    check_smooth_maps(problem, smooth, like)
     shares = _check_weights(weights, problem.n_examples, n_points, like)
     wanted = {name: getattr(m, "needs_input_gradients", True) for name, m in measures.items()}
     at_inputs = _gradients_at_inputs(problem) if problem.inputs and any(wanted.values()) else None
@@ -254,7 +263,7 @@ def _measured(measures: dict[str, Measure], problem: Problem, sample: Sample, we
         for name, measure in measures.items():
             results[name].append(_checked(name, measure.finish(), examples.stop - examples.start))
     problem.check_dependence()
-    return {name: _join(parts, like, measures[name]) for name, parts in results.items()}
+    return {name: _join(parts, like, measures[name], smooth) for name, parts in results.items()}
 
 
 def _gradients_at_inputs(problem: Problem) -> tuple[Tensor, ...]:
@@ -332,10 +341,10 @@ def _checked(name: str, result: Any, n_examples: int) -> Any:
     return result
 
 
-def _join(parts: list[Any], like: tuple[Tensor, ...], measure: Measure) -> Any:
-    """The results of all groups as one, in the inputs' dtype if they are of the inputs' structure."""
+def _join(parts: list[Any], like: tuple[Tensor, ...], measure: Measure, smooth: Smooth) -> Any:
+    """The results of all groups as one; smoothed, and in the inputs' dtype, if they are of the inputs' structure."""
     joined = tuple(torch.cat(pieces) for pieces in zip(*map(as_tuple, parts), strict=True))
     if getattr(measure, "like_inputs", False):
-        joined = tuple(j.to(x.dtype) for j, x in zip(joined, like, strict=True))
+        joined = tuple(j.to(x.dtype) for j, x in zip(smoothed(joined, smooth), like, strict=True))
         check_finite(joined, "attributions")
     return like_inputs(joined, isinstance(parts[0], tuple))

@@ -7,7 +7,14 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from captum_wg.attribution_base import AttributionResult, CompleteAttribution, logged, logged_overload
+from captum_wg.attribution_base import (
+    AttributionResult,
+    CompleteAttribution,
+    check_smooth_maps,
+    groups_of,
+    logged,
+    logged_overload,
+)
 from captum_wg.engine.baseline_set import Baselines, BaselineSet
 from captum_wg.engine.checks import check_bools
 from captum_wg.engine.completeness import Completeness
@@ -17,6 +24,7 @@ from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple
 from captum_wg.integrals.average import average, integrals, whole_paths
 from captum_wg.integrals.from_arguments import Steps, steps_rule, warn_of_cost
 from captum_wg.integrals.rule import Rule, Sums
+from captum_wg.smoothing import Smooth
 from captum_wg.weighting.binding import NAMED, Weighting, bind
 from captum_wg.weighting.fitness import FitnessWeighting
 from captum_wg.weighting.maps import PathMaps
@@ -69,6 +77,8 @@ class WeightedGradients(CompleteAttribution):
         keep: int | float | None = None,
         screening_steps: int | None = None,
         feature_mask: Inputs | None = None,
+        smooth: Smooth = None,
+        group_attributions: Literal["broadcast"] | None = None,
         return_weights: Literal[False] = False,
         return_steps: Literal[False] = False,
     ) -> In: ...
@@ -83,6 +93,9 @@ class WeightedGradients(CompleteAttribution):
 
     @overload
     def attribute(self, inputs: In, *args: Any, return_steps: bool, **kwargs: Any) -> AttributionResult[In]: ...
+
+    @overload
+    def attribute(self, inputs: In, *args: Any, group_attributions: str | None, **kwargs: Any) -> Any: ...
 
     @logged_overload
     def attribute(
@@ -102,6 +115,8 @@ class WeightedGradients(CompleteAttribution):
         keep: int | float | None = None,
         screening_steps: int | None = None,
         feature_mask: Inputs | None = None,
+        smooth: Smooth = None,
+        group_attributions: str | None = None,
         return_weights: bool = False,
         return_steps: bool = False,
     ) -> Any:
@@ -122,6 +137,9 @@ class WeightedGradients(CompleteAttribution):
                 multiple of screening_steps; `captum_wg.integrals.nodes.continuation`); automatic steps go on from them.
             feature_mask: integer group numbers (1 or B, *feature), as in Captum; D_alpha then counts groups. By default
                 features are pixels for (B, C, H, W), elements otherwise, of a tuple in one list.
+            smooth: as in `ExpectedGradients.attribute`; of what is returned, not of the maps that are ranked.
+            group_attributions: return the groups of feature_mask as one number each, "sum" or "broadcast", as in
+                `ExpectedGradients.attribute`; None: elements' own attributions, the mask being D_alpha's alone.
             return_weights: also return the weights, (B, K), 0 for baselines left out.
 
         Returns:
@@ -140,6 +158,8 @@ class WeightedGradients(CompleteAttribution):
             inputs, baselines, target, additional_forward_args, pairing, internal_batch_size, show_progress
         )
         features = _features(problem, feature_mask)
+        groups = groups_of(problem, feature_mask, group_attributions)
+        check_smooth_maps(problem, smooth)
         weigher = bind(weighting, problem, features)
         n_baselines, n_kept = references.count, check_keep(keep, references.count)
         coarse = None if screening_steps is None else refinable.coarse(screening_steps)
@@ -176,13 +196,13 @@ class WeightedGradients(CompleteAttribution):
             parts = rule.parts(problem, references, completeness)
             totals, steps = average(problem, parts, self._multiply_by_inputs, n_left)
 
-        attributions = self._finish(problem, totals)
+        attributions, counted = self._finish(problem, totals, smooth, groups)
         if not (return_convergence_delta or return_weights or return_steps):
             return attributions
         weights = weights.to(totals[0])
         return AttributionResult(
             attributions,
-            completeness.delta(attributions, weights) if return_convergence_delta else None,
+            completeness.delta(counted, weights) if return_convergence_delta else None,
             _of_all(weights, kept, n_baselines) if return_weights else None,
             _of_all(steps, kept, n_baselines) if return_steps and steps is not None else None,
         )
@@ -220,7 +240,7 @@ class WeightedGradients(CompleteAttribution):
         )
         features = _features(problem, feature_mask)
         weigher = made.bind(problem, features)
-        weigher.take_reference()
+        weigher.take_score()
         parts = rule.parts(problem, references, Completeness(problem, references), each=True)
         sums, _ = integrals(problem, parts, references.count)
         distances = weigher.distances(self._maps(problem, references, sums, features))

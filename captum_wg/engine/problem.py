@@ -76,11 +76,13 @@ class Problem:
         output_dtype: of the latest forward without gradients.
         neutral: what neutral="auto" removes features by; None: what suits inputs (`captum_wg.weighting.masking`).
         feature_mask: which features there are if no one says it; None: what suits inputs.
+        baselines: those of the call; None where it has none.
         sized_by: Tensors whose rows are as large as the work for a row; None: inputs.
     """
 
     neutral: tuple[Tensor, ...] | None = None
     feature_mask: tuple[Tensor, ...] | None = None
+    baselines: BaselineSet | None = None
     sized_by: tuple[Tensor, ...] | None = None
 
     def __init__(

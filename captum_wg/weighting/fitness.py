@@ -15,10 +15,12 @@ from torch import Tensor
 
 from captum_wg.engine.checks import check_bool, check_choice, check_number, check_positive_int, name_rows, warn
 from captum_wg.engine.problem import Problem
+from captum_wg.engine.tensors import beside
 from captum_wg.weighting.bisection import bisect
 from captum_wg.weighting.maps import Maps
 from captum_wg.weighting.masking import RANKINGS, Features, Neutral, neutral_values, ranks
-from captum_wg.weighting.output import Output, OutputTransform, check_output
+from captum_wg.weighting.output import Output, check_output
+from captum_wg.weighting.score import SCORES, Score
 from captum_wg.weighting.weights import inverse_power, of_normalised_maps, only, smallest
 
 # What takes the place of removed features: for each element of the inputs (1 or B, *feature).
@@ -54,6 +56,10 @@ class FitnessWeighting:
         normalise_maps: divide each baseline's map by its L1 norm before it is weighted, so that no baseline counts for
             more because its map is larger. One factor per example then restores completeness, so that w_k is
             proportional to D_alpha^-power / ||IG_k||_1. A map of zeros gets no weight.
+        score: what is followed down to alpha of its start: "output", f itself, which must be positive; or "distance",
+            |f(x) - E f(x'_k)|, on x's side of the mean over the example's baselines (`captum_wg.weighting.score`): for
+            regressions and other outputs without a natural zero. The map's sign is then that of f(x) - E f(x'_k): what
+            brings f(x) away from the mean, upwards or downwards, is removed first.
 
     Raises:
         TypeError, ValueError: a setting that can't be, by its name.
@@ -67,6 +73,7 @@ class FitnessWeighting:
     output: Output = "auto"
     power: float = 1.0
     normalise_maps: bool = False
+    score: str = "output"
 
     # Which searches D_alpha is the geometric mean of, each with each neutral.
     ways: ClassVar[tuple[str, ...]] = ()
@@ -81,6 +88,7 @@ class FitnessWeighting:
             raise ValueError("power must be finite, got inf; keep=1 takes the best baseline alone")
         check_choice(self.ranking, "ranking", RANKINGS)
         check_output(self.output)
+        check_choice(self.score, "score", SCORES)
         check_bool(self.normalise_maps, "normalise_maps")
         if isinstance(self.neutral, list) and not self.neutral:
             raise ValueError("neutral is an empty list; give at least one of them, such as neutral='auto'")
@@ -121,21 +129,21 @@ class BoundFitness:
             )
         neutrals = [neutral_values(problem.inputs, one, auto=problem.neutral) for one in each]
         self._searches = [(neutral, way) for neutral in neutrals for way in rule.ways]
-        self._reference: tuple[Tensor, OutputTransform] | None = None
+        self._score: Score | None = None
 
     def needs_maps(self, n_baselines: int, fewer: bool) -> bool:
         return n_baselines > 1 and (self._rule.normalise_maps or self._needs_search(fewer))
 
     def check(self, fewer: bool) -> None:
         if self._needs_search(fewer):
-            self.take_reference()
+            self.take_score()
 
-    def take_reference(self) -> tuple[Tensor, OutputTransform]:
-        """f(x) and what makes scores of the model's output."""
+    def take_score(self) -> Score:
+        """What the searches follow, and its value at the inputs."""
         self._problem.refuse_together("weights are searched one row at a time; use weighting='equal'")
-        if self._reference is None:
-            self._reference = reference_scores(self._problem, self._rule.output)
-        return self._reference
+        if self._score is None:
+            self._score = Score(self._problem, self._rule.output, self._rule.score)
+        return self._score
 
     def __call__(self, maps: Maps, n_kept: int | None = None) -> Tensor:
         if self._needs_search(n_kept is not None):
@@ -151,7 +159,7 @@ class BoundFitness:
     def distances(self, maps: Maps, n_best: int | None = None, which_only: bool = False) -> Tensor:
         """D_alpha of each baseline's map, (B, K): int64; float64 on the CPU if it is the mean of several searches.
 
-        Each step of a search is one sweep of masked forwards over all open rows of the B K. Where f(x) is 0 nothing is
+        Each step of a search is one sweep of masked forwards over all open rows of the B K. Where s(x) is 0 nothing is
         searched, and D_alpha is P.
 
         Args:
@@ -164,7 +172,7 @@ class BoundFitness:
                 or an insertion starts above it, so that they are all 1: the baselines can't be told apart.
         """
         rule, problem, count = self._rule, self._problem, maps.count
-        reference, _ = self.take_reference()
+        reference = self.take_score().at_inputs
         of_row = _everyone(problem).repeat_interleave(count)
         searched = reference > 0
         # Rows without any feature to remove are closed from the start.
@@ -199,10 +207,11 @@ class BoundFitness:
                     reachable |= emptied < rule.alpha * reference
         if not reachable.all():
             what, value = _UNREACHABLE[rule.ways]
+            start = "f(x)" if rule.score == "output" else "its distance from the baselines' outputs"
             warn(
-                f"for examples {name_rows(~reachable)} {what} alpha = {rule.alpha} of f(x): D_alpha is {value} for all "
-                "their baselines, which therefore weigh the same there (as in ExpectedGradients), and keep takes the "
-                "first. Choose another neutral, alpha or output"
+                f"for examples {name_rows(~reachable)} {what} alpha = {rule.alpha} of {start}: D_alpha is {value} "
+                "for all their baselines, which therefore weigh the same there (as in ExpectedGradients), and keep "
+                "takes the first. Choose another neutral, alpha or output"
             )
         return (answers[0] if alone else geometric_mean(torch.stack(answers))).view(-1, count)
 
@@ -211,27 +220,31 @@ class BoundFitness:
 
     def _places(self, maps: Maps, of_row: Tensor) -> Tensor:
         """The place of each feature in the order of removal, (B K, P)."""
+        sign = self.take_score().sign
         places = torch.empty(len(of_row), self._features.count, dtype=torch.int32, device=of_row.device)
         for part in torch.split(torch.arange(len(of_row), device=of_row.device), self._problem.rows()):
-            places[part] = ranks(self._features.scores(maps.rows(part), self._rule.ranking, of_row[part]))
+            rows = maps.rows(part)
+            if sign is not None:
+                rows = tuple(r * beside(sign[of_row[part]].to(r), r) for r in rows)
+            places[part] = ranks(self._features.scores(rows, self._rule.ranking, of_row[part]))
         return places
 
     def _falling_score(
         self, places: Tensor, of_row: Tensor, neutral: Values, way: str, bar: Any, rows: Tensor, counts: Tensor
     ) -> Tensor:
-        """f of some rows with the first features removed, so many of each row; or mirrored, with the others removed."""
-        problem, (reference, transform), parts = self._problem, self.take_reference(), []
+        """s of some rows with the first features removed, so many of each row; or mirrored, with the others removed."""
+        problem, score, parts = self._problem, self.take_score(), []
         for part, count in zip(*(torch.split(v, problem.rows()) for v in (rows, counts)), strict=True):
             examples = of_row[part]
             removed = (places[part] < count.unsqueeze(1)) == (way == "deletion")
             inputs = tuple(x[examples] for x in problem.inputs)
             values = tuple(v[examples] if len(v) > 1 else v for v in neutral)
             masked = self._features.remove(inputs, values, removed, examples)
-            parts.append(transform.of_target(problem.raw_outputs(masked, examples), examples, problem.targets))
+            parts.append(score(problem.raw_outputs(masked, examples), examples))
             bar.update(len(part))
         found = torch.cat(parts)
         # The search is for a falling score: a rising one is mirrored at its target.
-        return found if way == "deletion" else 2 * self._rule.alpha * reference[of_row[rows]].to(found) - found
+        return found if way == "deletion" else 2 * self._rule.alpha * score.at_inputs[of_row[rows]].to(found) - found
 
 
 def _everyone(problem: Problem) -> Tensor:
@@ -246,40 +259,3 @@ def geometric_mean(values: Tensor) -> Tensor:
     # Products of many counts are beyond int64, and float64 is not on every device.
     products = [math.prod(row) for row in values.T.tolist()]
     return torch.tensor([math.exp(math.log(product) / len(values)) for product in products], dtype=torch.float64)
-
-
-def reference_scores(problem: Problem, output: Output = "auto") -> tuple[Tensor, OutputTransform]:
-    """f(x), (B,), and what makes scores of the model's output (`captum_wg.weighting.output`).
-
-    A callable's scores are one number per row, or of the model's form, and target is then looked up in them. f(x) is 0
-    where it can't be said how much of it a removal takes: it is not positive, or "auto" does not know what it is.
-
-    Raises:
-        ValueError: as `OutputTransform`; f(x) is NaN or infinite.
-
-    Warns:
-        UserWarning: examples of which f(x) is 0 in this sense, and the ways out.
-    """
-    raw = problem.raw_outputs_at_inputs()
-    if output == "auto" and raw.ndim > 2:
-        warn(
-            f"outputs of shape {tuple(raw.shape)} do not tell how much of f(x) a removal takes: all baselines weigh "
-            "the same, as in ExpectedGradients. Say what f is by the weighting's output: Deletion(output='softmax') "
-            "(over dimension 1), 'sigmoid', 'identity' or a callable"
-        )
-        return torch.zeros(problem.n_examples, device=problem.inputs[0].device), OutputTransform("identity", raw)
-    transform = OutputTransform(output, raw)
-    scores = transform.of_target(raw, _everyone(problem), problem.targets)
-    bad = ~torch.isfinite(scores)
-    if bad.any():
-        raise ValueError(f"the output f(x) is NaN or infinite for examples {name_rows(bad)}; check the model there")
-    low = scores <= 0
-    if low.any():
-        warn(
-            f"the output f(x) of examples {name_rows(low)} is not positive "
-            f"({', '.join(f'{v:.3g}' for v in scores[low][:5].tolist())}; exactly 0 is often a head that was never "
-            "trained), so it can't be said how much of it a removal takes: their baselines all weigh the same, as in "
-            "ExpectedGradients. Say what f is by the weighting's output: Deletion(output='softmax'), 'sigmoid' or a "
-            "callable such as torch.exp"
-        )
-    return scores.clamp(min=0), transform

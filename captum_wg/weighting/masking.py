@@ -63,16 +63,32 @@ class Features:
         not have scores -inf, the last of all.
         """
         check_choice(ranking, "ranking", RANKINGS)
-        values = [a.abs() if ranking == "absolute" else a for a in attributions]
-        rows = len(values[0])
+        scores = self.sums(tuple(a.abs() if ranking == "absolute" else a for a in attributions), examples)
         if self._groups is None:
-            summed = [v.sum(1) if len(s) == 3 else v for v, s in zip(values, self._shapes, strict=True)]
-            return torch.cat([v.reshape(rows, -1) for v in summed], dim=1)
-        scores = values[0].new_zeros(rows, self.count)
-        for value, groups, shape in zip(values, self._groups, self._shapes, strict=True):
+            return scores
+        return scores.masked_fill_(_rows_of(self._absent, examples, len(scores)), -math.inf)
+
+    def sums(self, attributions: tuple[Tensor, ...], examples: Tensor | None = None) -> Tensor:
+        """The sum over each feature's elements, (R, P); 0 for one that an example does not have. As in `scores`."""
+        rows = len(attributions[0])
+        if self._groups is None:
+            summed = [a.sum(1) if len(s) == 3 else a for a, s in zip(attributions, self._shapes, strict=True)]
+            return torch.cat([a.reshape(rows, -1) for a in summed], dim=1)
+        sums = attributions[0].new_zeros(rows, self.count)
+        for value, groups, shape in zip(attributions, self._groups, self._shapes, strict=True):
             flat = value.expand(rows, *shape).reshape(rows, -1)
-            scores.scatter_add_(1, _rows_of(groups, examples, rows), flat)
-        return scores.masked_fill_(_rows_of(self._absent, examples, rows), -math.inf)
+            sums.scatter_add_(1, _rows_of(groups, examples, rows), flat)
+        return sums
+
+    def broadcast(self, values: Tensor) -> tuple[Tensor, ...]:
+        """One number for each feature of each example, values (B, P), at each of its elements: (B, *feature)."""
+        rows = len(values)
+        if self._groups is None:
+            parts = torch.split(values, [math.prod(shape) for shape in self._mask_shapes], dim=1)
+            shaped = [p.view(rows, *shape) for p, shape in zip(parts, self._mask_shapes, strict=True)]
+            return tuple(p.expand(rows, *shape) for p, shape in zip(shaped, self._shapes, strict=True))
+        spread = [values.gather(1, _rows_of(groups, None, rows)) for groups in self._groups]
+        return tuple(v.view(rows, *shape) for v, shape in zip(spread, self._shapes, strict=True))
 
     def remove(
         self, inputs: tuple[Tensor, ...], neutral: tuple[Tensor, ...], removed: Tensor, examples: Tensor | None = None

@@ -4,7 +4,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
+from torch import nn
 
+from captum_wg import (
+    Consistency,
+    ExpectedGradients,
+    GeneralizedAttribution,
+    GradientVariance,
+    LayerExpectedGradients,
+    LocalIntegratedGradients,
+    NeuronStability,
+    Stability,
+    WeightedGradients,
+)
 from captum_wg.smoothing import check_smooth, mirrored_gaussian, smoothed, smoothed_mix
 
 SHAPES = [(2, 3, 11), (2, 3, 8, 13), (2, 1, 4, 5, 6), (1, 2, 1, 9)]
@@ -130,3 +142,97 @@ def test_what_can_not_be_smoothed(draw):
     image[1, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="NaN or infinite values in examples 1;"):
         smoothed_mix(image)
+
+
+# --- as an option of the methods
+
+
+IMAGES = (2, 3, 6, 5)
+METHODS = [
+    ExpectedGradients,
+    WeightedGradients,
+    LocalIntegratedGradients,
+    GradientVariance,
+    Stability,
+    Consistency,
+]
+
+
+def image_net(x):
+    """Positive, and not linear, so that the measures have something to say."""
+    return torch.stack([x.sin().flatten(1).sum(1) + 99, (x * x.flip(3)).flatten(1).sum(1) + 99], 1)
+
+
+@pytest.mark.parametrize("cls", METHODS)
+@pytest.mark.filterwarnings("ignore:for examples:UserWarning", "ignore:all outputs:UserWarning")
+def test_methods_smooth_what_they_return(cls, draw):
+    x, references = draw(*IMAGES), draw(3, *IMAGES[1:], seed=1)
+    method = cls(image_net)
+    plain = method.attribute(x, references, 1)
+    made = method.attribute(x, references, 1, smooth=(0.2, 0.1))
+    torch.testing.assert_close(made, smoothed_mix(plain, (0.2, 0.1)))
+    assert not torch.allclose(made, plain)
+    assert torch.equal(method.attribute(x, references, 1, smooth=None), plain)
+
+
+@pytest.mark.parametrize("cls", METHODS[:2])
+@pytest.mark.filterwarnings("ignore:for examples:UserWarning", "ignore:all outputs:UserWarning")
+def test_smoothed_methods_stay_complete(cls, draw):
+    """The delta is that of what is returned: compute_convergence_delta of it."""
+    x, references = draw(*IMAGES).float(), draw(3, *IMAGES[1:], seed=1).float()
+    method = cls(image_net)
+    extra = {"return_weights": True} if cls is WeightedGradients else {}
+    made = method.attribute(x, references, 1, smooth=0.2, return_convergence_delta=True, **extra)
+    weights = {"weights": made} if extra else {}
+    delta = method.compute_convergence_delta(made.attributions, references, x, 1, **weights)
+    assert torch.equal(made.delta, delta)
+    assert made.delta.abs().max() < 1e-5 * 99
+
+
+@pytest.mark.filterwarnings("ignore:for examples:UserWarning", "ignore:all outputs:UserWarning")
+def test_smoothed_first_then_grouped(draw):
+    x, references = draw(*IMAGES), draw(3, *IMAGES[1:], seed=1)
+    rows = torch.arange(6).view(1, 1, 6, 1)
+    method = ExpectedGradients(image_net)
+    made = method.attribute(x, references, 1, smooth=0.2, feature_mask=rows, group_attributions="sum")
+    torch.testing.assert_close(made, smoothed_mix(method.attribute(x, references, 1), 0.2).sum((1, 3)))
+
+
+def test_measures_of_one_pass_smooth_those_that_are_maps(draw):
+    x, references = draw(*IMAGES), draw(3, *IMAGES[1:], seed=1)
+    measures = {"stability": "stability", "own": lambda gradients, *_: gradients.mean(1)}
+    method = GeneralizedAttribution(image_net)
+    plain = method.attribute(x, references, 1, measures=measures)
+    made = method.attribute(x, references, 1, measures=measures, smooth=0.2)
+    torch.testing.assert_close(made["stability"], smoothed_mix(plain["stability"], 0.2))
+    assert torch.equal(made["own"], plain["own"])
+
+
+def test_layers_and_neurons_smooth_in_their_own_space(draw):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        conv = nn.Conv2d(3, 4, 2)
+        net = nn.Sequential(conv, nn.Tanh(), nn.Flatten(), nn.Linear(80, 2)).double()
+    x, references = draw(*IMAGES), draw(3, *IMAGES[1:], seed=1)
+    layer = LayerExpectedGradients(net, conv)
+    plain = layer.attribute(x, references, 1)
+    assert plain.shape == (2, 4, 5, 4)
+    torch.testing.assert_close(layer.attribute(x, references, 1, smooth=0.2), smoothed_mix(plain, 0.2))
+    neuron = NeuronStability(net, net[3])
+    plain = neuron.attribute(x, 1, references)
+    torch.testing.assert_close(neuron.attribute(x, 1, references, smooth=0.2), smoothed_mix(plain, 0.2))
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_methods_refuse_what_can_not_be_smoothed_before_gradients(cls, draw):
+    graded = []
+
+    def function(x):
+        graded.append(torch.is_grad_enabled())
+        return x.flatten(1).sum(1) + 99
+
+    with pytest.raises(ValueError, match=r"smooth must be a number in \[0.0, 1.0\].*share of the side"):
+        cls(function).attribute(draw(*IMAGES), draw(3, *IMAGES[1:], seed=1), smooth=21)
+    with pytest.raises(ValueError, match="columns of a table are no neighbours"):
+        cls(function).attribute(draw(2, 5), draw(3, 5, seed=1), smooth=0.1)
+    assert not any(graded)

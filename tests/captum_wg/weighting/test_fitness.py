@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from captum_wg import Both, Deletion, Insertion, WeightedGradients
 from captum_wg.engine.problem import Problem, input_gradients
 from captum_wg.weighting import FitnessWeighting
-from captum_wg.weighting.fitness import geometric_mean, reference_scores
+from captum_wg.weighting.fitness import geometric_mean
 from captum_wg.weighting.maps import StoredMaps
 from captum_wg.weighting.masking import Features
 from captum_wg.weighting.weights import inverse_power, of_normalised_maps, only, smallest
@@ -62,6 +62,7 @@ def test_settings_are_those_of_the_paper_and_do_not_change(kind):
         "output": "auto",
         "power": 1.0,
         "normalise_maps": False,
+        "score": "output",
     }
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.alpha = 0.3
@@ -118,70 +119,6 @@ def test_equal_products_are_ties():
     found = geometric_mean(torch.tensor([[1, 2, 10, 4], [10, 5, 1, 3]]))
     assert found[0] == found[1] == found[2] and found[3] > found[0]
     assert smallest(found[None], 2).tolist() == [[0, 1]]
-
-
-# --- f(x)
-
-
-def reference(function, x, output="auto", **kwargs):
-    return reference_scores(Problem(function, input_gradients, x, **kwargs), output)
-
-
-@pytest.mark.parametrize("rows", [1, 2, None])
-def test_f_is_the_explained_one_of_the_models_scores(draw, rows):
-    x, target = draw(3, 4), [0, 3, 1]
-    scores, transform = reference(lambda x: x, x, target=target, internal_batch_size=rows)
-    torch.testing.assert_close(scores, x.softmax(1)[range(3), target])
-    torch.testing.assert_close(transform(x, torch.arange(3)), x.softmax(1))
-
-
-@pytest.mark.parametrize("rows", [1, None])
-def test_f_of_probabilities_and_of_one_column_is_the_output(draw, rows):
-    x = draw(3, 4).softmax(1)
-    assert torch.equal(reference(lambda x: x, x, target=2, internal_batch_size=rows)[0], x[:, 2])
-    for f in (lambda x: 5 * x[:, 0], lambda x: 5 * x[:, :1]):
-        assert torch.equal(reference(f, x, internal_batch_size=rows)[0], 5 * x[:, 0])
-    assert torch.equal(reference(lambda x: 5 * x[:, :1], x, target=0)[0], 5 * x[:, 0])
-
-
-def test_no_examples_f_depends_on_its_company():
-    x = torch.tensor([[0.2, 0.8], [2.0, 1.0], [0.5, 0.5]], dtype=torch.float64)
-    whole, _ = reference(lambda x: x, x, target=0)
-    torch.testing.assert_close(whole, torch.stack([x[0, 0], x[1].softmax(0)[0], x[2, 0]]))
-    for b in range(3):
-        assert torch.equal(reference(lambda x: x, x[b : b + 1], target=0)[0], whole[b : b + 1])
-
-
-def test_f_by_name_and_by_callable(draw):
-    x = draw(3, 4).abs()
-    assert torch.equal(reference(lambda x: x, x, "identity", target=1)[0], x[:, 1])
-    torch.testing.assert_close(reference(lambda x: x, x, torch.exp, target=1)[0], x[:, 1].exp())
-    # A callable may choose by itself.
-    torch.testing.assert_close(reference(lambda x: x, x, lambda o: o.sum(1), target=1)[0], x.sum(1))
-    cube = draw(3, 4, 2).abs()
-    found = [reference(lambda x: x, cube, output, target=(1, 0))[0] for output in ("identity", "softmax")]
-    torch.testing.assert_close(found, [cube[:, 1, 0], cube.softmax(1)[:, 1, 0]])
-
-
-def test_half_precision_scores_are_float32():
-    scores, _ = reference(lambda x: x, torch.full((2, 4), 3.0, dtype=torch.bfloat16), target=1)
-    assert scores.dtype == torch.float32 and scores.tolist() == [0.25, 0.25]
-
-
-def test_an_output_that_is_not_positive_names_the_examples_and_the_ways_out():
-    x = torch.tensor([[1.0], [-2.0], [0.0], [math.pi]])
-    with pytest.warns(UserWarning, match=r"examples 1, 2 is not positive \(-2, 0;.*Deletion\(output='softmax'\)"):
-        scores, _ = reference(lambda x: x.sum(1), x)
-    # Of these nothing is searched.
-    torch.testing.assert_close(scores, torch.tensor([1.0, 0, 0, math.pi]))
-    for bad in (math.nan, math.inf):
-        with pytest.raises(ValueError, match=r"f\(x\) is NaN or infinite for examples 0; check the model"):
-            reference(lambda x, bad=bad: x.sum(1) * bad, x[:1])
-
-
-def test_an_output_callable_that_returns_no_tensor(draw):
-    with pytest.raises(TypeError, match="must return a Tensor, got list"):
-        reference(lambda x: x, draw(2, 3), lambda o: o.tolist(), target=0)
 
 
 def test_the_common_part_of_the_rules_is_none():
