@@ -57,7 +57,9 @@ class Job:
         except ValueError as error:
             first = group.number * self.source.group_size
             last = first + rows(group.columns, "a group of examples") - 1
-            raise ValueError(f"examples {first} to {last} of loader, counted from 0 in this group: {error}") from error
+            raise ValueError(
+                f"examples {first} to {last} of loader (counted from 0 in what follows): {error}"
+            ) from error
 
     def _attributed(self, group: Group) -> Columns:
         seed_group(self.seed, group.number, self.device)

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
 from captum_wg.datasets.columns import Columns, joined, of_batch, rows
 from captum_wg.datasets.fingerprint import digest, fingerprint
@@ -114,8 +114,8 @@ def source_of(loader: Any, group_size: int, shard_size: int) -> Rows | Stream:
 
 def _order(loader: DataLoader[Any]) -> Sequence[Any]:
     """The indices of the examples in the loader's order."""
-    plain = type(loader.batch_sampler) is BatchSampler
-    if plain and loader.drop_last:
+    plain = loader.batch_size is not None
+    if getattr(loader.batch_sampler, "drop_last", False):
         raise ValueError(
             "loader has drop_last=True, so that its batch size decides which examples are left out; give "
             "drop_last=False"
