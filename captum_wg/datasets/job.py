@@ -93,7 +93,7 @@ class Job:
         if not column.is_floating_point() or name in EXTRAS:
             return column
         stored = column.to(self.dtype)
-        if (column.isfinite() & ~stored.isfinite()).any():
+        if stored.dtype != column.dtype and (column.isfinite() & ~stored.isfinite()).any():
             raise ValueError(
                 f"{name} reaches {column.abs().nan_to_num(posinf=0).max():.3g}, which {self.dtype} can't hold; give "
                 "dtype=torch.float32"
