@@ -2,6 +2,7 @@
 
 from captum_wg import baselines, feature_groups, recipes, samplers, smoothing, visualization, weighting
 from captum_wg.attribution_base import AttributionResult
+from captum_wg.datasets import AttributionDataset, attribute_dataset
 from captum_wg.engine.forward_args import shared
 from captum_wg.expected_gradients import ExpectedGradients
 from captum_wg.integrals.automatic import Automatic
@@ -35,6 +36,7 @@ from captum_wg.weighted_gradients import WeightedGradients
 from captum_wg.weighting import Both, Deletion, Equal, Insertion
 
 __all__ = [
+    "AttributionDataset",
     "AttributionResult",
     "Automatic",
     "Both",
@@ -64,6 +66,7 @@ __all__ = [
     "PatchCorrected",
     "Stability",
     "WeightedGradients",
+    "attribute_dataset",
     "baselines",
     "feature_groups",
     "recipes",
