@@ -121,7 +121,8 @@ class WeightedGradients(CompleteAttribution):
                 among those of the full one their gradients are used again ("riemann_middle" with n_steps an odd
                 multiple of screening_steps; `captum_wg.integrals.nodes.continuation`); automatic steps go on from them.
             feature_mask: integer group numbers (1 or B, *feature), as in Captum; D_alpha then counts groups. By default
-                features are pixels for (B, C, H, W), elements otherwise, of a tuple in one list.
+                features are pixels for (B, C, H, W), voxels for (B, C, D, H, W), elements otherwise, of a tuple in one
+                list (`captum_wg.weighting.masking` has a table).
             return_weights: also return the weights, (B, K), 0 for baselines left out.
 
         Returns:
