@@ -1,6 +1,6 @@
 """Expected, weighted and generalized integrated gradients for Captum."""
 
-from captum_wg import baselines, samplers, smoothing, visualization, weighting
+from captum_wg import baselines, samplers, smoothing, text, visualization, weighting
 from captum_wg.attribution_base import AttributionResult
 from captum_wg.engine.forward_args import shared
 from captum_wg.expected_gradients import ExpectedGradients
@@ -65,6 +65,7 @@ __all__ = [
     "samplers",
     "shared",
     "smoothing",
+    "text",
     "visualization",
     "weighting",
 ]
