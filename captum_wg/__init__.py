@@ -1,6 +1,6 @@
 """Expected, weighted and generalized integrated gradients for Captum."""
 
-from captum_wg import baselines, feature_groups, recipes, samplers, smoothing, visualization, weighting
+from captum_wg import baselines, feature_groups, recipes, samplers, smoothing, text, visualization, weighting
 from captum_wg.attribution_base import AttributionResult
 from captum_wg.datasets import AttributionDataset, attribute_dataset
 from captum_wg.engine.forward_args import shared
@@ -73,6 +73,7 @@ __all__ = [
     "samplers",
     "shared",
     "smoothing",
+    "text",
     "to_shap",
     "visualization",
     "weighting",

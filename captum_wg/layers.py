@@ -210,9 +210,9 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
     Completeness holds at the layer: attributions sum to F(x) - sum_k w_k f(a(x'_k), x), with a(x'_k) the layer's
     activation for baseline k; the last is F(x'_k) where all ways from input to output lead through the layer.
 
-    D_alpha removes pixels of (B, C, H, W) activations, tokens of the (B, ..., E) vectors of ids (B, ...), and elements
-    otherwise, or the groups of feature_mask; by the mean activation of the baselines unless a neutral is given. Tokens
-    are the groups of group_attributions, too, if there is no mask: "sum" gives (B, T).
+    D_alpha removes pixels of (B, C, H, W) activations (and voxels), tokens of the (B, ..., E) vectors of ids (B, ...),
+    and elements otherwise, or the groups of feature_mask; by the mean activation of the baselines unless a neutral is
+    given. Tokens are the groups of group_attributions, too, if there is no mask: "sum" gives (B, T).
     """
 
     takes_lists = True
@@ -323,7 +323,7 @@ def _token_groups(
         return None
     groups, first = [], 0
     for a, is_token in zip(activations, tokens, strict=True):
-        shape = (*a.shape[1:-1], 1) if is_token else (1, *a.shape[2:]) if a.ndim == 4 else a.shape[1:]
+        shape = (*a.shape[1:-1], 1) if is_token else (1, *a.shape[2:]) if a.ndim > 3 else a.shape[1:]
         groups.append(torch.arange(first, first + prod(shape), device=a.device).view(1, *shape))
         first += prod(shape)
     return tuple(groups)

@@ -136,7 +136,8 @@ class WeightedGradients(CompleteAttribution):
                 among those of the full one their gradients are used again ("riemann_middle" with n_steps an odd
                 multiple of screening_steps; `captum_wg.integrals.nodes.continuation`); automatic steps go on from them.
             feature_mask: integer group numbers (1 or B, *feature), as in Captum; D_alpha then counts groups. By default
-                features are pixels for (B, C, H, W), elements otherwise, of a tuple in one list.
+                features are pixels for (B, C, H, W), voxels for (B, C, D, H, W), elements otherwise, of a tuple in one
+                list (`captum_wg.weighting.masking` has a table).
             smooth: as in `ExpectedGradients.attribute`; of what is returned, not of the maps that are ranked.
             group_attributions: return the groups of feature_mask as one number each, "sum" or "broadcast", as in
                 `ExpectedGradients.attribute`; None: elements' own attributions, the mask being D_alpha's alone.

@@ -66,7 +66,7 @@ class MaskedConfidence(AttributionMetric):
         shown = Features((x,)).scores((to_tensor(a_batch),), self.ranking).clamp(min=0)
         highest = shown.amax(1, keepdim=True)
         shown = shown / highest.where(highest > 0, torch.ones_like(highest))
-        shown = shown.reshape(len(x), 1, *x.shape[2:]) if x.ndim == 4 else shown.reshape(x.shape)
+        shown = shown.reshape(len(x), 1, *x.shape[2:]) if x.ndim > 3 else shown.reshape(x.shape)
         masked = (values + shown.to(values) * (x - values)).to(score.device)
         rows = torch.from_numpy(row_batch).to(score.device)
         through = np.concatenate([score(masked[part], rows[part]) for part in chunks(len(masked), score.rows)])

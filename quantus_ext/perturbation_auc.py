@@ -174,11 +174,12 @@ class DeletionAUC(PerturbationAUC):
 
     Between 0 and 1; lower is better. round is Python's (halves to even); equal scores are ranked by position.
 
-    A feature is a pixel of an image (B, C, H, W), all its channels together; it is one element of a tabular input
-    (B, F), of a time series (B, C, T) and of any other input. Attributions have the input's shape, or one channel:
-    (B, 1, H, W) or (B, H, W), which counts for all channels of a time series. They may be negative throughout, as they
-    rank the features like any others (`quantus.evaluate` refuses such maps of a function before a metric sees them;
-    hand them over as an array); attributions that are constant within every example rank nothing and are an error.
+    A feature is a pixel of an image (B, C, H, W) or a voxel of a volume (B, C, D, H, W), all its channels together; it
+    is one element of a tabular input (B, F), of a time series (B, C, T) and of any other input. Attributions have the
+    input's shape, or one channel: (B, 1, H, W) or (B, H, W), which counts for all channels of a time series. They may
+    be negative throughout, as they rank the features like any others (`quantus.evaluate` refuses such maps of a
+    function before a metric sees them; hand them over as an array); attributions that are constant within every example
+    rank nothing and are an error.
 
     Forwards hold at most B * N rows over a call, fewer where levels round to the same number of features, B more for
     k = 0, and B for the examples themselves where output="auto" or relative asks for them.

@@ -58,7 +58,10 @@ def check_inputs(
         if x.ndim == 0 or x.shape[0] == 0:
             raise ValueError(f"{name} must have at least one example in dimension 0, got shape {tuple(x.shape)}")
         if x.shape[0] != values[0].shape[0]:
-            raise ValueError(f"{name} must agree in dimension 0 (examples), got {[v.shape[0] for v in values]}")
+            raise ValueError(
+                f"{name} must agree in dimension 0 (examples), got {[v.shape[0] for v in values]}; a graph's nodes and "
+                "edge weights are of one example: x[None] and weights[None] (docs/examples/graph.py)"
+            )
         if finite and (bad := not_finite(x)).any():
             raise ValueError(f"{name} holds NaN or infinite values in examples {name_rows(bad)}; replace them")
     return values

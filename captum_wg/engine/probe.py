@@ -80,8 +80,9 @@ def probe(
             "the rows of forward_func influence each other (a graph whose nodes are the rows, a sequence in dimension "
             "0, batch statistics, an argument that holds values of the examples in a list, ...): all rows are taken "
             "together at each point, an attribution is that of the sum of their outputs, deltas hold for their sum, "
-            "and internal_batch_size is not used. To explain one row, make the set one example: inputs x[None], and a "
-            "function such as lambda z: torch.stack([model(s)[i] for s in z])"
+            "and internal_batch_size is not used. To explain one row, such as a node, make the set one example: inputs "
+            "x[None], of a graph (1, N, F), and a function such as lambda z: torch.stack([model(s)[i] for s in z]) "
+            "(docs/examples/graph.py: edge weights too)"
         )
     return Answer(frozenset(), True, at_inputs=everyone)
 

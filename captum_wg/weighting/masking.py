@@ -1,7 +1,22 @@
 """Ranking features and removing the highest ranked: the one helper of the fitness and of the metrics.
 
-A *feature* is what is removed as a whole. For an image (R, C, H, W) it is a pixel, all channels together; for any
-other input it is one element; a feature mask regroups elements at will, as in Captum's perturbation methods.
+A *feature* is what is removed as a whole: a pixel of an image, all channels together, an element of anything else; a
+feature mask regroups elements at will, as in Captum's perturbation methods. What inputs are taken for goes by the
+number of their dimensions alone, here and wherever else it matters:
+
+    inputs                           D_alpha's feature  neutral="auto"  "mean" of each, over  angle="auto"  smooth along
+    table (B, F)                     element            0               example, F            global        (error)
+    series (B, T, F)                 element            0               step, F               global        F
+    series (B, C, T)                 element            0               channel, T            global        T
+    image (B, C, H, W)               pixel              corners         channel, H W          pixel *       H, W
+    volume, video (B, C, D, H, W)    voxel              0               channel, D H W        pixel *       D, H, W
+    at a layer: of ids (B, T, E)     token              baselines' mean token, E              global        E
+
+(* channel pairs where C = 3, global where C = 1.) Three dimensions do not tell which of them is time. Where it is the
+first, (B, T, F): feature_mask=torch.arange(T).view(1, T, 1) removes whole steps, neutral=lambda x: x.mean(1,
+keepdim=True) puts each variable's own mean there, and for angle="pixel" (one angle a step) or smooth (along time) hand
+over x.transpose(1, 2) and lambda z: model(z.transpose(1, 2)). Likewise video with its frames first, (B, T, C, H, W).
+
 Shapes: R rows (masked copies), P features.
 """
 
@@ -42,7 +57,7 @@ class Features:
         self._mask_shapes = self._shapes
         self._groups: list[Tensor] | None = None
         if feature_mask is None:
-            self._mask_shapes = [(1, *shape[1:]) if len(shape) == 3 else shape for shape in self._shapes]
+            self._mask_shapes = [(1, *shape[1:]) if len(shape) > 2 else shape for shape in self._shapes]
             self.count = sum(map(math.prod, self._mask_shapes))
             self.counts = torch.full((n_examples,), self.count, device=device)
             return
@@ -72,7 +87,7 @@ class Features:
         """The sum over each feature's elements, (R, P); 0 for one that an example does not have. As in `scores`."""
         rows = len(attributions[0])
         if self._groups is None:
-            summed = [a.sum(1) if len(s) == 3 else a for a, s in zip(attributions, self._shapes, strict=True)]
+            summed = [a.sum(1) if len(s) > 2 else a for a, s in zip(attributions, self._shapes, strict=True)]
             return torch.cat([a.reshape(rows, -1) for a in summed], dim=1)
         sums = attributions[0].new_zeros(rows, self.count)
         for value, groups, shape in zip(attributions, self._groups, self._shapes, strict=True):

@@ -49,6 +49,19 @@ def test_tables_and_a_map_without_positive_values(tabular):
     np.testing.assert_allclose(AverageDrop()(model, x, y, -np.abs(a)), expected, atol=1e-6)
 
 
+def test_a_voxel_of_a_volume_is_shown_with_all_its_channels():
+    rng = np.random.default_rng(0)
+    x, a = rng.normal(size=(3, 2, 2, 3, 2)).astype(np.float32), rng.normal(size=(3, 2, 2, 3, 2))
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24, 3)).eval()
+    shown = np.maximum(a.sum(1, keepdims=True), 0)
+    shown /= shown.max((1, 2, 3, 4), keepdims=True)
+    with torch.no_grad():
+        f, g = (model(torch.from_numpy(z).float()).softmax(1)[range(3), range(3)] for z in (x, x * shown))
+    expected = ((f - g).clamp(min=0) / f).numpy()
+    np.testing.assert_allclose(AverageDrop()(model, x, [0, 1, 2], a), expected, atol=1e-6)
+
+
 def test_are_metrics_of_quantus(net, images):
     x, y, a = images
     metrics = {"drop": AverageDrop(return_aggregate=True), "rise": IncreaseInConfidence(), "abs": AverageDrop(abs=True)}

@@ -20,8 +20,8 @@ def integers(*values):
 # --- features and their scores
 
 
-def test_pixels_of_images_and_elements_of_everything_else(draw):
-    counts = {(): 1, (5,): 5, (4, 3): 12, (3, 4, 5): 20, (2, 2, 2, 2): 16}
+def test_pixels_of_images_voxels_of_volumes_and_elements_of_everything_else(draw):
+    counts = {(): 1, (5,): 5, (4, 3): 12, (3, 4, 5): 20, (2, 3, 2, 2): 12}
     for feature, count in counts.items():
         features = Features((draw(2, *feature),))
         assert features.count == count and features.counts.tolist() == [count] * 2
