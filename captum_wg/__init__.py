@@ -1,6 +1,6 @@
 """Expected, weighted and generalized integrated gradients for Captum."""
 
-from captum_wg import baselines, samplers, visualization, weighting
+from captum_wg import baselines, priors, samplers, visualization, weighting
 from captum_wg.attribution_base import AttributionResult
 from captum_wg.engine.forward_args import shared
 from captum_wg.expected_gradients import ExpectedGradients
@@ -30,6 +30,7 @@ __all__ = [
     "Stability",
     "WeightedGradients",
     "baselines",
+    "priors",
     "samplers",
     "shared",
     "visualization",
