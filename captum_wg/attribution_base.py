@@ -83,6 +83,7 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
         pairing: str | None = None,
         internal_batch_size: int | None = None,
         show_progress: bool | None = False,
+        whole_numbers: bool = False,
     ) -> tuple[Problem, BaselineSet]:
         """What a call explains, and the baselines of its examples."""
         problem = Problem(
@@ -94,6 +95,7 @@ class BaselineAttribution(GradientAttribution):  # type: ignore[misc]  # Captum 
             internal_batch_size,
             show_progress,
             type(self).__name__,
+            whole_numbers,
         )
         if baselines is None and self.baselines is not None:
             # A Tensor that was bound before the inputs were known can't be meant to be paired with them.

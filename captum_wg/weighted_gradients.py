@@ -248,7 +248,7 @@ class WeightedGradients(CompleteAttribution):
 
 
 def _features(problem: Problem, feature_mask: Inputs | None) -> Features:
-    return Features(problem.inputs, None if feature_mask is None else as_tuple(feature_mask))
+    return Features(problem.inputs, problem.feature_mask if feature_mask is None else as_tuple(feature_mask))
 
 
 def _of_all(values: Tensor, kept: Tensor | None, n_baselines: int) -> Tensor:

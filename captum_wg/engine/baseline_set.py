@@ -129,6 +129,8 @@ def _format_one(value: object, x: Tensor, element: int, pairing: str | None) -> 
         value = 0.0
     feature = tuple(x.shape[1:])
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if not x.is_floating_point() and not float(value).is_integer():
+            raise TypeError(f"baselines must be whole numbers as the inputs are ({x.dtype}), got {value}")
         tensor = x.new_tensor(float(value))
         if not torch.isfinite(tensor):
             raise ValueError(f"baselines must be finite, got {value}")

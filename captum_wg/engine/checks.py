@@ -35,8 +35,8 @@ def not_finite(values: Tensor) -> Tensor:
     return ~(torch.isfinite(rows.amax(1)) & torch.isfinite(rows.amin(1)))
 
 
-def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
-    """inputs as a tuple of finite floating Tensors (B, *feature) with the same B >= 1."""
+def check_inputs(inputs: object, name: str = "inputs", whole_numbers: bool = False) -> tuple[Tensor, ...]:
+    """inputs as a tuple of finite floating Tensors (B, *feature) with the same B >= 1; or of whole numbers."""
     values = inputs if isinstance(inputs, tuple) else (inputs,)
     if not values:
         raise ValueError(f"{name} is an empty tuple; give at least one Tensor")
@@ -46,11 +46,11 @@ def check_inputs(inputs: object, name: str = "inputs") -> tuple[Tensor, ...]:
                 f"{name} must be a Tensor or a tuple of Tensors, got {type(x).__name__}"
                 + (" (make a list a tuple)" if isinstance(x, list) else "")
             )
-        if not x.is_floating_point():
+        if not x.is_floating_point() and not (whole_numbers and not x.is_complex() and x.dtype != torch.bool):
             raise TypeError(
                 f"{name} must be floating point to have gradients, got {x.dtype}. For token ids or categories "
-                "attribute at the embedding layer (captum.attr.configure_interpretable_embedding_layer, or pass the "
-                "embeddings as inputs); for images convert them to float first; what needs no attribution goes into "
+                "attribute at the embedding layer (LayerExpectedGradients and the like), or pass the embeddings as "
+                "inputs; for images convert them to float first; what needs no attribution goes into "
                 "additional_forward_args"
             )
         if x.ndim == 0 or x.shape[0] == 0:

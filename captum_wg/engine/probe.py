@@ -193,7 +193,7 @@ class _Model:
         """Other rows, twice: baselines and rows of other signs and order, the middle of paths and zeros."""
         far, near = self._starts(numbers, largest=True), self._starts(numbers, largest=False)
         turned = tuple(_turned(x) for x in own)
-        middle = tuple((x + start) / 2 for x, start in zip(own, near, strict=True))
+        middle = tuple(((x + start) / 2).to(x.dtype) for x, start in zip(own, near, strict=True))
         zeros = tuple(torch.zeros_like(x) for x in own)
         return [_exchanged(far, turned, 0), _exchanged(middle, zeros, 0)]
 
@@ -214,7 +214,9 @@ class _Model:
 
 
 def _turned(x: Tensor) -> Tensor:
-    """Rows of the same kind with other signs and another order."""
+    """Rows of the same kind with other signs and another order; ids, which may index a table, in other rows only."""
+    if not x.is_floating_point():
+        return x.roll(1, 0)
     scale = x.abs().amax() if x.numel() else x.new_zeros(())
     turned = (x.roll(1, 0).flip(-1) if x.ndim > 1 else x.roll(1, 0)) * -1.3
     return (turned + 0.7 * torch.where(scale > 0, scale, torch.ones_like(scale))).to(x.dtype)

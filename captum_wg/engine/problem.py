@@ -73,10 +73,18 @@ class Problem:
             last filled up with repeats, where that is no more than automatic_rows; and all there are, where the model
             takes no other number.
         show_progress: whether the walks over rows draw a progress bar, called `name`; None: after a few seconds.
+        whole_numbers: whether inputs may be integers, of which there are outputs, but no gradients.
 
     Attributes:
         together: whether rows influence each other, so that all B stay together (`captum_wg.engine.probe`).
+        neutral: what neutral="auto" removes features by; None: what suits inputs (`captum_wg.weighting.masking`).
+        feature_mask: which features there are if no one says it; None: what suits inputs.
+        sized_by: Tensors whose rows are as large as the work for a row; None: inputs.
     """
+
+    neutral: tuple[Tensor, ...] | None = None
+    feature_mask: tuple[Tensor, ...] | None = None
+    sized_by: tuple[Tensor, ...] | None = None
 
     def __init__(
         self,
@@ -88,12 +96,15 @@ class Problem:
         internal_batch_size: int | None = None,
         show_progress: bool | None = False,
         name: str = "attribution",
+        whole_numbers: bool = False,
     ):
         if not callable(forward_func):
             raise TypeError(f"forward_func must be a module or a callable, got {type(forward_func).__name__}")
         self.forward_func = forward_func
         self.is_tuple = isinstance(inputs, tuple)
-        self.inputs = () if inputs is None else tuple(x.detach() for x in check_inputs(inputs))
+        self.inputs = (
+            () if inputs is None else tuple(x.detach() for x in check_inputs(inputs, whole_numbers=whole_numbers))
+        )
         self.n_examples = self.inputs[0].shape[0] if self.inputs else 1
         self.targets = Targets(target, self.n_examples)
         self.args = ForwardArgs(additional_forward_args, self.n_examples)
@@ -145,7 +156,7 @@ class Problem:
 
     def rows(self, like: tuple[Tensor, ...] | None = None) -> int:
         """The rows of a micro-batch."""
-        return self.n_examples if self.together else self._rows or automatic_rows(like or self.inputs)
+        return self.n_examples if self.together else self._rows or automatic_rows(like or self.sized_by or self.inputs)
 
     def tiles(self, n_points: int, like: tuple[Tensor, ...] | None = None) -> Iterator[tuple[slice, list[slice]]]:
         """Cuts B x n_points into micro-batches: some examples, and their points' parts."""
@@ -388,8 +399,8 @@ class Problem:
         """
         cut = (
             "the graph is cut (detach, no_grad, .long() or .int(), a comparison, rounding or quantisation, argmax, "
-            "numpy). Attribute at what comes after it: for token ids or categories the embedding, as inputs of the "
-            "model's second half (captum.attr.configure_interpretable_embedding_layer)"
+            "numpy). Attribute at what comes after it: for token ids or categories the embedding "
+            "(LayerExpectedGradients and the like)"
         )
         if not any(self._depends):
             raise ValueError(

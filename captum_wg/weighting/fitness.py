@@ -45,10 +45,10 @@ class FitnessWeighting:
         alpha: the share of f(x) to come down to, in (0, 1).
         tolerance: how near to alpha f(x), relative to f(x), ends a search; 0: the exact minimum of a monotone curve.
         max_iterations: of the search; it needs ceil(log2(P + 1)).
-        neutral: what a removed feature is replaced by: "auto" (the image's corners for (B, C, H, W), else 0),
-            "corners", "mean", "blur", "black", a number, a Tensor that broadcasts to the input, or a callable of the
-            input; for a tuple of inputs possibly a tuple of these. A list of these: one search with each, and D_alpha
-            is the geometric mean.
+        neutral: what a removed feature is replaced by: "auto" (the image's corners for (B, C, H, W), else 0; at a layer
+            the mean activation of the baselines), "corners", "mean", "blur", "black", a number, a Tensor that
+            broadcasts to the input, or a callable of the input; for a tuple of inputs possibly a tuple of these. A list
+            of these: one search with each, and D_alpha is the geometric mean.
         ranking: the order of removal: "signed" (sum over channels) or "absolute" (sum of absolute values).
         output: f out of the model's output: "auto" (the output itself if it is one column or, for this example, a
             distribution; its softmax otherwise), "softmax", "sigmoid", "identity", or a callable. What is attributed is
@@ -123,7 +123,7 @@ class BoundFitness:
                 f"neutral={each!r} would be {channels} searches with one number each. For one value per channel give a "
                 f"Tensor of shape ({channels}, 1, 1); for several searches say so with Tensors or names"
             )
-        self._neutrals = [neutral_values(problem.inputs, one) for one in each]
+        self._neutrals = [neutral_values(problem.inputs, one, auto=problem.neutral) for one in each]
         self._reference: tuple[Tensor, OutputTransform | None] | None = None
 
     def needs_maps(self, n_baselines: int, fewer: bool) -> bool:

@@ -104,7 +104,12 @@ def ranks(scores: Tensor) -> Tensor:
     return torch.empty_like(positions).scatter_(1, order, positions)
 
 
-def neutral_values(inputs: tuple[Tensor, ...], neutral: Neutral = "auto", name: str = "neutral") -> tuple[Tensor, ...]:
+def neutral_values(
+    inputs: tuple[Tensor, ...],
+    neutral: Neutral = "auto",
+    name: str = "neutral",
+    auto: tuple[Tensor, ...] | None = None,
+) -> tuple[Tensor, ...]:
     """What a removed feature is replaced by: for each element of inputs a Tensor that broadcasts to it.
 
     Args:
@@ -118,6 +123,7 @@ def neutral_values(inputs: tuple[Tensor, ...], neutral: Neutral = "auto", name: 
             "blur": the image blurred with sigma = max(H, W) / 8, strong enough to leave only its broad colours;
             a number; a Tensor that broadcasts to the input; a callable of the input (the element) that returns one.
         name: the argument's name for the messages.
+        auto: what "auto" is for each element instead, broadcasting to it.
 
     Raises:
         ValueError: unknown name; "corners" or "blur" of something that is no image; a shape that does not broadcast.
@@ -128,7 +134,10 @@ def neutral_values(inputs: tuple[Tensor, ...], neutral: Neutral = "auto", name: 
         raise ValueError(
             f"{name} is a tuple of {len(each)}, but there are {len(inputs)} inputs; give one value for each"
         )
-    return tuple(_neutral_value(x, value, name) for x, value in zip(inputs, each, strict=True))
+    return tuple(
+        auto[i] if auto is not None and isinstance(value, str) and value == "auto" else _neutral_value(x, value, name)
+        for i, (x, value) in enumerate(zip(inputs, each, strict=True))
+    )
 
 
 def _neutral_value(x: Tensor, neutral: Any, name: str) -> Tensor:

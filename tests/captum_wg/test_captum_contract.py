@@ -468,7 +468,7 @@ def test_integers_are_sent_to_the_embedding_layer_where_it_works(cls):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Embedding(7, 3), nn.Flatten(), nn.Linear(12, 2)).eval()
     tokens = torch.tensor([[1, 2, 3, 4], [6, 0, 1, 1]])
-    with pytest.raises(TypeError, match=r"int64.*embedding layer.*configure_interpretable_embedding_layer"):
+    with pytest.raises(TypeError, match=r"int64.*embedding layer.*LayerExpectedGradients"):
         cls(net).attribute(tokens, target=1)
 
     class Named(nn.Module):

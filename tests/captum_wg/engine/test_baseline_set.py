@@ -205,3 +205,15 @@ def test_row_k_is_baseline_k_for_all_shapes(b, k, feature, own, pairing):
         assert row.shape[1:] == (1, *feature)
         expected = given_rows[:, number] if own else given_rows[number].expand(b, *feature)
         assert torch.equal(row.squeeze(1).expand(b, *feature), expected)
+
+
+def test_baselines_of_whole_numbers_are_whole_numbers():
+    ids = torch.tensor([[1, 2], [3, 4]])
+    made = format_baselines(3, (ids,))
+    assert made.values[0].dtype == torch.int64 and made.values[0].tolist() == [[3, 3]]
+    assert format_baselines(torch.tensor([[5, 6]], dtype=torch.int32), (ids,)).values[0].dtype == torch.int64
+    for value in (0.5, math.inf, math.nan):
+        with pytest.raises(
+            TypeError, match=f"baselines must be whole numbers as the inputs are .torch.int64., got {value}"
+        ):
+            format_baselines(value, (ids,))

@@ -16,6 +16,9 @@ from captum_wg import (
     WeightedGradients,
     shared,
 )
+from captum_wg.engine.baseline_set import format_baselines
+from captum_wg.engine.gradient import input_gradients
+from captum_wg.engine.problem import Problem
 from captum_wg.integrals.nodes import nodes_and_weights
 
 INFLUENCE = "rows of forward_func influence each other"
@@ -534,3 +537,23 @@ def test_sorted_lengths_are_an_order_and_no_influence():
     found = ExpectedGradients(function).attribute(x, target=1, n_steps=5, additional_forward_args=lengths)
     right = literal(lambda z: function(z, lengths), x, 1, n_steps=5)
     torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-10)
+
+
+def test_token_ids_are_only_exchanged_for_ids_that_may_index_the_same_table(draw):
+    table, seen = draw(9, 4), []
+
+    def look_up(ids):
+        assert not ids.is_floating_point()
+        seen.append(ids)
+        return table[ids].sum((1, 2))
+
+    ids = torch.tensor([[3, 8], [5, 4], [6, 7], [3, 3]])
+    problem = Problem(look_up, input_gradients, ids, whole_numbers=True)
+    problem.probe(format_baselines(torch.tensor([[2, 2], [1, 1]]), problem.inputs))
+    assert not problem.together and len(seen) > 3
+    asked = torch.cat(seen)
+    assert asked.min() >= 0 and asked.max() <= 8
+    mixed = Problem(lambda ids: look_up(ids) - look_up(ids).mean(), input_gradients, ids, whole_numbers=True)
+    with pytest.warns(UserWarning, match=INFLUENCE):
+        mixed.probe(format_baselines(0, mixed.inputs))
+    assert mixed.together

@@ -306,3 +306,12 @@ def test_a_vector_is_no_neutral_value_of_images():
     # Three values would broadcast along a width of three.
     with pytest.raises(ValueError, match=r"one value per channel reshape it to \(C, 1, 1\)"):
         neutral_values((torch.zeros(2, 3, 3, 3),), torch.zeros(3))
+
+
+def test_auto_may_be_something_else(draw):
+    images, vectors = draw(2, 3, 4, 4), draw(2, 5)
+    auto = draw(1, 3, 4, 4, seed=1), draw(2, 5, seed=2)
+    assert all(a is b for a, b in zip(neutral_values((images, vectors), auto=auto), auto, strict=True))
+    mixed = neutral_values((images, vectors), ("auto", 3), auto=auto)
+    assert mixed[0] is auto[0] and mixed[1].item() == 3
+    assert neutral_values((images,), "corners", auto=auto)[0].shape == (2, 3, 1, 1)
