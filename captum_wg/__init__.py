@@ -1,6 +1,6 @@
 """Expected, weighted and generalized integrated gradients for Captum."""
 
-from captum_wg import baselines, priors, samplers, visualization, weighting
+from captum_wg import baselines, filters, priors, samplers, visualization, weighting
 from captum_wg.attribution_base import AttributionResult
 from captum_wg.engine.forward_args import shared
 from captum_wg.expected_gradients import ExpectedGradients
@@ -60,6 +60,7 @@ __all__ = [
     "Stability",
     "WeightedGradients",
     "baselines",
+    "filters",
     "priors",
     "samplers",
     "shared",
