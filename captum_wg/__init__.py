@@ -1,6 +1,17 @@
 """Expected, weighted and generalized integrated gradients for Captum."""
 
-from captum_wg import baselines, feature_groups, recipes, samplers, smoothing, text, visualization, weighting
+from captum_wg import (
+    baselines,
+    feature_groups,
+    filters,
+    priors,
+    recipes,
+    samplers,
+    smoothing,
+    text,
+    visualization,
+    weighting,
+)
 from captum_wg.attribution_base import AttributionResult
 from captum_wg.datasets import AttributionDataset, attribute_dataset
 from captum_wg.engine.forward_args import shared
@@ -69,6 +80,8 @@ __all__ = [
     "attribute_dataset",
     "baselines",
     "feature_groups",
+    "filters",
+    "priors",
     "recipes",
     "samplers",
     "shared",

@@ -71,7 +71,7 @@ def _unit(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """The vectors (a, b) divided by their lengths, zero vectors left as they are."""
     larger = _divisor(torch.maximum(a.abs(), b.abs()))
     a, b = a / larger, b / larger
-    length = (a * a + b * b).sqrt_().clamp_(min=1)
+    length = _length(a * a + b * b)
     return a / length, b / length
 
 
@@ -79,9 +79,13 @@ def _cosine(u: list[Tensor], v: list[Tensor]) -> Tensor:
     """Cosine along the last dimension, of vectors whose elements lie in several Tensors; 0 where one is zero."""
     u, v = _scaled(u), _scaled(v)
     dot = torch.stack([(a * b).sum(-1) for a, b in zip(u, v, strict=True)]).sum(0)
-    norms = [torch.stack([x.square().sum(-1) for x in w]).sum(0).sqrt() for w in (u, v)]
-    product = norms[0] * norms[1]
-    return torch.where(product > 0, dot / product, torch.zeros_like(dot)).clamp(-1, 1)
+    norms = [_length(torch.stack([x.square().sum(-1) for x in w]).sum(0)) for w in (u, v)]
+    return (dot / (norms[0] * norms[1])).clamp(-1, 1)
+
+
+def _length(square: Tensor) -> Tensor:
+    # Of a scaled vector, at least 1 but for zero vectors, where a square root has no derivative.
+    return square.clamp(min=1).sqrt()
 
 
 def _scaled(vector: list[Tensor]) -> list[Tensor]:

@@ -20,12 +20,14 @@ def input_gradients(
     target_ind: Target = None,
     additional_forward_args: object = None,
     bounds: tuple[int, int] | None = None,
+    create_graph: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the output at target_ind with respect to inputs: Captum's `compute_gradients` with its calling form.
 
     Unlike it, an element of inputs on which the output does not depend gets None, all of them where the output has no
     gradient, and what cannot be differentiated is said in an error's words. The function may write into what it is
-    given. `bounds` are the smallest and largest of per-example targets, if already known.
+    given. `bounds` are the smallest and largest of per-example targets, if already known; with `create_graph` the
+    gradients can be differentiated themselves.
     """
     points = as_tuple(inputs)
     with torch.inference_mode(False), torch.enable_grad():
@@ -47,7 +49,7 @@ def input_gradients(
             return (None,) * len(points)
         try:
             gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-                output, points, grad_outputs=torch.ones_like(output), allow_unused=True
+                output, points, grad_outputs=torch.ones_like(output), create_graph=create_graph, allow_unused=True
             )
         except RuntimeError as error:
             if "cudnn RNN" in str(error):

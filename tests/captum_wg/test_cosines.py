@@ -190,3 +190,15 @@ def test_angles_of_channel_pairs_do_not_depend_on_the_size_of_a_vector(scale):
     # (r, g) on b, (g, b) on r and (b, r) on g.
     expected = torch.tensor([0.0, 1 / math.hypot(1, 0.5), math.sqrt(0.5)])
     torch.testing.assert_close(found, expected, rtol=0.1 if scale < 1e-40 else 1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("angle", "channels"), [("channel_pairs", 3), ("pixel", 2), ("global", 1)])
+def test_derivatives_are_those_of_finite_differences_and_finite_at_zero_vectors(angle, channels):
+    u, v = randn(2, 2, channels, 2, 2, seed=2), randn(2, 2, channels, 2, 2, seed=3)
+    assert torch.autograd.gradcheck(lambda a, b: cosines((a,), (b,), angle), (u.requires_grad_(), v.requires_grad_()))
+    zero = torch.zeros_like(u).requires_grad_()
+    for a, b in ((zero, v), (v, zero), (zero, zero)):
+        (value,) = cosines((a,), (b,), angle)
+        assert not value.any()
+        value.sum().backward()
+        assert zero.grad.isfinite().all()

@@ -93,3 +93,13 @@ def test_what_is_differentiated_is_seen_and_not_done(draw):
     with Differentiated() as another:
         pass
     assert another.outputs == ()
+
+
+def test_gradients_with_a_graph_are_differentiated_once_more():
+    x = torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor([2.0, -3.0], dtype=torch.float64, requires_grad=True)
+    (gradient,) = input_gradients(lambda z: (weight * z**3).sum(1), x, create_graph=True)
+    second = torch.autograd.grad(gradient.sum(), (x, weight))
+    torch.testing.assert_close(second, (6 * weight.detach() * x.detach(), (3 * x.detach() ** 2).sum(0)))
+    (plain,) = input_gradients(lambda z: (weight * z**3).sum(1), x)
+    assert torch.equal(plain, gradient) and not plain.requires_grad

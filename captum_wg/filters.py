@@ -1,0 +1,202 @@
+"""Which filters of a convolution layer matter: layer attributions summarised for each filter.
+
+    ranking = rank(LayerExpectedGradients(model, model.layer3), x, references, target=y)
+    with removed(model.layer3, ranking.order[:10]):
+        accuracy_without = ...
+
+A filter is a channel of the layer's activation (B, C, *positions); for dense layers (B, C) a neuron. The local measures
+of Payne et al. 2024 are ranked together, from one pass, with `measures()`, in which angles are each filter's own:
+
+    rankings = rank(LayerGeneralizedAttribution(model, model.layer3), x, references, target=y, measures=measures())
+
+Shapes: B examples, C filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from captum.attr import LayerAttribution
+from torch import Tensor, nn
+
+from captum_wg.attribution_base import AttributionResult
+from captum_wg.engine.checks import name_rows, not_finite
+from captum_wg.engine.tensors import at_least_float32
+from captum_wg.measures import ConsistencyCosine, Mean, Measure, StabilityCosine, Variance
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The filters of a layer, by the mean size of their attributions.
+
+    Attributes:
+        order: the numbers of the filters (C,), the largest mean first; equal ones as they stand in the layer.
+        mean: of each filter (C,), over examples and positions: mean |phi|.
+        deviation: of each filter (C,), the standard deviation (n - 1) of the examples' own means; 0 for one example.
+    """
+
+    order: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, scores: Tensor) -> Ranking:
+        """The ranking of each example's scores (B, C): `per_filter` of one batch, or of many put together.
+
+        Raises:
+            TypeError: no Tensor. ValueError: another shape, no examples, NaN or infinite scores; the same scores for
+                all of several filters, so that there is no order.
+        """
+        if not isinstance(scores, Tensor):
+            raise TypeError(f"scores must be a Tensor (B, C), got {type(scores).__name__}")
+        if scores.ndim != 2 or not scores.numel():
+            raise ValueError(f"scores must have shape (B, C), got {tuple(scores.shape)}")
+        scores = at_least_float32(scores.detach())
+        if (bad := not_finite(scores)).any():
+            raise ValueError(f"scores are NaN or infinite for examples {name_rows(bad)}")
+        if scores.shape[1] > 1 and bool((scores == scores[:, :1]).all()):
+            raise ValueError(
+                f"all {scores.shape[1]} filters have the same scores: either the output depends on none of them, or "
+                "the measure is one of angles over all filters of a position; give measures=filters.measures()"
+            )
+        mean = scores.mean(0)
+        deviation = scores.std(0) if len(scores) > 1 else torch.zeros_like(mean)
+        return cls(mean.argsort(descending=True, stable=True), mean, deviation)
+
+
+def per_filter(attributions: Tensor) -> Tensor:
+    """Of attributions (B, C, *positions) the mean |phi| over positions, (B, C), in at least float32.
+
+    For data that come in batches: Ranking.of(torch.cat([per_filter(method.attribute(...)) for ... in loader])).
+
+    Raises:
+        TypeError: no Tensor. ValueError: one of less than two dimensions.
+    """
+    if not isinstance(attributions, Tensor):
+        raise TypeError(f"attributions must be a Tensor (B, C, *positions), got {type(attributions).__name__}")
+    if attributions.ndim < 2:
+        raise ValueError(f"attributions must have shape (B, C, *positions), got {tuple(attributions.shape)}")
+    sizes = at_least_float32(attributions.detach()).abs()
+    return sizes.flatten(2).mean(2) if sizes.ndim > 2 else sizes
+
+
+def rank(method: LayerAttribution, *args: Any, **kwargs: Any) -> Any:
+    """The filters of a layer by their attributions.
+
+    Args:
+        method: a layer method: any of `captum_wg.layers`, or of Captum, with its layer.
+        args, kwargs: of its `attribute`.
+
+    Returns:
+        A `Ranking`; of a list of layers a list of these, of several measures (`LayerGeneralizedAttribution`) a dict of
+        these by the measures' names.
+
+    Raises:
+        TypeError: no layer method, or one whose attributions are no Tensor (B, C, *positions).
+        ValueError: as `attribute` and `Ranking.of`.
+    """
+    if not isinstance(method, LayerAttribution):
+        raise TypeError(
+            "method must be a layer method with its layer, such as LayerExpectedGradients(model, model.layer3), got "
+            f"{type(method).__name__}"
+        )
+    return _ranked(method.attribute(*args, **kwargs))
+
+
+def _ranked(attributions: Any) -> Any:
+    if isinstance(attributions, AttributionResult):
+        return _ranked(attributions.attributions)
+    if isinstance(attributions, dict):
+        return {name: _ranked(value) for name, value in attributions.items()}
+    if isinstance(attributions, list):
+        return [_ranked(value) for value in attributions]
+    return Ranking.of(per_filter(attributions))
+
+
+def measures() -> dict[str, Measure]:
+    """The four measures, for the measures of `LayerGeneralizedAttribution` at a layer (B, C, *positions).
+
+    Angles are between vectors of all positions of one filter (`OfFilters`): at a layer the usual ones are between
+    vectors of all filters at one position, and the same for all filters.
+    """
+    return {
+        "local_integrated_gradients": Mean(),
+        "gradient_variance": Variance(),
+        "stability": OfFilters(StabilityCosine("pixel")),
+        "consistency": OfFilters(ConsistencyCosine("pixel")),
+    }
+
+
+class OfFilters:
+    """A measure that is given positions for channels and filters for positions: each filter's vector is one "pixel".
+
+    Args:
+        measure: of one Tensor (B, C, *positions), such as StabilityCosine("pixel").
+    """
+
+    like_inputs = True
+
+    def __init__(self, measure: Measure):
+        self._measure = measure
+        self.needs_input_gradients = getattr(measure, "needs_input_gradients", True)
+
+    def init(self, inputs: Tensor) -> None:
+        if not isinstance(inputs, Tensor) or inputs.ndim < 2:
+            raise ValueError("filters are those of one layer's activation, a Tensor (B, C, *positions)")
+        self._shape = inputs.shape
+        self._measure.init(_turned(inputs, 1))
+
+    def update(
+        self, gradients: Tensor, points: Tensor, inputs: Tensor, input_gradients: Tensor | None, weights: Tensor
+    ) -> None:
+        at_inputs = None if input_gradients is None else _turned(input_gradients, 1)
+        self._measure.update(_turned(gradients, 2), _turned(points, 2), _turned(inputs, 1), at_inputs, weights)
+
+    def finish(self) -> Tensor:
+        found: Tensor = self._measure.finish()
+        return found.squeeze(-1).transpose(1, 2).reshape(self._shape)
+
+
+def _turned(values: Tensor, channel: int) -> Tensor:
+    """(..., C, *positions) as (..., positions, C, 1), with C in dimension `channel`."""
+    return values.reshape(*values.shape[: channel + 1], -1).transpose(channel, channel + 1).unsqueeze(-1)
+
+
+@contextmanager
+def removed(layer: nn.Module, filters: Sequence[int] | Tensor, value: float | Tensor = 0.0) -> Iterator[None]:
+    """A model in which filters of a layer say nothing: `value` stands in their place in the layer's output.
+
+    Args:
+        layer: a module whose output is a Tensor (B, C, *positions).
+        filters: their numbers.
+        value: a number, or one for each filter of the layer (C,), such as their mean activations.
+
+    Raises:
+        TypeError, ValueError: where the layer is called: its output has another form, or fewer filters; values for
+            another number of them.
+    """
+    which = torch.as_tensor(filters, dtype=torch.long).flatten()
+
+    def replace(module: nn.Module, inputs: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor) or output.ndim < 2:
+            raise TypeError(f"layer must return a Tensor (B, C, *positions), got {type(output).__name__}")
+        count = output.shape[1]
+        if any(number not in range(count) for number in which.tolist()):
+            raise ValueError(f"filters must be numbers from 0 to {count - 1}, got {which.tolist()}")
+        values = torch.as_tensor(value, dtype=output.dtype, device=output.device)
+        if values.ndim and values.shape != (count,):
+            raise ValueError(f"value must be a number, or one for each of {count} filters, got {tuple(values.shape)}")
+        chosen = torch.zeros(count, dtype=torch.bool, device=output.device)
+        chosen[which.to(output.device)] = True
+        shape = (count, *(1,) * (output.ndim - 2))
+        return torch.where(chosen.view(shape), values.expand(count).view(shape), output)
+
+    hook = layer.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        hook.remove()
