@@ -125,9 +125,15 @@ class RemovalCorrelation(AttributionMetric):
         found = np.zeros(sums_batch.shape[:2])
         for form in values.values():
             value = form if callable(form) else to_tensor(form[row_batch])
-            drops = removal_drops(score, x, features, sets, value, row_batch, self.display_progressbar)
+            drops = self.drops(score, x, features, sets, value, row_batch)
             found += correlations(sums_batch, drops[:, None], self.ranked) / len(values)
         return list(found) if self._several else [float(v) for v in found[:, 0]]
+
+    def drops(
+        self, score: ClassScore, x: Tensor, features: Features, sets: Tensor, value: Values, numbers: np.ndarray
+    ) -> np.ndarray:
+        """f(x) - f(x without S_s), (B, S), of the examples of these numbers; no map has a part in it."""
+        return removal_drops(score, x, features, sets, value, numbers, self.display_progressbar)
 
 
 def removal_drops(

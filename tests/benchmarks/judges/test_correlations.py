@@ -1,3 +1,6 @@
+import copy
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -63,7 +66,32 @@ def test_many_maps_cost_the_forwards_of_one(tiny_model, tiny_batch):
         one = metric(tiny_model, x, y, maps[2])
         handle.remove()
         assert together.shape == (4, 3) and together[2] == pytest.approx(one, abs=1e-9), judge.name
-        assert count == sum(rows)
+        # Another row's maps of the same images take f(x) alone, the drops being known.
+        assert sum(rows) == len(x) < count
+
+
+def test_remembered_drops_are_those_of_the_same_network_images_and_classes(tiny_network, tiny_model, tiny_batch):
+    x, y = tiny_batch
+    a = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    (judge,) = [judge for judge in CORRELATIONS if judge.name == "PatchDeletionCorrelation-grid4"]
+    fresh = type(judge.make(JudgeSettings())).__mro__[1]  # without the memory
+
+    def both(model, inputs, classes):
+        kept = judge.make(JudgeSettings())
+        forgetful = copy.copy(kept)
+        forgetful.drops = functools.partial(fresh.drops, forgetful)
+        return kept(model, inputs, classes, a), forgetful(model, inputs, classes, a)
+
+    other = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.5)
+    found = [
+        both(*one) for one in ((tiny_model, x, y), (tiny_model, x, (y + 1) % 3), (other, x, y), (tiny_model, -x, y))
+    ]
+    for kept, forgetful in found:
+        assert kept == forgetful
+    assert len({tuple(kept) for kept, _ in found}) == 4
 
 
 def test_they_are_asked_for_by_name_and_say_how():
