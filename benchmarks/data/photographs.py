@@ -47,7 +47,7 @@ def _pictures(files: tuple[tuple[tuple[str, ...], str], ...]) -> Pictures:
     paths = [_folder(*place) / name for place, name in files]
     if missing := [str(path) for path in paths if not path.is_file()]:
         raise BenchmarkError(
-            f"--data photographs: {', '.join(missing)} is missing from the installed package; install it again: "
+            f"{', '.join(missing)} is missing from the installed package; install it again: "
             "pip install --force-reinstall scikit-image scikit-learn"
         )
     return Pictures("photographs of scikit-image and scikit-learn", tuple(path.name for path in paths), paths)
@@ -58,7 +58,7 @@ def _folder(package: str, *below: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise BenchmarkError(
-            "--data photographs needs scikit-image and scikit-learn, whose photographs they are: "
+            "these data need scikit-image and scikit-learn, whose photographs they show: "
             f"pip install 'captum-wg[demo]' ({package} is not installed)"
         )
     return Path(spec.origin).parent.joinpath(*below)

@@ -43,3 +43,9 @@ def test_every_second_turn_goes_backwards():
     for repeat, name in in_turns(best, 2):
         best[name] += repeat
     assert best == {1: 1, 2: 1}
+
+
+def test_a_counted_model_is_in_the_models_own_mode(tiny_model):
+    tiny_model[1].train()  # a part by itself stays as it is
+    assert not Counted(tiny_model).training and tiny_model[1].training
+    assert Counted(tiny_model.train()).training

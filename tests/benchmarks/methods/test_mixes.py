@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.methods.method import Batch, MethodSettings
-from benchmarks.methods.mixes import centred_blob
+from benchmarks.methods.mixes import centred_blob, with_blob
 from benchmarks.methods.rows import ROWS, choose, method
 from benchmarks.run.errors import BenchmarkError
 from captum_wg.smoothing import smoothed_mix
@@ -44,7 +44,7 @@ def test_a_smoothed_map_is_the_mix_of_the_rows_own():
 
 def test_a_row_with_a_blob_is_half_a_gaussian_of_the_maps_norm():
     x = torch.randn(2, 6, 9, generator=torch.Generator().manual_seed(0))
-    own, found = of("Random", x), of("Random(blob=1/4)", x)
+    own, found = x.numpy(), with_blob(x.double(), 0.25).numpy()
     norm = np.abs(own).sum(dtype=float)
     bumps = np.array(
         [
@@ -53,9 +53,13 @@ def test_a_row_with_a_blob_is_half_a_gaussian_of_the_maps_norm():
         ]
     )
     blob = norm * bumps / (2 * bumps.sum())
-    assert found == pytest.approx(own / 2 + blob[None] / 2, rel=1e-5)
+    assert found == pytest.approx(own / 2 + blob[None] / 2, abs=1e-6) and np.abs(own.sum()) < norm / 2
+
+
+def test_what_is_mixed_is_smoothed_first():
+    x = torch.zeros(2, 6, 9)
     assert method("Random(blob=1/4)", SETTINGS).group == "control"
-    both = smoothed_mix(torch.from_numpy(own)[None].double(), 1 / 8)[0]
+    both = smoothed_mix(torch.from_numpy(of("Random", x))[None].double(), 1 / 8)[0]
     wanted = both / 2 + both.abs().sum() * centred_blob((2, 6, 9), 0.25) / 2
     assert of("Random(blob=1/4, smooth=1/8)", x) == pytest.approx(wanted.numpy(), rel=1e-5)
 
