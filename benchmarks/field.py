@@ -30,17 +30,17 @@ LINES = {
         *(f"{EG}(n_steps={steps}, pool={pool})" for steps, pool in ((5, 50), (10, 100))),
     ],
     "WeightedGradients": [f"{WG}(n_steps=5, pool=50)"],
-    "PatchCorrected": [f"PatchCorrected({words})" for words in ("pool=24, patches=6", "pool=37, n_steps=5")],
+    "PatchCorrected": [f"PatchCorrected({words})" for words in ("n_steps=1, pool=24, patches=6", "n_steps=5, pool=37")],
 }
 OURS = [name for names in LINES.values() for name in names if "pool=100" not in name]
 OTHERS = (
     *("IntegratedGradients-zero", "IntegratedGradients-blur", "DeepLift", "DeepLiftShap(pool=10)"),
     *("GradientShap-references(pool=50)", "SmoothGrad", "LayerGradCam", "GuidedGradCam", "EpsilonPlus", "Occlusion"),
 )
-CONTROLS = ("Random", f"Random({SMOOTH})", "EdgeDetector", f"EdgeDetector({SMOOTH})", "Blob")
+CONTROLS = ("Random", f"Random({SMOOTH})", "EdgeDetector", f"EdgeDetector({SMOOTH})", "CentredBlob")
 SMOOTHED = [
     *(f"{row}(n_steps=5, pool=50, {SMOOTH})" for row in (EG, WG)),
-    f"{WG}(n_steps=5, pool=50, blob=1/2)",
+    f"{WG}(n_steps=5, pool=50, blob=1/4)",
     f"DeepLiftShap(pool=10, {SMOOTH})",
 ]
 DEAR = (

@@ -18,7 +18,7 @@ import pandas as pd
 
 from benchmarks.experiment import plan
 from benchmarks.experiment.results import ModelResults, Results
-from benchmarks.experiment.settings import Experiment, command, experiments, options
+from benchmarks.experiment.settings import Experiment, command, experiments, has_masks, options
 from benchmarks.judges import columns
 from benchmarks.methods.method import Method
 from benchmarks.methods.weightings import EG, WG, Weighting
@@ -83,7 +83,7 @@ def recipes(settings: argparse.Namespace) -> None:
             `check_drawn`.
     """
     check_drawn(settings.baselines)
-    judges = columns.choose(settings.judges, masks=settings.data == "coco" or settings.masks is not None)
+    judges = columns.choose(settings.judges, has_masks(settings))
     experiment = experiments(settings)[0]
     reference, *methods = (experiment.method(name) for name in (settings.reference, *settings.methods))
     compared = pairs(reference, methods)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from benchmarks.methods import captums, controls, others, ours, sampled, weightings
+from benchmarks.methods import captums, controls, others, ours, patch_corrected, sampled, weightings
 from benchmarks.methods.method import Method, MethodSettings
 from benchmarks.methods.mixes import MIXES, mixed, share_of
 from benchmarks.run.errors import BenchmarkError
@@ -24,6 +24,7 @@ ROWS: dict[str, Method | Callable[..., Method]] = {
     **weightings.ROWS,
     **ours.ROWS,
     **sampled.ROWS,
+    **patch_corrected.ROWS,
     **others.ROWS,
     **controls.ROWS,
 }
