@@ -22,10 +22,10 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.cost import workloads
-from benchmarks.cost.counting import in_turns
 from benchmarks.cost.memory import Memory, in_fresh_process
 from benchmarks.cost.workloads import BY_NAME, MEASURES, SHAPES, SIZES, Row, Settings, Task, describe
 from benchmarks.run.command_line import add_options, check_writable, exit_code, integer_from
+from benchmarks.run.counting import in_turns
 from captum_wg.engine.problem import automatic_rows
 
 # Enough points to fill several micro-batches, so that those of both sizes are nearly the same.

@@ -18,12 +18,12 @@ from torchvision.models import resnet18
 
 import captum_wg
 from benchmarks.cost import peers
-from benchmarks.cost.counting import Counted, in_turns, timed
 from benchmarks.cost.memory import Memory, peak, resident
 from benchmarks.data.datasets import NAMES, load
 from benchmarks.data.selection import order, sample_references, stack
 from benchmarks.models.checkpoints import efficientnet_lite0, load_checkpoint, ready, resnet18_32
 from benchmarks.run.command_line import integer_from, option
+from benchmarks.run.counting import Counted, in_turns, timed
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.faults import one_line
 from captum_wg.engine.problem import automatic_rows

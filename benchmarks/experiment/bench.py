@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.cost.counting import Counted
 from benchmarks.data import datasets, folders
 from benchmarks.data.cifar10 import SIDE
 from benchmarks.data.data_set import Masks, Source
@@ -25,6 +24,7 @@ from benchmarks.experiment.results import EMPTY_MASK, NO_MASK, UNREADABLE, Chose
 from benchmarks.experiment.settings import PLACES, Experiment
 from benchmarks.methods.method import Baselines, Batch
 from benchmarks.models.networks import Network, load_network
+from benchmarks.run.counting import Counted
 from benchmarks.run.errors import BenchmarkError, Unreadable
 from benchmarks.run.faults import faults_of_the_run
 from benchmarks.run.gpus import own_device

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
-from benchmarks.cost.counting import Counted
+from benchmarks.run.counting import Counted
 from benchmarks.run.errors import BenchmarkError
 
 RELUS = (F.relu, torch.relu, torch.relu_, "relu", "relu_")

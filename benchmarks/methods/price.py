@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.cost.counting import Counted
 from benchmarks.methods.method import Batch, Ingredient, Method
+from benchmarks.run.counting import Counted
 
 
 def price(method: Method, batch: Batch) -> tuple[float, float]:

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.cost.counting import Counted, in_turns, timed
 from benchmarks.cost.peers import gradient_shap
 from benchmarks.quadrature.problems import Problem, Table
 from benchmarks.quadrature.settings import Settings
+from benchmarks.run.counting import Counted, in_turns, timed
 from benchmarks.run.randomness import seeded
 from benchmarks.tables.comparison import paired
 from captum_wg import Automatic, ExpectedGradients, WeightedGradients

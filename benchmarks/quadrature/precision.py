@@ -16,12 +16,12 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.cost.counting import in_turns, timed
 from benchmarks.cost.peers import bare_gradients
 from benchmarks.cost.workloads import describe
 from benchmarks.models.training import bfloat16_instructions
 from benchmarks.quadrature.problems import Problem, Table
 from benchmarks.quadrature.settings import Settings
+from benchmarks.run.counting import in_turns, timed
 from captum_wg import ExpectedGradients
 from captum_wg.engine.problem import automatic_rows
 

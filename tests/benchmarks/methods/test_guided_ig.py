@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.cost.counting import Counted
 from benchmarks.methods.guided_ig import guided_ig
+from benchmarks.run.counting import Counted
 
 
 def literal(gradient, x, baseline, n_steps, fraction, radius):

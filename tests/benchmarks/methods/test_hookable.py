@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import VisionTransformer, mobilenet_v2, resnet18, shufflenet_v2_x0_5
 
-from benchmarks.cost.counting import Counted
 from benchmarks.methods.hookable import Sum, hookable
+from benchmarks.run.counting import Counted
 from benchmarks.run.errors import BenchmarkError
 
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.cost.counting import Counted
 from benchmarks.methods.idgi import idgi
+from benchmarks.run.counting import Counted
 
 
 def literal(model, x, target, baseline, n_steps):

@@ -8,10 +8,10 @@ import torch
 from captum.attr import DeepLift
 from torch import nn
 
-from benchmarks.cost.counting import Counted
 from benchmarks.methods.method import Batch, MethodSettings
 from benchmarks.methods.others import ROWS
 from benchmarks.models.checkpoints import resnet18_32
+from benchmarks.run.counting import Counted
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.store import Store
 from captum_wg.weighting.masking import blurred

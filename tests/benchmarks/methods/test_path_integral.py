@@ -4,10 +4,10 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
-from benchmarks.cost.counting import Counted
 from benchmarks.methods.blur_ig import blur_ig
 from benchmarks.methods.outputs import probability
 from benchmarks.methods.spectral_ig import spectral_ig
+from benchmarks.run.counting import Counted
 
 
 @pytest.fixture

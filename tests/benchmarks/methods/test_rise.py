@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.cost.counting import Counted
 from benchmarks.methods.rise import rise
+from benchmarks.run.counting import Counted
 
 
 def literal(model, x, target, n_masks, s, seen, seed):

@@ -3,11 +3,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.cost.counting import Counted
 from benchmarks.methods import rows
 from benchmarks.methods.method import Batch, MethodSettings
 from benchmarks.methods.rows import method
 from benchmarks.methods.weightings import EG, NEUTRALS, WG, BaselineMaps, Distances, Fitness, Row
+from benchmarks.run.counting import Counted
 from benchmarks.run.errors import BenchmarkError
 from captum_wg import Both, Deletion, Equal, ExpectedGradients, WeightedGradients
 from captum_wg.weighting.binding import NAMED

@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from benchmarks.cost.counting import Counted, in_turns, timed
+from benchmarks.run.counting import Counted, in_turns, timed
 
 
 def test_the_counter_tells_forwards_from_gradients(tiny_model):
