@@ -321,13 +321,23 @@ class Problem:
         chosen = output if self._swapped else self.targets.select(output, examples)
         return at_least_float32(chosen).to(examples.device)
 
-    def outputs(self, points: PointSource, n_points: int, what: str = "outputs") -> Tensor:
-        """The explained output at S points of each example, (B, S), in at least float32."""
+    def outputs(
+        self,
+        points: PointSource,
+        n_points: int,
+        what: str = "outputs",
+        score: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """The explained output at S points of each example, (B, S), in at least float32.
+
+        score: another number, score(the model's output for rows of examples (R,), these examples) -> (R,).
+        """
+        score = score or self.explained
         fill = self._fills(self.n_examples * n_points)
         results = []
         with self.progress(self.n_examples * n_points, what) as bar:
             for examples, tiles in groupby(self._walk(points, n_points, None, bar), lambda tile: tile[0]):
-                found = [self.explained(self.raw_outputs(rows, n, fill), n) for *_, rows, n in tiles]
+                found = [score(self.raw_outputs(rows, n, fill), n) for *_, rows, n in tiles]
                 results.append(torch.cat([f.view(examples.stop - examples.start, -1) for f in found], dim=1))
         return torch.cat(results)
 

@@ -80,16 +80,6 @@ class Features:
             sums.scatter_add_(1, _rows_of(groups, examples, rows), flat)
         return sums
 
-    def broadcast(self, values: Tensor) -> tuple[Tensor, ...]:
-        """One number for each feature of each example, values (B, P), at each of its elements: (B, *feature)."""
-        rows = len(values)
-        if self._groups is None:
-            parts = torch.split(values, [math.prod(shape) for shape in self._mask_shapes], dim=1)
-            shaped = [p.view(rows, *shape) for p, shape in zip(parts, self._mask_shapes, strict=True)]
-            return tuple(p.expand(rows, *shape) for p, shape in zip(shaped, self._shapes, strict=True))
-        spread = [values.gather(1, _rows_of(groups, None, rows)) for groups in self._groups]
-        return tuple(v.view(rows, *shape) for v, shape in zip(spread, self._shapes, strict=True))
-
     def remove(
         self, inputs: tuple[Tensor, ...], neutral: tuple[Tensor, ...], removed: Tensor, examples: Tensor | None = None
     ) -> tuple[Tensor, ...]:
@@ -97,15 +87,18 @@ class Features:
 
         inputs and neutral must broadcast to R rows; examples as in `scores`.
         """
-        rows = len(removed)
+        marked = self.spread(removed, examples)
+        return tuple(torch.where(m, value, x) for m, value, x in zip(marked, neutral, inputs, strict=True))
+
+    def spread(self, values: Tensor, examples: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The features' values (R, P) at each of their elements: for each of inputs a Tensor that broadcasts to
+        (R, *feature); examples as in `scores`."""
+        rows = len(values)
         if self._groups is None:
-            parts = torch.split(removed, [math.prod(shape) for shape in self._mask_shapes], dim=1)
+            parts = torch.split(values, [math.prod(shape) for shape in self._mask_shapes], dim=1)
         else:
-            parts = tuple(removed.gather(1, _rows_of(groups, examples, rows)) for groups in self._groups)
-        return tuple(
-            torch.where(part.view(rows, *shape), value, x)
-            for part, shape, value, x in zip(parts, self._mask_shapes, neutral, inputs, strict=True)
-        )
+            parts = tuple(values.gather(1, _rows_of(groups, examples, rows)) for groups in self._groups)
+        return tuple(part.view(rows, *shape) for part, shape in zip(parts, self._mask_shapes, strict=True))
 
 
 def ranks(scores: Tensor) -> Tensor:

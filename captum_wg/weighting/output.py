@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_wg.engine.checks import check_choice, name_rows, warn
+from captum_wg.engine.targets import Targets
 from captum_wg.engine.tensors import at_least_float32
 
 Output = str | Callable[[Tensor], Tensor]
@@ -79,6 +80,15 @@ class OutputTransform:
             return wide.softmax(dim=1)
         chosen = self._softmax[examples.to(self._softmax.device)].to(wide.device).unsqueeze(1)
         return torch.where(chosen, wide.softmax(dim=1), wide)
+
+    def of_target(self, output: Tensor, examples: Tensor, targets: Targets) -> Tensor:
+        """f, (R,), out of the model's output for rows of `examples` (R,): their scores, at target where those of a row
+        are several."""
+        scores = self(output, examples)
+        if not (isinstance(scores, Tensor) and scores.ndim == 1 and len(scores) == len(examples)):
+            scores = targets.select(scores, examples)
+        # A model may answer on another device than it is asked on.
+        return scores.to(examples.device)
 
 
 def check_output(output: object, name: str = "output") -> Output:
