@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -74,10 +75,11 @@ class Features:
         if self._groups is None:
             summed = [a.sum(1) if len(s) == 3 else a for a, s in zip(attributions, self._shapes, strict=True)]
             return torch.cat([a.reshape(rows, -1) for a in summed], dim=1)
-        sums = attributions[0].new_zeros(rows, self.count)
+        dtype = reduce(torch.promote_types, (a.dtype for a in attributions))
+        sums = attributions[0].new_zeros(rows, self.count, dtype=dtype)
         for value, groups, shape in zip(attributions, self._groups, self._shapes, strict=True):
             flat = value.expand(rows, *shape).reshape(rows, -1)
-            sums.scatter_add_(1, _rows_of(groups, examples, rows), flat)
+            sums.scatter_add_(1, _rows_of(groups, examples, rows), flat.to(dtype))
         return sums
 
     def remove(
