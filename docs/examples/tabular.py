@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from captum_wg import Deletion, ExpectedGradients, WeightedGradients, baselines, to_shap
 
 
-def trained(x: Tensor, y: Tensor, loss: nn.Module, epochs: int = 300) -> nn.Module:
+def trained(x: Tensor, y: Tensor, loss: nn.Module, epochs: int = 100) -> nn.Module:
     """A small network with smooth activations, fitted by full batches."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(x.shape[1], 32), nn.GELU(), nn.Linear(32, 16), nn.GELU(), nn.Linear(16, 1))
@@ -95,11 +95,11 @@ def breast_cancer(rows: int) -> shap.Explanation:
         f"breast cancer, {right:.1%} right: rank correlations with shap's KernelExplainer of the logit over {rows} rows"
     )
     method = ExpectedGradients(net)
-    for name, references in three_sets(x, y, k=30).items():
+    for name, references in three_sets(x, y, k=20).items():
         background = references(test)
         kernel = shap.KernelExplainer(outputs_of(net), background.numpy())
-        theirs = kernel.shap_values(test.numpy(), nsamples=2000, l1_reg=0, silent=True)
-        found = method.attribute(test, background, n_steps=20, pairing="shared", return_convergence_delta=True)
+        theirs = kernel.shap_values(test.numpy(), nsamples=1000, l1_reg=0, silent=True)
+        found = method.attribute(test, background, pairing="shared", return_convergence_delta=True)
         print(f"  {name:20} {agreement(found.attributions, theirs)}, delta up to {found.delta.abs().max():.1e}")
     return to_shap(
         found, net(test)[:, 0], test * torch.tensor(deviation) + torch.tensor(mean), list(data.feature_names)
