@@ -180,7 +180,7 @@ class CompleteAttribution(BaselineAttribution):
         """sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,), of given attributions: what `attribute` returns with them.
 
         Args:
-            attributions: the maps, of the inputs' shapes.
+            attributions: the maps, of the inputs' shapes; not those of groups, whose delta `attribute` returns.
             start_point: the baselines, in any form of `attribute` (None: the constructor's, else zeros).
             end_point: the inputs.
             target, additional_forward_args, pairing: as in `attribute`.
@@ -210,7 +210,9 @@ class CompleteAttribution(BaselineAttribution):
             )
         shapes = [tuple(a.shape) for a in as_tuple(attributions)]
         if shapes != [tuple(x.shape) for x in problem.inputs]:
-            raise ValueError(f"attributions must have the inputs' shapes, got {shapes}")
+            raise ValueError(
+                f"attributions must have the inputs' shapes, got {shapes}; of groups attribute itself returns the delta"
+            )
         return Completeness(problem, references).delta(attributions, weights)
 
     def has_convergence_delta(self) -> bool:

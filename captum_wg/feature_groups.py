@@ -77,5 +77,5 @@ class Groups:
         sums = sums.to(reduce(torch.promote_types, self._dtypes))
         if self.form == "sum":
             return (sums,), (sums,)
-        broadcast = self._features.broadcast(sums)
-        return tuple(b.to(dtype) for b, dtype in zip(broadcast, self._dtypes, strict=True)), (sums,)
+        spread = zip(self._features.spread(sums), maps, strict=True)
+        return tuple(s.expand_as(m).to(d) for (s, m), d in zip(spread, self._dtypes, strict=True)), (sums,)

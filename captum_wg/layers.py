@@ -388,7 +388,8 @@ class NeuronExpectedGradients(NeuronForm, ExpectedGradients):
 
 
 class NeuronWeightedGradients(NeuronForm, WeightedGradients):
-    """`WeightedGradients` of a neuron, whose positive values D_alpha takes for f."""
+    """`WeightedGradients` of a neuron, whose positive values D_alpha takes for f; negative ones want
+    weighting=Deletion(score="distance")."""
 
     attribute = _of_neuron(WeightedGradients.attribute)
     fitness = _of_neuron(WeightedGradients.fitness)

@@ -22,7 +22,13 @@ from captum.attr import (
 )
 from torch import Tensor
 
-from captum_wg.attribution_base import AttributionResult, BaselineAttribution, CompleteAttribution, logged
+from captum_wg.attribution_base import (
+    AttributionResult,
+    BaselineAttribution,
+    CompleteAttribution,
+    groups_of,
+    logged,
+)
 from captum_wg.deep_lift_hooks import uses
 from captum_wg.engine.baseline_set import Baselines, BaselineSet
 from captum_wg.engine.checks import check_bools, check_finite, check_generator, warn
@@ -30,6 +36,7 @@ from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import Inputs, accumulation_dtype, as_tuple, like_inputs
+from captum_wg.feature_groups import Groups
 from captum_wg.smoothing import Smooth, check_smooth, smoothed
 from captum_wg.weighting.binding import Weighting, bind
 from captum_wg.weighting.equal import Equal
@@ -130,6 +137,7 @@ class OverBaselines(CompleteAttribution):
         keep: int | float | None = None,
         feature_mask: Inputs | None = None,
         smooth: Smooth = None,
+        group_attributions: str | None = None,
         generator: torch.Generator | int | None = None,
         return_weights: bool = False,
         **attribute_kwargs: Any,
@@ -147,6 +155,8 @@ class OverBaselines(CompleteAttribution):
             keep: with a weighting by fitness, average over the fittest baselines only, as in `WeightedGradients`.
             feature_mask: group numbers (1 or B, *feature), for the weighting, and for the method where it takes them.
             smooth: mix the result with its blur (`captum_wg.smoothing.smoothed_mix`); None: don't.
+            group_attributions: return the groups of feature_mask as one number each, "sum" or "broadcast", as in
+                `ExpectedGradients.attribute`; for maps of the inputs' shape, of methods that take no feature_mask.
             generator: for methods that draw: a torch.Generator on the inputs' device, an int seed, or None for a fixed
                 seed. The global generators are put back afterwards. The same seed and internal_batch_size give the same
                 bits.
@@ -171,6 +181,7 @@ class OverBaselines(CompleteAttribution):
         if not isinstance(self.method, LayerAttribution):
             check_smooth(smooth, problem.inputs)
         masks = None if feature_mask is None else as_tuple(feature_mask)
+        groups = self._groups(problem, feature_mask, group_attributions)
         features = Features(problem.inputs, masks)
         weigher = bind(self.weighting, problem, features)
         count, n_kept = references.count, check_keep(keep, references.count)
@@ -178,8 +189,11 @@ class OverBaselines(CompleteAttribution):
         if count > 1:
             weigher.check(fewer)
         needs_maps = weigher.needs_maps(count, fewer)
-        if masks is not None and not needs_maps and "feature_mask" not in self._parameters:
-            raise ValueError(f"feature_mask is used neither by {type(self.method).__name__} nor by the weighting")
+        if masks is not None and not (needs_maps or groups) and "feature_mask" not in self._parameters:
+            raise ValueError(
+                f"feature_mask is used neither by {type(self.method).__name__} nor by the weighting; to sum its maps "
+                "over groups say group_attributions='broadcast' or 'sum'"
+            )
 
         with _seeded(generator, problem.inputs[0].device):
             parts = self._parts(problem, references, masks, attribute_kwargs)
@@ -193,13 +207,16 @@ class OverBaselines(CompleteAttribution):
                 totals, is_tuple, dtypes = _mean(parts, problem.n_examples, count)
 
         totals = smoothed(totals, smooth)
-        cast_down = tuple(t.to(dtype) for t, dtype in zip(totals, dtypes, strict=True))
-        check_finite(cast_down, "attributions")
-        attributions = like_inputs(cast_down, is_tuple)
+        if groups is None:
+            returned = counted = tuple(t.to(dtype) for t, dtype in zip(totals, dtypes, strict=True))
+        else:
+            returned, counted = groups(totals)
+        check_finite(returned, "attributions")
+        attributions = like_inputs(returned, is_tuple and group_attributions != "sum")
         if not (return_convergence_delta or return_weights):
             return attributions
         weights = weights.to(totals[0])
-        delta = Completeness(problem, references).delta(attributions, weights) if return_convergence_delta else None
+        delta = Completeness(problem, references).delta(counted, weights) if return_convergence_delta else None
         return AttributionResult(attributions, delta, weights if return_weights else None)
 
     def has_convergence_delta(self) -> bool:
@@ -335,6 +352,12 @@ class OverBaselines(CompleteAttribution):
                 f"weighting={self.weighting!r} looks at maps of the inputs' shape, but {type(self.method).__name__} "
                 f"returns {[tuple(m.shape[2:]) for m in maps]}; use weighting='equal'"
             )
+
+    def _groups(self, problem: Problem, feature_mask: Inputs | None, form: str | None) -> Groups | None:
+        if form is not None and (isinstance(self.method, LayerAttribution) or "feature_mask" in self._parameters):
+            why = "has maps of layers" if isinstance(self.method, LayerAttribution) else "takes feature_mask itself"
+            raise ValueError(f"group_attributions: {type(self.method).__name__} {why}; leave it out")
+        return groups_of(problem, feature_mask, form)
 
 
 def _mean(

@@ -147,11 +147,11 @@ class WeightedGradients(CompleteAttribution):
             As `ExpectedGradients.attribute`; the weights come between the delta and the steps.
 
         Raises:
-            TypeError, ValueError: as there. f(x) <= 0 or not finite with more than one baseline.
+            TypeError, ValueError: as there. f(x) is not finite with more than one baseline.
 
         Warns:
-            UserWarning: no removal reaches alpha f(x) for some example, or an insertion starts above it, so that its
-                weights are equal.
+            UserWarning: for some example f(x) <= 0 (weighting=Deletion(score="distance") is for that), no removal
+                reaches alpha f(x), or an insertion starts above it, so that its weights are equal.
         """
         check_bools(return_convergence_delta=return_convergence_delta, return_weights=return_weights)
         refinable = steps_rule(n_steps, method, return_steps)

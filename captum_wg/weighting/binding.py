@@ -9,7 +9,7 @@ A weighting is a callable of the problem and of the maps of its K baselines:
     WeightedGradients(model).attribute(x, baselines, target=y, weighting=by_norm)
 
 problem (`captum_wg.engine.problem.Problem`) has the checked `inputs` (a tuple of Tensors (B, *feature)), `n_examples`,
-`outputs_at_inputs()`, and `raw_outputs(rows, examples)`, the model's output without gradients; maps
+`baselines`, `outputs_at_inputs()`, and `raw_outputs(rows, examples)`, the model's output without gradients; maps
 (`captum_wg.weighting.maps.Maps`) have `count` (K), `rows(numbers)`, `norms()` and `features`. The callable returns
 weights (B, K): finite, not negative, each row of sum 1. It is called once, after the gradients; with `keep` the
 baselines of the largest weights are kept, and with `screening_steps` it is called for the maps of few steps too.

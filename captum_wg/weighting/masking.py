@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -89,21 +90,12 @@ class Features:
         if self._groups is None:
             summed = [a.sum(1) if len(s) > 2 else a for a, s in zip(attributions, self._shapes, strict=True)]
             return torch.cat([a.reshape(rows, -1) for a in summed], dim=1)
-        sums = attributions[0].new_zeros(rows, self.count)
+        dtype = reduce(torch.promote_types, (a.dtype for a in attributions))
+        sums = attributions[0].new_zeros(rows, self.count, dtype=dtype)
         for value, groups, shape in zip(attributions, self._groups, self._shapes, strict=True):
             flat = value.expand(rows, *shape).reshape(rows, -1)
-            sums.scatter_add_(1, _rows_of(groups, examples, rows), flat)
+            sums.scatter_add_(1, _rows_of(groups, examples, rows), flat.to(dtype))
         return sums
-
-    def broadcast(self, values: Tensor) -> tuple[Tensor, ...]:
-        """One number for each feature of each example, values (B, P), at each of its elements: (B, *feature)."""
-        rows = len(values)
-        if self._groups is None:
-            parts = torch.split(values, [math.prod(shape) for shape in self._mask_shapes], dim=1)
-            shaped = [p.view(rows, *shape) for p, shape in zip(parts, self._mask_shapes, strict=True)]
-            return tuple(p.expand(rows, *shape) for p, shape in zip(shaped, self._shapes, strict=True))
-        spread = [values.gather(1, _rows_of(groups, None, rows)) for groups in self._groups]
-        return tuple(v.view(rows, *shape) for v, shape in zip(spread, self._shapes, strict=True))
 
     def remove(
         self, inputs: tuple[Tensor, ...], neutral: tuple[Tensor, ...], removed: Tensor, examples: Tensor | None = None

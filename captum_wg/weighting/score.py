@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_wg.engine.checks import check_choice, name_rows, warn
-from captum_wg.engine.problem import Problem
+from captum_wg.engine.problem import Points, Problem
 from captum_wg.weighting.output import Output, OutputTransform
 
 SCORES = ("output", "distance")
@@ -86,13 +86,13 @@ class Score:
                 "score='distance' is from the outputs at the call's baselines, which this problem does not have; set "
                 "problem.baselines"
             )
-        pairs = torch.arange(problem.n_examples * baselines.count, device=problem.inputs[0].device)
-        found = []
-        for part in problem.parts(len(pairs), problem.rows()):
-            examples = pairs[part] // baselines.count
-            rows = baselines.of_rows(examples, pairs[part] % baselines.count)
-            found.append(self(problem.raw_outputs(rows, examples), examples))
-        return torch.cat(found).view(-1, baselines.count).mean(1)
+        which = torch.arange(baselines.count, device=baselines.values[0].device)
+
+        def points(examples: slice, chosen: slice) -> Points:
+            rows, b = baselines.at(examples, which[chosen]), examples.stop - examples.start
+            return Points(tuple(r.expand(b, *r.shape[1:]) for r in rows))
+
+        return problem.outputs(points, baselines.count, "at baselines", score=self).mean(1)
 
 
 def _check_finite(scores: Tensor, what: str) -> None:

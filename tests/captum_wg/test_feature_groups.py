@@ -112,17 +112,22 @@ def test_a_mask_of_each_examples_own(draw):
     torch.testing.assert_close(made, torch.tensor(expected, dtype=torch.float64))
 
 
-def test_dtypes(draw):
+@pytest.mark.parametrize("wide", [torch.float32, torch.float64])
+def test_dtypes(wide, draw):
     """Sums are taken wide, and come back in the inputs' dtypes, the widest of them where groups span a tuple."""
-    x = torch.full((1, 400), 0.7, dtype=torch.bfloat16), draw(1, 2).float()
+    x = torch.full((1, 400), 0.7, dtype=torch.bfloat16), draw(1, 2).to(wide)
     masks = torch.zeros(1, 400, dtype=torch.int32), torch.tensor([[0, 1]], dtype=torch.uint8)
     arguments = {"feature_mask": masks, "n_steps": 1, "method": "riemann_middle"}
     method = ExpectedGradients(lambda a, b: a.float().sum(1) + b.sum(1))
     sums = method.attribute(x, **arguments, group_attributions="sum")
-    assert sums.dtype == torch.float32
+    assert sums.dtype == wide
     torch.testing.assert_close(sums[0, 0], x[0].float().sum() + x[1][0, 0])
     shared = method.attribute(x, **arguments, group_attributions="broadcast")
-    assert [s.dtype for s in shared] == [torch.bfloat16, torch.float32]
+    assert [s.dtype for s in shared] == [torch.bfloat16, wide]
+    weighted = WeightedGradients(lambda a, b: a.float().sum(1) + b.sum(1)).attribute(
+        x, (torch.zeros(2, 400).bfloat16(), torch.zeros(2, 2, dtype=wide)), **arguments, group_attributions="sum"
+    )
+    torch.testing.assert_close(weighted, sums)
 
 
 def test_at_a_layer_and_of_a_neuron(draw):

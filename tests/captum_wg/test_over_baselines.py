@@ -421,3 +421,20 @@ def test_input_times_gradient_from_baselines(net, x, references):
     expected = gradient * (x - references.mean(0))
     made = ExpectedGradients(net).attribute(x, references, TARGETS, n_steps=1, method="riemann_right")
     torch.testing.assert_close(made, expected)
+
+
+def test_groups(net, x, references):
+    """The method's maps, summed over groups; the weights' mask is the same."""
+    mask = torch.arange(2).view(1, 2, 1, 1)
+    wrapped = OverBaselines(DeepLift(net))
+    plain = wrapped.attribute(x, references, TARGETS, return_convergence_delta=True)
+    arguments = {"feature_mask": mask, "return_convergence_delta": True}
+    made = wrapped.attribute(x, references, TARGETS, group_attributions="sum", **arguments)
+    torch.testing.assert_close(made.attributions, plain.attributions.sum((2, 3)))
+    torch.testing.assert_close(made.delta, plain.delta)
+    shared = wrapped.attribute(x, references, TARGETS, group_attributions="broadcast", **arguments)
+    torch.testing.assert_close(shared.attributions, made.attributions[:, :, None, None].expand_as(x))
+    torch.testing.assert_close(shared.delta, plain.delta)
+    for method, words in ((LayerDeepLift(net, net.pool), "has maps of layers"), (FeatureAblation(net), "itself")):
+        with pytest.raises(ValueError, match=words):
+            OverBaselines(method).attribute(x, references, TARGETS, feature_mask=mask, group_attributions="sum")

@@ -7,11 +7,12 @@ import warnings
 
 import pytest
 import torch
+from captum.attr import IntegratedGradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from captum_wg import Both, Deletion, Insertion, LayerWeightedGradients, WeightedGradients
+from captum_wg import Both, Deletion, Insertion, LayerWeightedGradients, OverBaselines, WeightedGradients
 from captum_wg.engine.baseline_set import format_baselines
 from captum_wg.engine.gradient import input_gradients
 from captum_wg.engine.problem import Problem
@@ -202,3 +203,12 @@ def test_at_a_layer_baselines_are_their_activations(draw):
     found = LayerWeightedGradients(net, net[1]).fitness(x, references, weighting=rule)
     expected = WeightedGradients(net[2]).fitness(net[:2](x).detach(), net[:2](references).detach(), weighting=rule)
     assert torch.equal(found, expected)
+
+
+def test_over_another_method(draw):
+    w, x, references = draw(6, seed=3), draw(2, 6), draw(5, 6, seed=1)
+    f, rule = lambda z: z @ w - 20, Deletion(score="distance", alpha=0.8)
+    found = OverBaselines(IntegratedGradients(f), rule).attribute(x, references, return_weights=True)
+    expected = WeightedGradients(f).attribute(x, references, weighting=rule, return_weights=True)
+    torch.testing.assert_close(found.weights, expected.weights)
+    assert len(found.weights.unique()) > 1
