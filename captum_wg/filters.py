@@ -9,6 +9,10 @@ of Payne et al. 2024 are ranked together, from one pass, with `measures()`, in w
 
     rankings = rank(LayerGeneralizedAttribution(model, model.layer3), x, references, target=y, measures=measures())
 
+The mean size of gradients, of their variance, and above all of expected gradients says how much of the output hangs on
+a filter. A cosine has no size: a ranking by stability or consistency tells filters apart by how their gradients behave,
+and those at its head need not be missed (docs/examples/filters.py removes them).
+
 Shapes: B examples, C filters.
 """
 
