@@ -9,6 +9,11 @@ of Payne et al. 2024 are ranked together, from one pass, with `measures()`, in w
 
     rankings = rank(LayerGeneralizedAttribution(model, model.layer3), x, references, target=y, measures=measures())
 
+A ranking by cosines, which have no size, tells filters apart by how their gradients behave, and need not be one by
+what they matter. Without half of layer3's filters a ResNet-18 is right for 0.55 of 200 CIFAR-10 images where expected
+gradients rank them, 0.64 to 0.67 by the mean, the variance and stability, 0.81 by consistency, as by chance (0.82,
+standard deviation 0.02), and 0.90 with all filters (docs/examples/filters.py).
+
 Shapes: B examples, C filters.
 """
 

@@ -9,8 +9,8 @@
 
 `SampledExpectedGradients` and `SampledMeasure` estimate attributions from a few random points, one per example and call
 unless told otherwise, new ones each time and for each example. The estimate is unbiased, and its graph leads to the
-parameters, and to inputs that require gradients. Three penalties of attributions, each a Tensor of one number, 0 at
-best and differentiable everywhere: `smoothness`, `sparsity`, `agreement`; any other function of them will do as well.
+parameters, and to inputs that require gradients. Three penalties of attributions, each a Tensor of one number with
+finite derivatives everywhere: `smoothness`, `sparsity`, `agreement`; any other function of them will do as well.
 
 A penalty of an estimate is not an estimate of the penalty: where it is convex, as these of single maps, noise adds to
 it. `agreement` of one point is in expectation that of the true map and the estimate's variance, outside of the mask.

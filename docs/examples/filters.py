@@ -71,13 +71,15 @@ def ablation(
     """The accuracy without some share of the filters: the first of each ranking, and random ones `draws` times."""
     generator = torch.Generator().manual_seed(0)
     total = len(next(iter(ranked.values())).order)
+    whole = accuracy_without(model, layer, torch.arange(0), x, y)
     rows = []
     for share in (0.0, 0.125, 0.25, 0.375, 0.5, 0.625):
         count = round(share * total)
         orders = [(name, ranking.order) for name, ranking in ranked.items()]
         orders += [("random", torch.randperm(total, generator=generator)) for _ in range(draws)]
         for name, order in orders:
-            rows.append((name, count, accuracy_without(model, layer, order[:count], x, y)))
+            accuracy = accuracy_without(model, layer, order[:count], x, y) if count else whole
+            rows.append((name, count, accuracy))
     return pd.DataFrame(rows, columns=["ranking", "filters removed", "accuracy"])
 
 
