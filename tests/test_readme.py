@@ -1,4 +1,4 @@
-"""README's Python runs as it is written there, block after block."""
+"""The Python of README and of the guide runs as it is written there, block after block."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import quantus
 import torch
 from torch import nn
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.M | re.S)
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/guide.md")
+
+
+def blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +53,18 @@ def names():
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_blocks_run_one_after_another(names):
-    for number, source in enumerate(BLOCKS, 1):
-        # The name stands in the traceback of one that fails.
-        exec(compile(source, f"{README.name}, block {number}", "exec"), names)
+    for page in PAGES:
+        for number, source in enumerate(blocks(page), 1):
+            # The name stands in the traceback of one that fails.
+            exec(compile(source, f"{page}, block {number}", "exec"), names)
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) >= 6
+    assert len(blocks("README.md")) >= 3 and len(blocks("docs/guide.md")) >= 6
+
+
+def test_links_lead_somewhere():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
