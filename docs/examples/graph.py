@@ -42,7 +42,7 @@ class Graph:
     def way(self, node: int) -> Tensor:
         """Which edges (E,) are on the shortest way from the roof, which inside of a house there is one of."""
         nodes = networkx.shortest_path(networkx.Graph(self.edges.T.tolist()), int(self.roof[node]), node)
-        steps = torch.tensor([sorted(step) for step in pairwise(nodes)])
+        steps = torch.tensor([sorted(step) for step in pairwise(nodes)]).reshape(-1, 2)
         return (self.edges.sort(0).values.T.unsqueeze(1) == steps).all(2).any(1)
 
     def near(self, node: int, steps: int) -> Tensor:
