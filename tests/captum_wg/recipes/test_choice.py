@@ -138,7 +138,7 @@ def test_others_are_judged_too_and_may_win(net, images, references):
         levels=2,
     )
     assert set(found.table.index) == {constant.name, "saliency", "integrated"}
-    assert (found.scores["corr", constant.name] == 0).all()
+    assert (found.scores["corr", constant.name].abs() < 0.1).all()  # patches of unequal size
     assert found.table.index[0] == "integrated" and found.winner is integrated
     assert np.isnan(found.table.loc["saliency", "gradients"]) and found.table.loc[constant.name, "forwards"] == 1
 
