@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Choice:
             correction over the column (NaN: the winner).
         scores: corr and D of each image, with columns (judge, candidate).
         winner: the attribution, of which only inputs and target are left to say.
-        left_out: candidates that this model does not allow, and why.
+        left_out: candidates that this model does not allow, smoothed or not, and why.
     """
 
     table: pd.DataFrame
@@ -65,18 +66,22 @@ class Choice:
         rivals = len(self.table) - 1
         words = f"{best.name} is best by corr: {best['corr']:.3f} ({best['corr_low']:.3f} to {best['corr_high']:.3f}), "
         words += f"n = {n}."
-        if self.tied:
-            words += f" The difference from {'; '.join(self.tied)} is chance (p >= {_LEVEL})"
-            words += ", as is all: any will do." if len(self.tied) == rivals else "."
+        if len(self.tied) == rivals > 0:
+            words += f" No difference is more than chance makes of so few images (p >= {_LEVEL}):"
+            words += " take more of them, or the cheapest."
+        elif self.tied:
+            words += f" Its difference from these is chance (p >= {_LEVEL}): {'; '.join(self.tied)}."
         elif rivals:
-            words += f" All {rivals} others are worse beyond chance (p < {_LEVEL})."
+            words += (
+                f" {'The other is' if rivals == 1 else f'All {rivals} others are'} worse beyond chance (p < {_LEVEL})."
+            )
         lower = self.table[(self.table["D"] < best["D"]) & (self.table["D_p"] < _LEVEL)].index
         if len(lower):
             words += f" By deletion these are better: {'; '.join(map(str, lower))}."
         return words
 
     def __str__(self) -> str:
-        left_out = [f"Left out: {name} ({reason})" for name, reason in self.left_out.items()]
+        left_out = [f"Left out: {name} ({shorten(reason, 200)})" for name, reason in self.left_out.items()]
         return "\n".join([self.verdict, "", self.table.to_string(float_format="{:.3g}".format), *left_out])
 
 
@@ -183,11 +188,13 @@ def choose(
     more = {"internal_batch_size": internal_batch_size, "show_progress": show_progress}
     for one in ready:
         recipe, bare = one.recipe, one.unsmoothed()
+        if bare.recipe.name in left_out:
+            continue
         try:
             if bare.recipe not in plain:
                 plain[bare.recipe] = _maps(bare, model, x, targets, additional_forward_args, more)
         except _LeftOut as error:
-            left_out[recipe.name] = str(error)
+            left_out[bare.recipe.name] = str(error)
             continue
         maps = plain[bare.recipe]
         scores[recipe.name] = judge(maps if recipe.smooth is None else smoothed_mix(maps, recipe.smooth))

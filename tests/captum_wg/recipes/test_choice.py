@@ -159,11 +159,11 @@ class Functional(torch.nn.Module):
     ("twice", "reason"), [(False, "is not complete for this model"), (True, "needs a module of its own")]
 )
 def test_what_the_model_does_not_allow_is_left_out_and_said(net, images, references, twice, reason):
-    deep, fine = Recipe("DeepLift", 3), Recipe("patch ablation", patches=19)
+    deep, fine, smooth = Recipe("DeepLift", 3), Recipe("patch ablation", patches=19), Recipe("DeepLift", 3, smooth=0.1)
     found = recipes.choose(
-        Functional(net, twice), images, references, TARGETS, candidates=[IG, deep, fine], n_subsets=5, levels=2
+        Functional(net, twice), images, references, TARGETS, candidates=[IG, smooth, deep, fine], n_subsets=5, levels=2
     )
-    assert found.table.index.tolist() == [IG.name]
+    assert found.table.index.tolist() == [IG.name] and set(found.left_out) == {deep.name, fine.name}
     assert reason in found.left_out[deep.name] and "more patches than images" in found.left_out[fine.name]
     assert f"Left out: {deep.name}" in str(found)
     function = recipes.choose(
@@ -213,10 +213,11 @@ def test_the_verdict_says_what_is_chance():
         return recipes.Choice(_comparison(of_images), of_images, None, {}).verdict
 
     text = verdict(a=(a, a), far=(far, a - rng.normal(0.1, 0.01, 20)))
-    assert "a is best by corr: 0." in text and "All 1 others are worse beyond chance" in text
+    assert "a is best by corr: 0." in text and "The other is worse beyond chance (p < 0.05)." in text
     assert "By deletion these are better: far." in text
-    assert "The difference from near is chance (p >= 0.05)." in verdict(a=(a, a), near=(near, a), far=(far, a))
-    assert "chance (p >= 0.05), as is all: any will do" in verdict(a=(a, a), near=(near, a))
+    assert "Its difference from these is chance (p >= 0.05): near." in verdict(a=(a, a), near=(near, a), far=(far, a))
+    assert "No difference is more than chance makes of so few images" in verdict(a=(a, a), near=(near, a))
+    assert "All 2 others are worse" in verdict(a=(a, a), far=(far, a), farther=(far - 0.1, a))
     assert verdict(a=(a, a)).endswith("n = 20.")
 
 
