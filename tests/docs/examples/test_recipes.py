@@ -22,5 +22,5 @@ def test_it_says_which_recipe_is_best_and_draws_its_maps(tmp_path, monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["recipes.py", "--crops", "1", "--out", str(tmp_path / "maps.png")])
     names["main"]()
     told = capsys.readouterr().out
-    assert told.startswith("4 images, price 20") and "is best by corr" in told and "DeepLift, over 10" in told
+    assert told.startswith("4 images, price 20") and " is best: corr " in told and "DeepLift, over 10" in told
     assert Image.open(tmp_path / "maps.png").size[0] > 500
