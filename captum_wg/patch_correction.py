@@ -35,8 +35,10 @@ class PatchCorrected(BaselineAttribution):
     the patch, channels alike. Inside a patch the map keeps its details.
 
     Gradients know a pixel's details, but follow the output along paths of blends with baselines; a removal knows what
-    x itself loses, but only by patches. So correct a map with many references rather than one with many steps: on
-    CIFAR-10 (ResNet-18) 37 references x 5 gradients with 8 x 8 patches predict drops better than 50 x 5 without.
+    x itself loses, but only by patches. On CIFAR-10 (ResNet-18, 12 images, removals and grids other than these) sums of
+    maps of 37 references x 5 gradients with 8 x 8 patches predict drops better than those of 50 x 5 without, which cost
+    as much (correlation .39 against .25, p 3e-5). Deletion by single pixels was no better (.17 against .12, the lower
+    the better; p .17): what a removal of patches says is spread evenly inside them.
 
     The price: P forwards an example for P patches, without gradients, and one of the example itself. Completeness is
     given up: the map is in units of f (a probability, unless `output` says otherwise), its sum is nothing in

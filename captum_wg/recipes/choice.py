@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,12 +41,12 @@ class Choice:
     """What `choose` found.
 
     Attributes:
-        table: a row for each candidate, best by corr first: gradients, forwards; the means corr and D with their 95 %
-            intervals (corr_low, ...), and corr_p and D_p, of a paired t-test against the winner, after Holm's
-            correction over the column (NaN: the winner).
+        table: a row for each candidate, the winner first and the others by corr: gradients, forwards; the means corr
+            and D with their 95 % intervals (corr_low, ...), and corr_p and D_p, of a paired t-test against the winner,
+            after Holm's correction over the column (NaN: the winner).
         scores: corr and D of each image, with columns (judge, candidate).
         winner: the attribution, of which only inputs and target are left to say.
-        left_out: candidates that this model does not allow, and why.
+        left_out: candidates that this model does not allow, smoothed or not, and why.
     """
 
     table: pd.DataFrame
@@ -54,29 +55,37 @@ class Choice:
     left_out: Mapping[str, str]
 
     @property
+    def passed_over(self) -> list[str]:
+        """The rivals with a higher corr than the winner's, which deletion finds worse than the best beyond chance."""
+        return [str(name) for name in self.table.index[self.table["corr"] > self.table["corr"].iloc[0]]]
+
+    @property
     def tied(self) -> list[str]:
-        """The rivals that are not worse than the winner by corr beyond chance (p >= 0.05)."""
-        return [str(name) for name in self.table.index[self.table["corr_p"] >= _LEVEL]]
+        """The other rivals that corr does not find worse than the winner beyond chance (p >= 0.05)."""
+        near = self.table.index[self.table["corr_p"] >= _LEVEL]
+        return [str(name) for name in near if name not in self.passed_over]
 
     @property
     def verdict(self) -> str:
         """Who is best, and whether that is more than chance."""
         best, n = self.table.iloc[0], len(self.scores)
-        rivals = len(self.table) - 1
-        words = f"{best.name} is best by corr: {best['corr']:.3f} ({best['corr_low']:.3f} to {best['corr_high']:.3f}), "
-        words += f"n = {n}."
-        if self.tied:
-            words += f" The difference from {'; '.join(self.tied)} is chance (p >= {_LEVEL})"
-            words += ", as is all: any will do." if len(self.tied) == rivals else "."
-        elif rivals:
-            words += f" All {rivals} others are worse beyond chance (p < {_LEVEL})."
-        lower = self.table[(self.table["D"] < best["D"]) & (self.table["D_p"] < _LEVEL)].index
-        if len(lower):
-            words += f" By deletion these are better: {'; '.join(map(str, lower))}."
+        passed_over, tied, rivals = self.passed_over, self.tied, len(self.table) - 1
+        words = f"{best.name} is best: corr {best['corr']:.3f} ({best['corr_low']:.3f} to {best['corr_high']:.3f}), "
+        words += f"D {best['D']:.3f} ({best['D_low']:.3f} to {best['D_high']:.3f}), n = {n}."
+        if passed_over:
+            words += f" Passed over, higher by corr, but worse by D beyond chance: {'; '.join(passed_over)}."
+        if len(tied) == rivals > 0:
+            words += f" No difference by corr is more than chance makes of so few images (p >= {_LEVEL}):"
+            words += " take more of them, or the cheapest."
+        elif tied:
+            words += f" The difference by corr from these is chance (p >= {_LEVEL}): {'; '.join(tied)}."
+        elif rest := rivals - len(passed_over):
+            others = "The other is" if rest == 1 else f"All {rest} others are"
+            words += f" {others} worse by corr beyond chance (p < {_LEVEL})."
         return words
 
     def __str__(self) -> str:
-        left_out = [f"Left out: {name} ({reason})" for name, reason in self.left_out.items()]
+        left_out = [f"Left out: {name} ({shorten(reason, 200)})" for name, reason in self.left_out.items()]
         return "\n".join([self.verdict, "", self.table.to_string(float_format="{:.3g}".format), *left_out])
 
 
@@ -109,8 +118,9 @@ def choose(
         D       the mean output while pixels are removed in the map's order, in `levels` equal parts.
 
     Both are means over removals. The sets, and so the forwards for corr, are the same for all candidates, and no
-    candidate is made of these patches or removals. The winner is the one with the highest mean corr. That mean is
-    flattered a little, being the highest of several: measure it on other images if it matters.
+    candidate is made of these patches or removals. The winner has the highest mean corr of those whose D is not higher
+    than the lowest beyond chance: coarse patches may predict removals well, and yet not say which pixels count. Its
+    mean is flattered a little, being the highest of several: measure it on other images if it matters.
 
     Args:
         model, references, kind, additional_forward_args: as in `explain`.
@@ -183,11 +193,13 @@ def choose(
     more = {"internal_batch_size": internal_batch_size, "show_progress": show_progress}
     for one in ready:
         recipe, bare = one.recipe, one.unsmoothed()
+        if bare.recipe.name in left_out:
+            continue
         try:
             if bare.recipe not in plain:
                 plain[bare.recipe] = _maps(bare, model, x, targets, additional_forward_args, more)
         except _LeftOut as error:
-            left_out[recipe.name] = str(error)
+            left_out[bare.recipe.name] = str(error)
             continue
         maps = plain[bare.recipe]
         scores[recipe.name] = judge(maps if recipe.smooth is None else smoothed_mix(maps, recipe.smooth))
@@ -262,22 +274,34 @@ def _subsets(n_features: int, n_subsets: int, draws: torch.Generator) -> Tensor:
 
 
 def _comparison(scores: pd.DataFrame) -> pd.DataFrame:
-    """Means of scores, with columns (judge, candidate), their intervals, and p against the first, the best by corr."""
+    """Means of scores, with columns (judge, candidate), their intervals, and p against the winner, who is first.
+
+    The winner has the highest corr of those whose D is not higher than the lowest beyond chance.
+    """
     import pandas as pd
     from scipy import stats
 
-    n = len(scores)
-    order = scores["corr"].mean().sort_values(ascending=False, kind="stable").index
+    n, means = len(scores), scores.mean()
+    by_corr = means["corr"].sort_values(ascending=False, kind="stable").index
+    worse = _against(scores["D"], means["D"].idxmin()) < _LEVEL
+    winner = next(name for name in by_corr if not worse.get(name, False))
+    order = [winner, *(name for name in by_corr if name != winner)]
     columns: dict[str, Any] = {}
     for judge in _JUDGES:
         of_one = scores[judge][order]
         mean, half = of_one.mean(), stats.t.ppf(0.975, n - 1) * of_one.sem()
         columns |= {judge: mean, f"{judge}_low": mean - half, f"{judge}_high": mean + half}
-        differences = of_one.iloc[:, 1:].sub(of_one.iloc[:, 0], axis=0)
-        columns[f"{judge}_p"] = pd.Series(
-            _holm([_p(differences[name].to_numpy()) for name in order[1:]]), index=order[1:], dtype=float
-        )
+        columns[f"{judge}_p"] = _against(of_one, winner)
     return pd.DataFrame(columns, index=order)
+
+
+def _against(scores: pd.DataFrame, reference: Any) -> pd.Series:
+    """p of each other candidate's scores against those of one, after Holm's correction."""
+    import pandas as pd
+
+    others = [name for name in scores if name != reference]
+    found = [_p((scores[name] - scores[reference]).to_numpy()) for name in others]
+    return pd.Series(_holm(found), index=others, dtype=float)
 
 
 def _p(differences: np.ndarray) -> float:
