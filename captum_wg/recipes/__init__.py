@@ -10,7 +10,7 @@ for one forward of the image itself and a few rows of each call in which the mod
 references: one point on the path from each of up to some fifty of them, then more points. Which rule is best depends on
 the network, so measure: `choose` does it on a few dozen images.
 
-`table` and `choose` need pandas and scipy (`pip install pandas scipy`). Shapes: B images (B, C, H, W),
+`table` and `choose` need pandas and scipy (`pip install 'captum-wg[recipes]'`). Shapes: B images (B, C, H, W),
 K references, M maps, S sets.
 """
 

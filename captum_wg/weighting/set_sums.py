@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 # What sums in float64 may differ by, though equal, as a share of the largest.
@@ -30,7 +29,10 @@ def correlations(a: np.ndarray, b: np.ndarray, ranked: bool) -> np.ndarray:
 
     0 where either is constant, as it then tells nothing of the other.
     """
-    a, b = (rankdata(v, axis=-1) if ranked else v for v in (a, b))
+    if ranked:
+        from scipy.stats import rankdata  # late: the attribution methods do without scipy
+
+        a, b = rankdata(a, axis=-1), rankdata(b, axis=-1)
     a, b = (v - v.mean(-1, keepdims=True) for v in (a, b))
     norm = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
     result: np.ndarray = np.where(norm > 0, (a * b).sum(-1) / np.where(norm > 0, norm, 1), 0.0)
