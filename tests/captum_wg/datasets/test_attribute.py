@@ -271,12 +271,13 @@ def test_a_run_that_failed_goes_on_where_it_was(net, load, contents, tmp_path):
 def test_a_stream_goes_on_where_it_was(load, pictures, labels, contents, tmp_path):
     seen = []
 
-    def noted(inputs, target):
-        seen.append(len(inputs))
-        return inputs
+    class Noted(Saliency):
+        def attribute(self, inputs, target):
+            seen.append(len(inputs))
+            return inputs
 
     def run(name, **options):
-        attribute_dataset(noted, DataLoader(Streamed(pictures, labels), 3), tmp_path / name, **SIZES, **options)
+        attribute_dataset(Noted(abs), DataLoader(Streamed(pictures, labels), 3), tmp_path / name, **SIZES, **options)
 
     run("cut", shards=[1])
     assert seen == [4, 4]
