@@ -62,7 +62,8 @@ def attribute_dataset(
 
     Args:
         method: an attribution object, of this package or of Captum; or a callable
-            (inputs, target, **attribute_kwargs) -> maps. Its maps must have a row for each example.
+            (inputs, target, **attribute_kwargs) -> maps. Its maps must have a row for each example. What it is made of
+            counts as settings of the folder (`captum_wg.datasets.fingerprint`), so it must not change as it is called.
         loader: a DataLoader (or another iterable of batches that starts from the beginning each time), whose batches
             are Tensors of inputs, pairs (inputs, target) or dictionaries {"inputs": ..., "target": ..., NAME: ...}. The
             inputs are a Tensor or a tuple or list of Tensors; targets are (B,), or (B, n) where each is a tuple of

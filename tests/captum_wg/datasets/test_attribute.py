@@ -268,6 +268,27 @@ def test_a_run_that_failed_goes_on_where_it_was(net, load, contents, tmp_path):
     assert not calls
 
 
+def test_a_stream_goes_on_where_it_was(load, pictures, labels, contents, tmp_path):
+    seen = []
+
+    class Noted(Saliency):
+        def attribute(self, inputs, target):
+            seen.append(len(inputs))
+            return inputs
+
+    def run(name, **options):
+        attribute_dataset(Noted(abs), DataLoader(Streamed(pictures, labels), 3), tmp_path / name, **SIZES, **options)
+
+    run("cut", shards=[1])
+    assert seen == [4, 4]
+    run("cut")
+    assert seen == [4, 4, 4, 4, 4, 2]
+    run("cut")
+    assert len(seen) == 6
+    run("whole")
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
 def test_a_damaged_shard_is_made_anew(net, load, contents, tmp_path):
     attribute_dataset(Saliency(net), load(), tmp_path / "out", **SIZES)
     before = contents(tmp_path / "out")
@@ -307,6 +328,19 @@ def test_the_groups_of_a_set_draw_differently(tmp_path):
     assert len({float(m[0]) for m in maps}) == 8
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu(net, load, contents, tmp_path):
+    net = net.cuda()
+    before = torch.cuda.get_rng_state()
+    for name, batch in (("one", 1), ("all", 100)):
+        method = NoiseTunnel(ExpectedGradients(net))
+        maps = attribute_dataset(method, load(batch), tmp_path / name, {"nt_samples": 2, "n_steps": 3}, **SIZES)
+        assert maps[0].device.type == "cpu"
+    assert contents(tmp_path / "one") == contents(tmp_path / "all")
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
 # ---------------------------------------------------------------- memory
 
 
@@ -339,6 +373,19 @@ def test_a_progress_bar_counts_examples(net, load, tmp_path, capsys):
     assert "22/22" in capsys.readouterr().err
     attribute_dataset(Saliency(net), load(), tmp_path / "quiet", **SIZES)
     assert not capsys.readouterr().err
+
+
+def test_groups_have_no_bars_of_their_own(net, load, tmp_path):
+    shown = []
+
+    class Noted(ExpectedGradients):
+        def attribute(self, inputs, target=None, show_progress=None):
+            shown.append(show_progress)
+            return super().attribute(inputs, target=target, n_steps=2, show_progress=show_progress)
+
+    attribute_dataset(Noted(net), load(), tmp_path / "out", **SIZES)
+    attribute_dataset(Noted(net), load(), tmp_path / "asked", {"show_progress": True}, **SIZES)
+    assert shown == [False] * 6 + [True] * 6
 
 
 # ---------------------------------------------------------------- what is refused
