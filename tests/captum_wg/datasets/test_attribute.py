@@ -405,7 +405,6 @@ def test_groups_have_no_bars_of_their_own(net, load, tmp_path):
         ({"loader": "fewer"}, r"data.examples: 22 there, 21 here"),
         ({"loader": "other order"}, r"data.order: null there, .* here"),
     ],
-    ids=str,
 )
 def test_a_folder_of_other_settings(change, message, net, pictures, labels, load, tmp_path):
     given = {"method": ExpectedGradients(net), "loader": load(), "attribute_kwargs": {"n_steps": 3}, **SIZES}
@@ -467,7 +466,6 @@ def test_rows_that_influence_each_other(method, pictures, tmp_path):
         ({"loader": []}, ValueError, "loader yields no examples"),
         ({"loader": [torch.ones(4, 60)], "parallel": list}, ValueError, "parallel needs a loader whose data set can"),
     ],
-    ids=str,
 )
 def test_bad_arguments(change, error, message, net, load, tmp_path):
     given = {"method": Saliency(net), "loader": load(), "out": tmp_path / "out", **SIZES, **change}

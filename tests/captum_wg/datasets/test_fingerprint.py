@@ -79,7 +79,6 @@ MODULE = Scaled()
         (Saliency(linear()).attribute, Saliency(linear(1.0)).attribute),
         (Deletion, Saliency),
     ],
-    ids=lambda value: repr(value)[:30],
 )
 def test_same_for_copies_and_other_for_others(one, other):
     twin = one if isinstance(one, type) else copy.deepcopy(one)
