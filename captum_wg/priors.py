@@ -9,8 +9,8 @@
 
 `SampledExpectedGradients` and `SampledMeasure` estimate attributions from a few random points, one per example and call
 unless told otherwise, new ones each time and for each example. The estimate is unbiased, and its graph leads to the
-parameters, and to inputs that require gradients. Three penalties of attributions, each a Tensor of one number with
-finite derivatives everywhere: `smoothness`, `sparsity`, `agreement`; any other function of them will do as well.
+parameters, and to inputs that require gradients. Three penalties of attributions, each a Tensor of one number, at least
+float32, with finite derivatives everywhere: `smoothness`, `sparsity`, `agreement`; any other function will do as well.
 
 A penalty of an estimate is not an estimate of the penalty: where it is convex, as these of single maps, noise adds to
 it. `agreement` of one point is in expectation that of the true map and the estimate's variance, outside of the mask.
@@ -46,7 +46,7 @@ from captum_wg.engine.double_backward import check_double_backward
 from captum_wg.engine.forward_args import ForwardArgs
 from captum_wg.engine.gradient import input_gradients
 from captum_wg.engine.targets import Target, Targets
-from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, beside, like_inputs
+from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, at_least_float32, beside, like_inputs
 from captum_wg.engine.train_mode import modules_of
 from captum_wg.local_measures import MEASURES
 from captum_wg.measures import Measure, Variance
@@ -304,7 +304,8 @@ def smoothness(attributions: Tensor, dims: tuple[int, ...] | None = None) -> Ten
     Raises:
         TypeError, ValueError: no Tensor; no dims for Tensors of other forms, or dims that are not there.
     """
-    ndim = _check_map(attributions).ndim
+    maps = _check_map(attributions)
+    ndim = maps.ndim
     if dims is None:
         if ndim < 4:
             raise ValueError(
@@ -312,10 +313,13 @@ def smoothness(attributions: Tensor, dims: tuple[int, ...] | None = None) -> Ten
                 "neighbours, such as (1,) for a time series (B, T, F); only (B, C, H, W) and more dimensions need none"
             )
         dims = tuple(range(2, ndim))
-    if not dims or not all(isinstance(d, int) and d % ndim and -ndim < d < ndim for d in dims):
-        raise ValueError(f"dims must be dimensions of attributions but the first, 1 to {ndim - 1}, got {dims!r}")
-    total = torch.stack([attributions.diff(dim=d).abs().sum() for d in dims]).sum()
-    return total / len(attributions)
+    known = isinstance(dims, tuple | list) and all(isinstance(d, int) and d % ndim and -ndim < d < ndim for d in dims)
+    if not known or not dims or len({d % ndim for d in dims}) < len(dims):
+        raise ValueError(
+            f"dims must be a tuple of different dimensions of attributions but the first, 1 to {ndim - 1}, got {dims!r}"
+        )
+    total = torch.stack([maps.diff(dim=d).abs().sum() for d in dims]).sum()
+    return total / len(maps)
 
 
 def sparsity(attributions: Tensor, per_example: bool = False) -> Tensor:
@@ -359,19 +363,19 @@ def agreement(attributions: Tensor, mask: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: no Tensor; a mask of another shape, or with other numbers.
     """
-    _check_map(attributions)
+    maps = _check_map(attributions)
     if not isinstance(mask, Tensor):
         raise TypeError(f"mask must be a Tensor, got {type(mask).__name__}")
-    shape = tuple(attributions.shape)
+    shape = tuple(maps.shape)
     sizes = zip(reversed(mask.shape), reversed(shape), strict=False)
     if mask.ndim > len(shape) or any(m not in (1, a) for m, a in sizes):
         raise ValueError(
             f"mask must have a shape that broadcasts to that of attributions, {shape}, got {tuple(mask.shape)}"
         )
-    share = mask.to(attributions)
+    share = mask.to(maps)
     if not bool(((share >= 0) & (share <= 1)).all()):
         raise ValueError("mask must be bool, or numbers from 0 (no attribution belongs here) to 1")
-    return ((1 - share) * attributions).square().sum() / len(attributions)
+    return ((1 - share) * maps).square().sum() / len(maps)
 
 
 @contextmanager
@@ -411,6 +415,7 @@ def _first(args: tuple[Any, ...], rows: int) -> tuple[Any, ...]:
 
 
 def _check_map(attributions: Inputs) -> Tensor:
+    """The attributions, in a dtype whose range squares and sums of many do not leave."""
     if not isinstance(attributions, Tensor):
         raise TypeError(
             f"attributions must be a Tensor (B, *feature), got {type(attributions).__name__}; of a tuple of inputs "
@@ -418,4 +423,6 @@ def _check_map(attributions: Inputs) -> Tensor:
         )
     if attributions.ndim < 2 or attributions.numel() == 0:
         raise ValueError(f"attributions must have shape (B, *feature), got {tuple(attributions.shape)}")
-    return attributions
+    if not attributions.is_floating_point():
+        raise TypeError(f"attributions must be floating point, got {attributions.dtype}")
+    return at_least_float32(attributions)

@@ -153,11 +153,20 @@ def choose(
     if min(x.shape[2:]) < max(_JUDGED_GRIDS):
         raise ValueError(f"images must be at least {max(_JUDGED_GRIDS)} pixels high and wide, got {tuple(x.shape)}")
     check_positive_int(levels, "levels")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be a whole number, got {seed!r}")
     kind = kind or kind_of(x)
     chosen = recipes_of(price, kind) if candidates is None else tuple(candidates)
+    if strangers := [c for c in chosen if not isinstance(c, Recipe)]:
+        raise TypeError(f"candidates must be of Recipe; give other methods by others, got {strangers[0]!r}")
+    if others is not None and not isinstance(others, Mapping):
+        raise TypeError(f"others must be a dict of functions by name, got {type(others).__name__}")
     removals = ("blur", _Noise(seed)) if removals is None else tuple(removals)
     if not removals:
         raise ValueError("removals is empty; give at least one form, such as 'blur', or leave it out")
+    ready = attributions(model, x, references, chosen, seed)
+    if taken := sorted({one.recipe.name for one in ready} & set(others or {})):
+        raise ValueError(f"others has names of recipes, {taken}; give other names")
     problem = Problem(
         model, input_gradients, x, targets, additional_forward_args, internal_batch_size, show_progress, "choose"
     )
@@ -188,7 +197,6 @@ def choose(
 
     scores: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     left_out: dict[str, str] = {}
-    ready = attributions(model, x, references, chosen, seed)
     plain: dict[Recipe, Tensor] = {}  # smoothing costs nothing
     more = {"internal_batch_size": internal_batch_size, "show_progress": show_progress}
     for one in ready:

@@ -75,7 +75,7 @@ def recipes_of(price: int, kind: str = SMALL) -> tuple[Recipe, ...]:
     Raises:
         ValueError: another price or kind.
     """
-    if price not in RECIPES:
+    if not isinstance(price, int) or price not in RECIPES:
         raise ValueError(f"price must be one of {tuple(RECIPES)} gradients and forwards an image, got {price!r}")
     check_choice(kind, "kind", KINDS)
     plain = RECIPES[price]
@@ -95,7 +95,7 @@ def explain(
     additional_forward_args: object = None,
     generator: Seed = None,
     **attribute_kwargs: Any,
-) -> Tensor:
+) -> Any:
     """Maps of images by the best known recipe of a price.
 
     Args:
@@ -108,10 +108,11 @@ def explain(
         price: 20, 60, 250 or 1000 gradients and forwards an image.
         kind: "small images" or "photographs"; None: by their size.
         generator: of the draw; None is a fixed seed.
-        **attribute_kwargs: as `ExpectedGradients.attribute` (internal_batch_size, show_progress, ...).
+        **attribute_kwargs: as `ExpectedGradients.attribute` (internal_batch_size, show_progress, ...); smooth stands in
+            place of the recipe's.
 
     Returns:
-        (B, C, H, W).
+        (B, C, H, W), in an `AttributionResult` if more than that was asked for.
 
     Raises:
         TypeError, ValueError: inputs that are no images; another price or kind; as the method.
