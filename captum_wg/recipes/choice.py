@@ -254,15 +254,17 @@ def _maps(
     if recipe.patches > min(x.shape[2:]):
         raise _LeftOut(f"more patches than images of shape {tuple(x.shape[1:])} have pixels")
     if recipe.method != "DeepLift":
-        return ready.attribute(x, targets, args, **more)
+        maps: Tensor = ready.attribute(x, targets, args, **more)
+        return maps
     if not isinstance(model, nn.Module):
         raise _LeftOut("DeepLift needs an nn.Module")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*is not complete for this model")
         try:
-            return ready.attribute(x, targets, args, **more)
+            maps = ready.attribute(x, targets, args, **more)
         except (UserWarning, ValueError, RuntimeError, AssertionError) as error:
             raise _LeftOut(str(error)) from error
+    return maps
 
 
 def _checked(maps: object, x: Tensor, name: str) -> Tensor:
