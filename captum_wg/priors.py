@@ -25,6 +25,7 @@ Shapes: B examples, S points, K baselines.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -271,18 +272,19 @@ class SampledMeasure(SampledAttribution):
         gradients = self._gradients(points, target, additional_forward_args)
         count = points[0].shape[1] - at_input
         dtype = accumulation_dtype(*(x.dtype for x in values))
-        self.measure.init(inputs)
-        self.measure.update(
+        measure = copy.copy(self.measure)  # what it gathers holds the graph of this call
+        measure.init(inputs)
+        measure.update(
             like_inputs(tuple(g[:, :count] for g in gradients), is_tuple),
             like_inputs(tuple(p[:, :count] for p in points), is_tuple),
             inputs,
             like_inputs(tuple(g[:, -1] for g in gradients), is_tuple) if at_input else None,
             torch.full((1, count), 1 / count, dtype=dtype, device=values[0].device),
         )
-        result = self.measure.finish()
-        if isinstance(self.measure, Variance):
+        result = measure.finish()
+        if isinstance(measure, Variance):
             result = like_inputs(tuple(r * count / (count - 1) for r in as_tuple(result)), is_tuple)
-        return _finished(as_tuple(result), inputs) if getattr(self.measure, "like_inputs", False) else result
+        return _finished(as_tuple(result), inputs) if getattr(measure, "like_inputs", False) else result
 
     def _points(self, inputs: tuple[Tensor, ...], is_tuple: bool) -> list[Tensor]:
         if callable(self.sampler):

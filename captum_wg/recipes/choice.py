@@ -99,7 +99,7 @@ def choose(
     kind: str | None = None,
     candidates: Iterable[Recipe] | None = None,
     others: Mapping[str, Callable[..., Tensor]] | None = None,
-    removals: Sequence[Neutral] | None = None,
+    removals: Sequence[Neutral] | str | None = None,
     n_subsets: int = 64,
     levels: int = 20,
     output: Output = "auto",
@@ -161,6 +161,8 @@ def choose(
         raise TypeError(f"candidates must be of Recipe; give other methods by others, got {strangers[0]!r}")
     if others is not None and not isinstance(others, Mapping):
         raise TypeError(f"others must be a dict of functions by name, got {type(others).__name__}")
+    if isinstance(removals, str):
+        removals = (removals,)
     removals = ("blur", _Noise(seed)) if removals is None else tuple(removals)
     if not removals:
         raise ValueError("removals is empty; give at least one form, such as 'blur', or leave it out")

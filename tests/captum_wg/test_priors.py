@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -57,6 +58,15 @@ def test_expected_gradients_one_point_after_another(net, x, references):
             (gradient,) = torch.autograd.grad(net(point[None])[0, TARGETS[b]], point)
             total += (x[b] - reference) * gradient / 5
         torch.testing.assert_close(found[b], total)
+
+
+@pytest.mark.parametrize("kind", ["local_integrated_gradients", "gradient_variance", "stability", "consistency"])
+def test_no_graph_is_kept_from_call_to_call(net, x, references, kind):
+    estimator = SampledMeasure(net, references, kind)
+    estimator(x, TARGETS)
+    # Tensors with a graph can't be copied.
+    again = copy.deepcopy(estimator)
+    torch.testing.assert_close(again(x, TARGETS), estimator(x, TARGETS), rtol=0, atol=0)
 
 
 def mean_and_error(estimator, x, calls):

@@ -268,3 +268,11 @@ def test_bad_arguments_are_named(net, images, references):
     for seed in ("0", torch.Generator(), True):
         with pytest.raises(TypeError, match="seed must be a whole number, got"):
             recipes.choose(net, images, references, TARGETS, seed=seed)
+
+
+def test_one_removal_needs_no_tuple(net, images, references):
+    one, several = (
+        recipes.choose(net, images, references, TARGETS, candidates=[EG], removals=r, n_subsets=5, levels=2).scores
+        for r in ("blur", ("blur",))
+    )
+    pd.testing.assert_frame_equal(one, several)
