@@ -19,7 +19,7 @@ from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import finest
 from captum_wg.patch_correction import grid
-from captum_wg.recipes.known import attributions, check_images, kind_of, recipes_of
+from captum_wg.recipes.known import attributions, check_images, import_pandas, kind_of, recipes_of
 from captum_wg.recipes.recipe import Ready, Recipe
 from captum_wg.smoothing import smoothed_mix
 from captum_wg.weighting.masking import Features, Neutral, ranks
@@ -142,9 +142,9 @@ def choose(
 
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it. No candidate is left.
+        ImportError: pandas or scipy is not installed.
     """
-    import pandas as pd
-
+    pd = import_pandas()
     from captum_wg.weighting.set_sums import correlations, set_sums
 
     x = check_images(images, "images", at_least=3)

@@ -131,9 +131,11 @@ def table() -> pd.DataFrame:
         (`quantus_ext.PatchDeletionCorrelation`, `SubsetCorrelation`), higher is better; D and I: deletion AUC (lower is
         better) and insertion AUC (higher is better); n: of how many images; source: of which network and data. NaN:
         not measured.
-    """
-    import pandas as pd
 
+    Raises:
+        ImportError: pandas or scipy is not installed.
+    """
+    pd = import_pandas()
     rows = [
         {
             "price": price,
@@ -153,6 +155,20 @@ def table() -> pd.DataFrame:
         for recipe in recipes_of(price, kind)
     ]
     return pd.DataFrame(rows).merge(pd.read_csv(FIGURES), how="left", on=["price", "kind", "name"])
+
+
+def import_pandas() -> Any:
+    """pandas, which only tables and choices need, and with it scipy.
+
+    Raises:
+        ImportError: one of them is not installed.
+    """
+    try:
+        import pandas
+        import scipy.stats  # noqa: F401
+    except ImportError as error:
+        raise ImportError("recipes.table and choose need pandas and scipy: pip install 'captum-wg[recipes]'") from error
+    return pandas
 
 
 def check_images(inputs: object, name: str = "inputs", at_least: int = 1) -> Tensor:

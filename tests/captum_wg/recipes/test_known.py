@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from torch.utils.data import TensorDataset
@@ -90,3 +92,11 @@ def test_smooth_stands_in_place_of_the_recipes_and_results_keep_their_delta(refe
     torch.testing.assert_close(delta, explain(smooth=None, return_convergence_delta=True).delta)
     with pytest.raises(ValueError, match="smooth must be a number in"):
         explain(smooth=21)
+
+
+@pytest.mark.parametrize("package", ["pandas", "scipy.stats"])
+def test_without_the_extra_the_remedy_is_named(package, net, images, references, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    for call in (recipes.table, lambda: recipes.choose(net, images, references, TARGET)):
+        with pytest.raises(ImportError, match=r"need pandas and scipy: pip install 'captum-wg\[recipes\]'"):
+            call()
