@@ -177,16 +177,23 @@ def removed(layer: nn.Module, filters: Sequence[int] | Tensor, value: float | Te
 
     Args:
         layer: a module whose output is a Tensor (B, C, *positions).
-        filters: their numbers.
+        filters: their numbers, a sequence or Tensor of whole ones.
         value: a number, or one for each filter of the layer (C,), such as their mean activations.
 
     Raises:
+        TypeError: layer is no module; filters that are no whole numbers, such as a mask.
         TypeError, ValueError: where the layer is called: its output has another form, or fewer filters; values for
             another number of them.
+        ValueError: at the end: the layer was not called, so that nothing was removed.
     """
-    which = torch.as_tensor(filters, dtype=torch.long).flatten()
+    if not isinstance(layer, nn.Module):
+        raise TypeError(f"layer must be a module of the model, such as model.layer3, got {type(layer).__name__}")
+    which = _numbers(filters)
+    called = False
 
     def replace(module: nn.Module, inputs: Any, output: Any) -> Tensor:
+        nonlocal called
+        called = True
         if not isinstance(output, Tensor) or output.ndim < 2:
             raise TypeError(f"layer must return a Tensor (B, C, *positions), got {type(output).__name__}")
         count = output.shape[1]
@@ -205,3 +212,19 @@ def removed(layer: nn.Module, filters: Sequence[int] | Tensor, value: float | Te
         yield
     finally:
         hook.remove()
+    if not called:
+        raise ValueError(
+            f"layer ({type(layer).__name__}) was never called, so that none of its filters was removed: give a module "
+            "that the model holds and calls, and call the model within `with removed(...)`"
+        )
+
+
+def _numbers(filters: object) -> Tensor:
+    try:
+        which = torch.as_tensor(filters).flatten()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"filters must be whole numbers, such as ranking.order[:10], got {filters!r}") from error
+    if which.numel() and (which.dtype == torch.bool or which.is_floating_point() or which.is_complex()):
+        mask = "; of a mask give mask.nonzero()" if which.dtype == torch.bool else ""
+        raise TypeError(f"filters must be whole numbers, such as ranking.order[:10], got {which.dtype}{mask}")
+    return which.long()

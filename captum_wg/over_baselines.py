@@ -302,16 +302,20 @@ class OverBaselines(CompleteAttribution):
 
     def _should_be_complete(self, attribute_kwargs: dict[str, Any]) -> bool:
         custom = attribute_kwargs.get("custom_attribution_func") is not None
-        return isinstance(self.method, DeepLift) and self.multiplies_by_inputs and not custom
+        # Multipliers alone are times x - x'_k, where that is at hand.
+        has_sum = self.multiplies_by_inputs or not isinstance(self.method, LayerAttribution)
+        return isinstance(self.method, DeepLift) and has_sum and not custom
 
     def _look_for_fallback(
         self, problem: Problem, starts: tuple[Tensor, ...], numbers: Tensor, maps: tuple[Tensor, ...]
     ) -> None:
         """Warn if maps of some pairs miss their sums, with what DeepLift has no hook on."""
+        ends = tuple(x[numbers] for x in problem.inputs)
         at_inputs, at_starts = (
-            problem.explained(problem.raw_outputs(rows, numbers), numbers)
-            for rows in (tuple(x[numbers] for x in problem.inputs), starts)
+            problem.explained(problem.raw_outputs(rows, numbers), numbers) for rows in (ends, starts)
         )
+        if not self.multiplies_by_inputs:
+            maps = tuple(m * (end - start) for m, end, start in zip(maps, ends, starts, strict=True))
         flat = torch.cat([m.to(at_inputs.dtype).flatten(1) for m in maps], dim=1)
         change = at_inputs - at_starts
         gap, largest, norm = (v.abs().max() for v in (flat.sum(1) - change, change, flat.abs().sum(1)))

@@ -9,8 +9,8 @@
 
 `SampledExpectedGradients` and `SampledMeasure` estimate attributions from a few random points, one per example and call
 unless told otherwise, new ones each time and for each example. The estimate is unbiased, and its graph leads to the
-parameters, and to inputs that require gradients. Three penalties of attributions, each a Tensor of one number with
-finite derivatives everywhere: `smoothness`, `sparsity`, `agreement`; any other function of them will do as well.
+parameters, and to inputs that require gradients. Three penalties of attributions, each a Tensor of one number, at least
+float32, with finite derivatives everywhere: `smoothness`, `sparsity`, `agreement`; any other function will do as well.
 
 A penalty of an estimate is not an estimate of the penalty: where it is convex, as these of single maps, noise adds to
 it. `agreement` of one point is in expectation that of the true map and the estimate's variance, outside of the mask.
@@ -25,6 +25,7 @@ Shapes: B examples, S points, K baselines.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ from captum_wg.engine.double_backward import check_double_backward
 from captum_wg.engine.forward_args import ForwardArgs
 from captum_wg.engine.gradient import input_gradients
 from captum_wg.engine.targets import Target, Targets
-from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, beside, like_inputs
+from captum_wg.engine.tensors import In, Inputs, accumulation_dtype, as_tuple, at_least_float32, beside, like_inputs
 from captum_wg.engine.train_mode import modules_of
 from captum_wg.local_measures import MEASURES
 from captum_wg.measures import Measure, Variance
@@ -271,18 +272,19 @@ class SampledMeasure(SampledAttribution):
         gradients = self._gradients(points, target, additional_forward_args)
         count = points[0].shape[1] - at_input
         dtype = accumulation_dtype(*(x.dtype for x in values))
-        self.measure.init(inputs)
-        self.measure.update(
+        measure = copy.copy(self.measure)  # what it gathers holds the graph of this call
+        measure.init(inputs)
+        measure.update(
             like_inputs(tuple(g[:, :count] for g in gradients), is_tuple),
             like_inputs(tuple(p[:, :count] for p in points), is_tuple),
             inputs,
             like_inputs(tuple(g[:, -1] for g in gradients), is_tuple) if at_input else None,
             torch.full((1, count), 1 / count, dtype=dtype, device=values[0].device),
         )
-        result = self.measure.finish()
-        if isinstance(self.measure, Variance):
+        result = measure.finish()
+        if isinstance(measure, Variance):
             result = like_inputs(tuple(r * count / (count - 1) for r in as_tuple(result)), is_tuple)
-        return _finished(as_tuple(result), inputs) if getattr(self.measure, "like_inputs", False) else result
+        return _finished(as_tuple(result), inputs) if getattr(measure, "like_inputs", False) else result
 
     def _points(self, inputs: tuple[Tensor, ...], is_tuple: bool) -> list[Tensor]:
         if callable(self.sampler):
@@ -304,7 +306,8 @@ def smoothness(attributions: Tensor, dims: tuple[int, ...] | None = None) -> Ten
     Raises:
         TypeError, ValueError: no Tensor; no dims for Tensors of other forms, or dims that are not there.
     """
-    ndim = _check_map(attributions).ndim
+    maps = _check_map(attributions)
+    ndim = maps.ndim
     if dims is None:
         if ndim < 4:
             raise ValueError(
@@ -312,10 +315,13 @@ def smoothness(attributions: Tensor, dims: tuple[int, ...] | None = None) -> Ten
                 "neighbours, such as (1,) for a time series (B, T, F); only (B, C, H, W) and more dimensions need none"
             )
         dims = tuple(range(2, ndim))
-    if not dims or not all(isinstance(d, int) and d % ndim and -ndim < d < ndim for d in dims):
-        raise ValueError(f"dims must be dimensions of attributions but the first, 1 to {ndim - 1}, got {dims!r}")
-    total = torch.stack([attributions.diff(dim=d).abs().sum() for d in dims]).sum()
-    return total / len(attributions)
+    known = isinstance(dims, tuple | list) and all(isinstance(d, int) and d % ndim and -ndim < d < ndim for d in dims)
+    if not known or not dims or len({d % ndim for d in dims}) < len(dims):
+        raise ValueError(
+            f"dims must be a tuple of different dimensions of attributions but the first, 1 to {ndim - 1}, got {dims!r}"
+        )
+    total = torch.stack([maps.diff(dim=d).abs().sum() for d in dims]).sum()
+    return total / len(maps)
 
 
 def sparsity(attributions: Tensor, per_example: bool = False) -> Tensor:
@@ -359,19 +365,19 @@ def agreement(attributions: Tensor, mask: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: no Tensor; a mask of another shape, or with other numbers.
     """
-    _check_map(attributions)
+    maps = _check_map(attributions)
     if not isinstance(mask, Tensor):
         raise TypeError(f"mask must be a Tensor, got {type(mask).__name__}")
-    shape = tuple(attributions.shape)
+    shape = tuple(maps.shape)
     sizes = zip(reversed(mask.shape), reversed(shape), strict=False)
     if mask.ndim > len(shape) or any(m not in (1, a) for m, a in sizes):
         raise ValueError(
             f"mask must have a shape that broadcasts to that of attributions, {shape}, got {tuple(mask.shape)}"
         )
-    share = mask.to(attributions)
+    share = mask.to(maps)
     if not bool(((share >= 0) & (share <= 1)).all()):
         raise ValueError("mask must be bool, or numbers from 0 (no attribution belongs here) to 1")
-    return ((1 - share) * attributions).square().sum() / len(attributions)
+    return ((1 - share) * maps).square().sum() / len(maps)
 
 
 @contextmanager
@@ -411,6 +417,7 @@ def _first(args: tuple[Any, ...], rows: int) -> tuple[Any, ...]:
 
 
 def _check_map(attributions: Inputs) -> Tensor:
+    """The attributions, in a dtype whose range squares and sums of many do not leave."""
     if not isinstance(attributions, Tensor):
         raise TypeError(
             f"attributions must be a Tensor (B, *feature), got {type(attributions).__name__}; of a tuple of inputs "
@@ -418,4 +425,6 @@ def _check_map(attributions: Inputs) -> Tensor:
         )
     if attributions.ndim < 2 or attributions.numel() == 0:
         raise ValueError(f"attributions must have shape (B, *feature), got {tuple(attributions.shape)}")
-    return attributions
+    if not attributions.is_floating_point():
+        raise TypeError(f"attributions must be floating point, got {attributions.dtype}")
+    return at_least_float32(attributions)

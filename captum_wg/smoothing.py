@@ -15,6 +15,8 @@ Smooth = float | tuple[float, ...] | None
 
 # The Gaussian ends so many sigma from its middle, as scipy's does.
 _REACH = 4.0
+# Longer sides, such as sound's, are blurred by their spectrum: the matrix holds side^2 numbers.
+_LONG = 4096
 _FORMS = "(B, C, L), (B, C, H, W) or (B, C, D, H, W)"
 
 
@@ -57,8 +59,7 @@ def smoothed_mix(map: Tensor, smooth: float | tuple[float, ...] = 3 / 32) -> Ten
     blurred = sharp
     for axis, share in enumerate(sigmas, start=2):
         if share > 0:
-            matrix = mirrored_gaussian(map.shape[axis], share * map.shape[axis]).to(sharp)
-            blurred = (blurred.movedim(axis, -1) @ matrix).movedim(-1, axis)
+            blurred = _blurred(blurred.movedim(axis, -1), share * map.shape[axis]).movedim(-1, axis)
     norm, norm_blurred = (m.flatten(1).abs().sum(1) for m in (sharp, blurred))
     total = norm + norm_blurred
     t = beside(norm / total.where(total > 0, torch.ones_like(total)), sharp)
@@ -99,14 +100,32 @@ def mirrored_gaussian(side: int, sigma: float) -> Tensor:
 
     float64, symmetric: rows, which keep constants, and columns, which keep sums, sum to 1.
     """
-    radius = int(_REACH * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, device="cpu")
-    weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    offsets, weights = _gaussian(sigma)
     # Mirrored at both borders, space repeats itself after two sides.
     places = (torch.arange(side, device="cpu").unsqueeze(1) + offsets) % (2 * side)
     places = torch.minimum(places, 2 * side - 1 - places)
     matrix = torch.zeros(side, side, dtype=torch.float64, device="cpu")
-    return matrix.scatter_add_(1, places, (weights / weights.sum()).expand(side, -1))
+    return matrix.scatter_add_(1, places, weights.expand(side, -1))
+
+
+def _blurred(values: Tensor, sigma: float) -> Tensor:
+    """values (..., side) blurred along the last dimension, as by `mirrored_gaussian`."""
+    side = values.shape[-1]
+    if side <= _LONG:
+        return values @ mirrored_gaussian(side, sigma).to(values)
+    offsets, weights = _gaussian(sigma)
+    kernel = torch.zeros(2 * side, dtype=torch.float64, device="cpu").scatter_add_(0, offsets % (2 * side), weights)
+    spectrum = torch.fft.rfft(torch.cat([values, values.flip(-1)], -1)) * torch.fft.rfft(kernel.to(values))
+    blurred: Tensor = torch.fft.irfft(spectrum, n=2 * side)[..., :side]
+    return blurred
+
+
+def _gaussian(sigma: float) -> tuple[Tensor, Tensor]:
+    """Offsets and weights, which sum to 1."""
+    radius = int(_REACH * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, device="cpu")
+    weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    return offsets, weights / weights.sum()
 
 
 def _check_map(map: Tensor, name: str = "map") -> None:

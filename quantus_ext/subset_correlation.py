@@ -71,7 +71,9 @@ class SubsetCorrelation(RemovalCorrelation):
             raise ValueError(f"n_subsets must be at least 3 for a correlation, got {n_subsets}")
         self.share = check_number(share, "share", 0.0, 1.0, open_interval=True)
         self.patch = None if patch is None else check_patch(patch)
-        self.seed = seed if seed == 0 else check_positive_int(seed, "seed")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+        self.seed = seed
         super().__init__(removal, ranking, output=output, internal_batch_size=internal_batch_size, **kwargs)
 
     def features_of(self, x: Tensor) -> Features:

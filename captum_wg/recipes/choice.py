@@ -19,7 +19,7 @@ from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import finest
 from captum_wg.patch_correction import grid
-from captum_wg.recipes.known import attributions, check_images, kind_of, recipes_of
+from captum_wg.recipes.known import attributions, check_images, import_pandas, kind_of, recipes_of
 from captum_wg.recipes.recipe import Ready, Recipe
 from captum_wg.smoothing import smoothed_mix
 from captum_wg.weighting.masking import Features, Neutral, ranks
@@ -99,7 +99,7 @@ def choose(
     kind: str | None = None,
     candidates: Iterable[Recipe] | None = None,
     others: Mapping[str, Callable[..., Tensor]] | None = None,
-    removals: Sequence[Neutral] | None = None,
+    removals: Sequence[Neutral] | str | None = None,
     n_subsets: int = 64,
     levels: int = 20,
     output: Output = "auto",
@@ -142,9 +142,9 @@ def choose(
 
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it. No candidate is left.
+        ImportError: pandas or scipy is not installed.
     """
-    import pandas as pd
-
+    pd = import_pandas()
     from captum_wg.weighting.set_sums import correlations, set_sums
 
     x = check_images(images, "images", at_least=3)
@@ -153,11 +153,22 @@ def choose(
     if min(x.shape[2:]) < max(_JUDGED_GRIDS):
         raise ValueError(f"images must be at least {max(_JUDGED_GRIDS)} pixels high and wide, got {tuple(x.shape)}")
     check_positive_int(levels, "levels")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be a whole number, got {seed!r}")
     kind = kind or kind_of(x)
     chosen = recipes_of(price, kind) if candidates is None else tuple(candidates)
+    if strangers := [c for c in chosen if not isinstance(c, Recipe)]:
+        raise TypeError(f"candidates must be of Recipe; give other methods by others, got {strangers[0]!r}")
+    if others is not None and not isinstance(others, Mapping):
+        raise TypeError(f"others must be a dict of functions by name, got {type(others).__name__}")
+    if isinstance(removals, str):
+        removals = (removals,)
     removals = ("blur", _Noise(seed)) if removals is None else tuple(removals)
     if not removals:
         raise ValueError("removals is empty; give at least one form, such as 'blur', or leave it out")
+    ready = attributions(model, x, references, chosen, seed)
+    if taken := sorted({one.recipe.name for one in ready} & set(others or {})):
+        raise ValueError(f"others has names of recipes, {taken}; give other names")
     problem = Problem(
         model, input_gradients, x, targets, additional_forward_args, internal_batch_size, show_progress, "choose"
     )
@@ -188,7 +199,6 @@ def choose(
 
     scores: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     left_out: dict[str, str] = {}
-    ready = attributions(model, x, references, chosen, seed)
     plain: dict[Recipe, Tensor] = {}  # smoothing costs nothing
     more = {"internal_batch_size": internal_batch_size, "show_progress": show_progress}
     for one in ready:
@@ -246,15 +256,17 @@ def _maps(
     if recipe.patches > min(x.shape[2:]):
         raise _LeftOut(f"more patches than images of shape {tuple(x.shape[1:])} have pixels")
     if recipe.method != "DeepLift":
-        return ready.attribute(x, targets, args, **more)
+        maps: Tensor = ready.attribute(x, targets, args, **more)
+        return maps
     if not isinstance(model, nn.Module):
         raise _LeftOut("DeepLift needs an nn.Module")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*is not complete for this model")
         try:
-            return ready.attribute(x, targets, args, **more)
+            maps = ready.attribute(x, targets, args, **more)
         except (UserWarning, ValueError, RuntimeError, AssertionError) as error:
             raise _LeftOut(str(error)) from error
+    return maps
 
 
 def _checked(maps: object, x: Tensor, name: str) -> Tensor:

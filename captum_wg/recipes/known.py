@@ -75,7 +75,7 @@ def recipes_of(price: int, kind: str = SMALL) -> tuple[Recipe, ...]:
     Raises:
         ValueError: another price or kind.
     """
-    if price not in RECIPES:
+    if not isinstance(price, int) or price not in RECIPES:
         raise ValueError(f"price must be one of {tuple(RECIPES)} gradients and forwards an image, got {price!r}")
     check_choice(kind, "kind", KINDS)
     plain = RECIPES[price]
@@ -95,7 +95,7 @@ def explain(
     additional_forward_args: object = None,
     generator: Seed = None,
     **attribute_kwargs: Any,
-) -> Tensor:
+) -> Any:
     """Maps of images by the best known recipe of a price.
 
     Args:
@@ -108,10 +108,11 @@ def explain(
         price: 20, 60, 250 or 1000 gradients and forwards an image.
         kind: "small images" or "photographs"; None: by their size.
         generator: of the draw; None is a fixed seed.
-        **attribute_kwargs: as `ExpectedGradients.attribute` (internal_batch_size, show_progress, ...).
+        **attribute_kwargs: as `ExpectedGradients.attribute` (internal_batch_size, show_progress, ...); smooth stands in
+            place of the recipe's.
 
     Returns:
-        (B, C, H, W).
+        (B, C, H, W), in an `AttributionResult` if more than that was asked for.
 
     Raises:
         TypeError, ValueError: inputs that are no images; another price or kind; as the method.
@@ -130,9 +131,11 @@ def table() -> pd.DataFrame:
         (`quantus_ext.PatchDeletionCorrelation`, `SubsetCorrelation`), higher is better; D and I: deletion AUC (lower is
         better) and insertion AUC (higher is better); n: of how many images; source: of which network and data. NaN:
         not measured.
-    """
-    import pandas as pd
 
+    Raises:
+        ImportError: pandas or scipy is not installed.
+    """
+    pd = import_pandas()
     rows = [
         {
             "price": price,
@@ -152,6 +155,20 @@ def table() -> pd.DataFrame:
         for recipe in recipes_of(price, kind)
     ]
     return pd.DataFrame(rows).merge(pd.read_csv(FIGURES), how="left", on=["price", "kind", "name"])
+
+
+def import_pandas() -> Any:
+    """pandas, which only tables and choices need, and with it scipy.
+
+    Raises:
+        ImportError: one of them is not installed.
+    """
+    try:
+        import pandas
+        import scipy.stats  # noqa: F401
+    except ImportError as error:
+        raise ImportError("recipes.table and choose need pandas and scipy: pip install 'captum-wg[recipes]'") from error
+    return pandas
 
 
 def check_images(inputs: object, name: str = "inputs", at_least: int = 1) -> Tensor:

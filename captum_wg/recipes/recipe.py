@@ -10,14 +10,16 @@ from captum.attr import Attribution, DeepLift, FeatureAblation
 from torch import Tensor
 
 from captum_wg import baselines
-from captum_wg.attribution_base import logged
+from captum_wg.attribution_base import AttributionResult, logged
+from captum_wg.engine.checks import check_choice
 from captum_wg.engine.targets import Target
 from captum_wg.expected_gradients import ExpectedGradients
 from captum_wg.over_baselines import OverBaselines
 from captum_wg.patch_correction import PatchCorrected, grid
-from captum_wg.smoothing import smoothed_mix
+from captum_wg.smoothing import check_smooth, smoothed_mix
 from captum_wg.weighted_gradients import WeightedGradients
 
+METHODS = ("expected gradients", "weighted gradients", "integrated gradients", "DeepLift", "patch ablation")
 # Forwards that D_alpha takes for one baseline, at most: ceil(log2(P + 1)) of up to 65,535 pixels.
 _SEARCH = 16
 
@@ -40,11 +42,25 @@ class Ready(Attribution):  # type: ignore[misc]  # Captum has no types
     @logged
     def attribute(
         self, inputs: Tensor, target: Target = None, additional_forward_args: object = None, **more: Any
-    ) -> Tensor:
-        """The maps of inputs, (B, C, H, W); more: further arguments of the method (internal_batch_size, ...)."""
+    ) -> Any:
+        """The maps of inputs, (B, C, H, W).
+
+        Args:
+            more: further arguments of the method (internal_batch_size, ...). smooth stands in place of the recipe's.
+
+        Returns:
+            A Tensor, in an `AttributionResult` if more than that was asked for.
+        """
+        smooth = more.pop("smooth", self.recipe.smooth)
+        check_smooth(smooth, (inputs,))
         given = {"target": target, "additional_forward_args": additional_forward_args}
-        found: Tensor = self.method.attribute(inputs, **self._settings(inputs) | given | more)
-        return found if self.recipe.smooth is None else smoothed_mix(found, self.recipe.smooth)
+        found = self.method.attribute(inputs, **self._settings(inputs) | given | more)
+        if smooth is None:
+            return found
+        if isinstance(found, AttributionResult):
+            # The sum of a map stays, and its delta with it.
+            return AttributionResult(smoothed_mix(found.attributions, smooth), found.delta, found.weights, found.steps)
+        return smoothed_mix(found, smooth)
 
     def unsmoothed(self) -> Ready:
         """The same without smoothing."""
@@ -68,6 +84,9 @@ class Recipe:
         n_references: K; n_steps: gradients on each path; staggered: these are one for each, shifted from path to path.
         patches: the maps are corrected by (`PatchCorrected`), or are, the drops by patches of a grid so fine.
         smooth: the maps are mixed with their blur (`smoothed_mix`); None: not.
+
+    Raises:
+        ValueError: another method.
     """
 
     method: str
@@ -76,6 +95,9 @@ class Recipe:
     patches: int = 0
     staggered: bool = False
     smooth: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice(self.method, "method", METHODS)
 
     @property
     def name(self) -> str:

@@ -246,3 +246,16 @@ def test_guards_of_removal(net, x):
     with pytest.raises(TypeError, match=words), removed(pair, [0]):
         pair(torch.ones(1, 2))
     assert not net[1]._forward_hooks and not pair._forward_hooks
+    for filters in (torch.tensor([True, False, True, False, False, False]), [0.7], torch.tensor([1.0]), "ab", None):
+        with pytest.raises(TypeError, match="filters must be whole numbers"), removed(net[1], filters):
+            net(x)
+    with pytest.raises(TypeError, match=r"of a mask give mask\.nonzero\(\)"), removed(net[1], torch.ones(6) > 0):
+        net(x)
+    with pytest.raises(TypeError, match=r"layer must be a module of the model, .*, got str"), removed("1", [0]):
+        net(x)
+    elsewhere = nn.Conv2d(1, 6, 3)
+    with pytest.raises(ValueError, match=r"layer \(Conv2d\) was never called"), removed(elsewhere, [0]):
+        net(x)
+    with pytest.raises(KeyError, match="own"), removed(elsewhere, [0]):
+        raise KeyError("own")
+    assert not net[1]._forward_hooks and not elsewhere._forward_hooks

@@ -351,6 +351,8 @@ class Twice(Counted):
 def test_where_deep_lift_falls_back_the_modules_are_named(x, references):
     with pytest.warns(UserWarning, match=r"DeepLift is not complete .* the model \(Functional\) calls relu\. Use mod"):
         OverBaselines(DeepLift(Functional())).attribute(x, references, TARGETS)
+    with pytest.warns(UserWarning, match=r"DeepLift is not complete .* the model \(Functional\) calls relu"):
+        OverBaselines(DeepLift(Functional(), multiply_by_inputs=False)).attribute(x, references, TARGETS)
     with pytest.warns(UserWarning, match="LayerDeepLift is not complete"):
         model = Functional()
         OverBaselines(LayerDeepLift(model, model.conv)).attribute(x, references, TARGETS)
@@ -370,7 +372,9 @@ def test_who_promises_no_sum_is_not_asked_for_it(x, references):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = Functional()
-        OverBaselines(DeepLift(model, multiply_by_inputs=False)).attribute(x, references, TARGETS)
+        OverBaselines(DeepLift(Counted(), multiply_by_inputs=False)).attribute(x, references, TARGETS)
+        # There multipliers have no differences at hand.
+        OverBaselines(LayerDeepLift(model, model.conv, multiply_by_inputs=False)).attribute(x, references, TARGETS)
         OverBaselines(DeepLift(model)).attribute(
             x, references, TARGETS, custom_attribution_func=lambda m, i, b: tuple(2 * v for v in m)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -57,6 +58,15 @@ def test_expected_gradients_one_point_after_another(net, x, references):
             (gradient,) = torch.autograd.grad(net(point[None])[0, TARGETS[b]], point)
             total += (x[b] - reference) * gradient / 5
         torch.testing.assert_close(found[b], total)
+
+
+@pytest.mark.parametrize("kind", ["local_integrated_gradients", "gradient_variance", "stability", "consistency"])
+def test_no_graph_is_kept_from_call_to_call(net, x, references, kind):
+    estimator = SampledMeasure(net, references, kind)
+    estimator(x, TARGETS)
+    # Tensors with a graph can't be copied.
+    again = copy.deepcopy(estimator)
+    torch.testing.assert_close(again(x, TARGETS), estimator(x, TARGETS), rtol=0, atol=0)
 
 
 def mean_and_error(estimator, x, calls):
@@ -456,6 +466,14 @@ def test_agreement_element_after_element(draw, shape):
     torch.testing.assert_close(agreement(maps, ~whole), maps.square().sum() / 2)
 
 
+@pytest.mark.parametrize("penalty", [smoothness, sparsity, lambda a: agreement(a, torch.zeros(64, 64))])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_penalties_of_half_precision_are_those_of_single(draw, penalty, dtype):
+    for scale in (30, 1e-4):
+        maps = (scale * draw(2, 1, 64, 64)).to(dtype)
+        torch.testing.assert_close(penalty(maps), penalty(maps.float()))
+
+
 numbers = st.lists(st.floats(-10, 10).map(lambda v: round(v, 3)), min_size=8, max_size=8)
 
 
@@ -491,8 +509,10 @@ def test_guards_of_the_penalties(draw):
             penalty(maps[:, 0, 0, 0])
     with pytest.raises(ValueError, match="dims must say along which dimensions"):
         smoothness(maps[..., 0])
-    for dims in ((0,), (4,), (-4,), ()):
-        with pytest.raises(ValueError, match="dims must be dimensions of attributions but the first"):
+    for dims in ((0,), (4,), (-4,), (), 2, (2, 2), (3, -1)):
+        with pytest.raises(
+            ValueError, match="dims must be a tuple of different dimensions of attributions but the first"
+        ):
             smoothness(maps, dims)
     with pytest.raises(TypeError, match="per_example must be True or False"):
         sparsity(maps, 1)
@@ -504,3 +524,6 @@ def test_guards_of_the_penalties(draw):
     for value in (1.5, -0.1, math.nan):
         with pytest.raises(ValueError, match="mask must be bool, or numbers from 0"):
             agreement(maps, torch.full((4, 5), value))
+    for penalty in (smoothness, sparsity, lambda a: agreement(a, torch.ones(4, 5))):
+        with pytest.raises(TypeError, match=r"attributions must be floating point, got torch\.int64"):
+            penalty(maps.long())

@@ -42,6 +42,18 @@ def test_agrees_with_scipy_also_where_the_border_is_wider_than_the_side(draw, sh
     torch.testing.assert_close(smoothed_mix(m, smooth), torch.from_numpy(literal(m.numpy(), smooth)))
 
 
+@pytest.mark.parametrize("smooth", [3 / 32, 1.0])
+def test_long_sides_take_no_matrix_and_agree_with_scipy(draw, smooth, monkeypatch):
+    m = draw(2, 1, 4099)
+    monkeypatch.setattr("captum_wg.smoothing.mirrored_gaussian", None)
+    mix = smoothed_mix(m, smooth)
+    torch.testing.assert_close(mix, torch.from_numpy(literal(m.numpy(), smooth)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(mix.sum((1, 2)), m.sum((1, 2)), rtol=0, atol=1e-9)
+    long = draw(1, 1, 160_000).float().requires_grad_()
+    smoothed_mix(long, smooth).square().sum().backward()
+    assert long.grad.isfinite().all()
+
+
 def test_one_share_for_each_dimension(draw):
     m = draw(2, 3, 8, 13)
     torch.testing.assert_close(

@@ -106,7 +106,8 @@ def test_bad_arguments(net, images):
     for share in (0, 1, 1.5):
         with pytest.raises(ValueError, match=r"share must be a number in \(0.0, 1.0\)"):
             SubsetCorrelation(share=share)
-    with pytest.raises(ValueError, match="seed must be a whole number"):
-        SubsetCorrelation(seed=-1)
+    for seed in (-1, False, 0.0):
+        with pytest.raises(ValueError, match=f"seed must be a whole number of at least 0, got {seed}"):
+            SubsetCorrelation(seed=seed)
     with pytest.raises(ValueError, match=r"share=0.9 of 4 features is all of them"):
         SubsetCorrelation(5, 0.9, patch=(3, 4))(net, x, y, a)

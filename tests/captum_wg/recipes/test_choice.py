@@ -259,3 +259,20 @@ def test_bad_arguments_are_named(net, images, references):
         recipes.choose(
             net, images, references, TARGETS, candidates=[IG], others={"bad": lambda x, y: x / 0}, n_subsets=5, levels=1
         )
+    with pytest.raises(ValueError, match=r"others has names of recipes, \['expected gradients, 6 x 2'\]"):
+        recipes.choose(net, images, references, TARGETS, candidates=[EG], others={EG.name: lambda x, y: x})
+    with pytest.raises(TypeError, match="others must be a dict of functions by name, got list"):
+        recipes.choose(net, images, references, TARGETS, others=[lambda x, y: x])
+    with pytest.raises(TypeError, match=r"candidates must be of Recipe.*got 'DeepLift'"):
+        recipes.choose(net, images, references, TARGETS, candidates=["DeepLift"])
+    for seed in ("0", torch.Generator(), True):
+        with pytest.raises(TypeError, match="seed must be a whole number, got"):
+            recipes.choose(net, images, references, TARGETS, seed=seed)
+
+
+def test_one_removal_needs_no_tuple(net, images, references):
+    one, several = (
+        recipes.choose(net, images, references, TARGETS, candidates=[EG], removals=r, n_subsets=5, levels=2).scores
+        for r in ("blur", ("blur",))
+    )
+    pd.testing.assert_frame_equal(one, several)

@@ -1,9 +1,12 @@
+import sys
+
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
 from captum_wg import ExpectedGradients, baselines, recipes
 from captum_wg.recipes import RECIPES
+from captum_wg.smoothing import smoothed_mix
 
 TARGET = [0, 1, 2, 0, 1]
 
@@ -68,3 +71,32 @@ def test_bad_arguments_are_named(net, images, references):
             recipes.explain(net, bad, references, TARGET)
     with pytest.raises(ValueError, match="data is empty"):
         recipes.explain(net, images, references[:0], TARGET)
+    for price in ([60], "60"):
+        with pytest.raises(ValueError, match="price must be one of"):
+            recipes.explain(net, images, references, TARGET, price)
+
+
+def test_smooth_stands_in_place_of_the_recipes_and_results_keep_their_delta(references):
+    wide = torch.randn(2, 1, 96, 120, generator=torch.Generator().manual_seed(0))
+    others = torch.randn(4, 1, 96, 120, generator=torch.Generator().manual_seed(1))
+
+    def explain(**more):
+        return recipes.explain(lambda x: x.pow(3).mean((1, 2, 3)), wide, others, price=20, **more)
+
+    plain, smooth = (explain(kind=kind) for kind in recipes.KINDS)
+    torch.testing.assert_close(explain(smooth=None), plain, rtol=0, atol=0)
+    torch.testing.assert_close(explain(smooth=3 / 32), smooth, rtol=0, atol=0)
+    torch.testing.assert_close(explain(smooth=0.2), smoothed_mix(plain, 0.2), rtol=0, atol=0)
+    found, delta = explain(return_convergence_delta=True)
+    torch.testing.assert_close(found, smooth, rtol=0, atol=0)
+    torch.testing.assert_close(delta, explain(smooth=None, return_convergence_delta=True).delta)
+    with pytest.raises(ValueError, match="smooth must be a number in"):
+        explain(smooth=21)
+
+
+@pytest.mark.parametrize("package", ["pandas", "scipy.stats"])
+def test_without_the_extra_the_remedy_is_named(package, net, images, references, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    for call in (recipes.table, lambda: recipes.choose(net, images, references, TARGET)):
+        with pytest.raises(ImportError, match=r"need pandas and scipy: pip install 'captum-wg\[recipes\]'"):
+            call()

@@ -107,3 +107,5 @@ def test_it_is_an_attribution_for_wrappers(net, images, references):
     assert ready.multiplies_by_inputs
     with pytest.raises(ValueError, match="references are missing: expected gradients, 7 x 3 takes 7"):
         Recipe("expected gradients", 7, 3).attribution(net)
+    with pytest.raises(ValueError, match=r"method must be one of .*'DeepLift'.*got 'deeplift'"):
+        Recipe("deeplift", 3)
