@@ -69,7 +69,7 @@ def attribute_dataset(
             inputs are a Tensor or a tuple or list of Tensors; targets are (B,), or (B, n) where each is a tuple of
             indices; any other NAME is an argument of `attribute` that has a row for each example ("baselines",
             "additional_forward_args", ...). Its order must be fixed, and reading must not draw at random.
-        out: the folder. It is made if it is missing.
+        out: the folder. It is made if it is missing. Other data are noticed by their number, order and first group.
         attribute_kwargs: arguments of `attribute` that are the same for all examples. "target" there stands in place of
             the loader's (None: of a model that has one output). "return_convergence_delta", "return_weights" and
             "return_steps" store those, too. Generators must be int seeds.

@@ -24,6 +24,9 @@ def fingerprint(value: Any, _within: frozenset[int] = frozenset()) -> Any:
     module are told by digests. A function or class that can be imported is known by its name; a lambda, a local
     function or one of the script itself by its code and by what it refers to. Other objects are their class and
     attributes.
+
+    Raises:
+        ValueError: a torch.Generator in it, which is another after each call.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -37,6 +40,8 @@ def fingerprint(value: Any, _within: frozenset[int] = frozenset()) -> Any:
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, torch.dtype | torch.device | Path | complex):
         return str(value)
+    if isinstance(value, torch.Generator):
+        raise ValueError("it holds a torch.Generator, whose draws depend on what came before; give an int seed")
     if isinstance(value, ModuleType):
         return value.__name__
     if id(value) in _within:

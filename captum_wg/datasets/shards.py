@@ -88,6 +88,8 @@ def open_folder(out: str | Path, settings: Mapping[str, Any]) -> ShardFolder:
     """
     folder = Path(out).absolute()
     path = folder / _SETTINGS
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out={folder} is a file; give a folder")
     folder.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
         if others := sorted(p.name for p in folder.iterdir() if not p.name.endswith(_TEMPORARY)):

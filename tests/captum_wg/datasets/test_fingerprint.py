@@ -130,3 +130,8 @@ def test_differences_name_what_differs():
     assert differences(there, there) == ""
     assert differences({"a": None, "b": 1}, {"b": 1}) == "a: null there, nothing here"
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
+
+
+def test_a_generator_is_refused_wherever_it_is_held(net):
+    with pytest.raises(ValueError, match=r"holds a torch.Generator.*int seed"):
+        fingerprint({"method": functools.partial(net, generator=torch.Generator())})

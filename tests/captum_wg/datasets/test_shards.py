@@ -84,6 +84,12 @@ def test_a_folder_without_all_maps(tmp_path):
         AttributionDataset(tmp_path / "begun")
 
 
+def test_a_file_in_place_of_the_folder(tmp_path):
+    (tmp_path / "maps").write_text("")
+    with pytest.raises(ValueError, match="maps is a file; give a folder"):
+        open_folder(tmp_path / "maps", SETTINGS)
+
+
 def test_a_missing_shard(stored):
     (stored.folder / "000001.safetensors").unlink()
     maps = AttributionDataset(stored.folder)
