@@ -44,27 +44,46 @@ def values_of(attributions: Map, name: str) -> Array:
     return values
 
 
-def maps_of(attributions: Map, name: str = "attributions") -> tuple[Array, bool]:
-    """The maps as float64 (B, C, H, W), and whether a batch was given."""
+def maps_of(attributions: Map, name: str = "attributions", channels: tuple[int, ...] = (1, 3)) -> tuple[Array, bool]:
+    """The maps as float64 (B, C, H, W), and whether a batch was given.
+
+    channels: how many there may be; none: any number.
+    """
     values = values_of(attributions, name)
     shape = values.shape
     if values.ndim == 2:
         return values[None, None], False
-    if values.ndim not in (3, 4) or shape[-3] not in (1, 3):
+    if values.ndim not in (3, 4) or (channels and shape[-3] not in channels):
         last = values.ndim in (3, 4) and shape[-1] in (1, 3)
         remedy = "channels come first here: move the last axis"
         raise ValueError(
-            f"{name} must have shape (H, W), (C, H, W) or (B, C, H, W) with 1 or 3 channels, got {shape}; "
-            + (remedy if last else "sum over the channels, or show three of them at a time")
+            f"{name} must have shape (H, W), (C, H, W) or (B, C, H, W)"
+            f"{' with 1 or 3 channels' if channels else ''}, got {shape}; "
+            + (remedy if last else "sum over the channels, or show three of them at a time; texts are for show_text")
         )
     return (values, True) if values.ndim == 4 else (values[None], False)
 
 
-def check_named(maps: Any, by: str) -> None:
+def refuse_texts(maps: Mapping[str, Map], image: Map | None = None) -> None:
+    """Raise for a map (1, H, W) that could as well be a text's (B, T, E), and no image of another form says otherwise.
+
+    maps: by the names that messages use.
+    """
+    if image is not None and not (np.ndim(image) == 3 and np.shape(image)[0] == 1):
+        return
+    for name, a in maps.items():
+        if isinstance(a, Tensor | np.ndarray) and a.ndim == 3 and a.shape[0] == 1:
+            raise ValueError(
+                f"{name} has shape {tuple(a.shape)}, which may be a text (B, T, E) as well as a grey map: draw a text "
+                "with show_text, and give a grey map as (H, W) or (1, 1, H, W)"
+            )
+
+
+def check_named(maps: Any, by: str, name: str = "maps") -> None:
     if not isinstance(maps, Mapping):
-        raise TypeError(f"maps must be a dict of attributions by {by}, got {type(maps).__name__}")
+        raise TypeError(f"{name} must be a dict of attributions by {by}, got {type(maps).__name__}")
     if not maps:
-        raise ValueError(f"maps is empty; give the attributions of at least one {by}")
+        raise ValueError(f"{name} is empty; give the attributions of at least one {by}")
 
 
 def check_count(name: str, given: Sequence[Any] | Array, count: int, of: str, entries: str = "entries") -> None:
@@ -72,8 +91,9 @@ def check_count(name: str, given: Sequence[Any] | Array, count: int, of: str, en
         raise ValueError(f"{name} has {len(given)} {entries}, but there are {count} {of}; give one for each")
 
 
-def input_images(images: Map, mean: Numbers | None, std: Numbers | None) -> Image:
-    values, _ = maps_of(images, "images")
+def input_images(images: Map, mean: Numbers | None, std: Numbers | None, name: str = "images") -> Image:
+    """Images as they are seen, (B, H, W, 3): images * std + mean, clipped to [0, 1]."""
+    values, _ = maps_of(images, name)
     if (mean is None) != (std is None):
         raise ValueError("give both mean and std, or neither")
     if mean is not None:
@@ -90,7 +110,7 @@ def input_images(images: Map, mean: Numbers | None, std: Numbers | None) -> Imag
         values = values / 255
     if values.min() < -1e-6 or values.max() > 1 + 1e-6:
         raise ValueError(
-            f"images must lie in [0, 1], got values from {values.min():.4g} to {values.max():.4g}; give the mean and "
+            f"{name} must lie in [0, 1], got values from {values.min():.4g} to {values.max():.4g}; give the mean and "
             "std they were normalised with"
         )
     return rgb(np.rint(255 * np.clip(values, 0, 1)))

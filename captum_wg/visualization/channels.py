@@ -27,7 +27,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_wg.visualization.arrays import FLAT, Array, Bounds, Image, Map, check_count, maps_of, rgb, values_of
+from captum_wg.visualization.arrays import (
+    FLAT,
+    Array,
+    Bounds,
+    Image,
+    Map,
+    check_count,
+    maps_of,
+    refuse_texts,
+    rgb,
+    values_of,
+)
 from captum_wg.visualization.canvas import canvas, draw_bare
 
 QUANTILES = (0.05, 0.95)
@@ -92,7 +103,8 @@ def visualize_attributions(
     """Draw a map, or a batch in a row, as `captum.attr.visualization.visualize_image_attr` does.
 
     Args:
-        attributions, quantiles, scale: as in `unsigned_image`.
+        attributions, quantiles, scale: as in `unsigned_image`; one grey map as (H, W) or (1, 1, H, W), since (1, H, W)
+            may be a text's.
         signed: which picture; None: signed if any value is negative.
         title: of the map, or one for each map of a batch.
         plt_fig_axis: (figure, axes) to draw on: one Axes, for a batch B of them. None makes new ones.
@@ -103,6 +115,7 @@ def visualize_attributions(
     Returns:
         The figure and its Axes, for a batch a numpy array of B Axes.
     """
+    refuse_texts({"attributions": attributions})
     image = _image(attributions, signed, quantiles, scale)
     pictures = image if image.ndim == 4 else image[None]
     count = len(pictures)

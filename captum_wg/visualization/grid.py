@@ -15,6 +15,7 @@ from captum_wg.visualization.arrays import (
     check_named,
     input_images,
     maps_of,
+    refuse_texts,
 )
 from captum_wg.visualization.canvas import EDGE, FONT, GAP, canvas, draw_bare, wrapped
 from captum_wg.visualization.channels import QUANTILES, pictures_of, scales_of
@@ -58,6 +59,7 @@ def grid(
     shown = input_images(images, mean, std)
     rows = len(shown)
     check_named(maps, "title")
+    refuse_texts({f"maps[{name!r}]": a for name, a in maps.items()}, images)
     columns = {name: maps_of(a, f"maps[{name!r}]")[0] for name, a in maps.items()}
     for name, column in columns.items():
         check_count(f"maps[{name!r}]", column, rows, "images", entries="maps")
