@@ -79,14 +79,16 @@ def refuse_texts(maps: Mapping[str, Map], image: Map | None = None) -> None:
             )
 
 
-def check_named(maps: Any, by: str, name: str = "maps") -> None:
+def check_named(maps: Any, by: str, name: str = "maps", what: str = "attributions") -> None:
     if not isinstance(maps, Mapping):
-        raise TypeError(f"{name} must be a dict of attributions by {by}, got {type(maps).__name__}")
+        raise TypeError(f"{name} must be a dict of {what} by {by}, got {type(maps).__name__}")
     if not maps:
-        raise ValueError(f"{name} is empty; give the attributions of at least one {by}")
+        raise ValueError(f"{name} is empty; give the {what} of at least one {by}")
 
 
-def check_count(name: str, given: Sequence[Any] | Array, count: int, of: str, entries: str = "entries") -> None:
+def check_count(
+    name: str, given: Sequence[Any] | Array | Tensor, count: int, of: str, entries: str = "entries"
+) -> None:
     if len(given) != count:
         raise ValueError(f"{name} has {len(given)} {entries}, but there are {count} {of}; give one for each")
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
 from captum_wg.visualization.arrays import AxesArray, Bounds, Image
 
@@ -21,7 +21,7 @@ FONT, GAP, EDGE = 8.0, 0.05, 0.1  # a grid's letters in points, the space betwee
 
 @contextmanager
 def canvas(
-    given: tuple[Figure | SubFigure, Any] | None,
+    given: tuple[Figure, Any] | None,
     shape: tuple[int, int],
     fig_size: Bounds,
     use_pyplot: bool,
@@ -36,13 +36,17 @@ def canvas(
         # Imported late: pyplot chooses a display, which drawing into a file does not need.
         from matplotlib import pyplot
     if given is not None:
-        figure, axes = cast(Figure, given[0]), np.asarray(given[1], dtype=object).ravel()
+        figure, axes = given[0], np.asarray(given[1], dtype=object).ravel()
         if len(axes) != (count := math.prod(shape)) or not all(isinstance(axis, Axes) for axis in axes):
             raise ValueError(f"{name} {count} Axes, one a picture, got {len(axes)}")
     else:
-        make, margins = pyplot.figure if use_pyplot else Figure, layout.pop("margins", None)
+        make, margins, grid = (
+            pyplot.figure if use_pyplot else Figure,
+            layout.pop("margins", None),
+            layout.pop("grid", {}),
+        )
         figure = make(figsize=fig_size, layout=None if margins else "constrained", **layout)
-        axes = figure.subplots(*shape, squeeze=False, gridspec_kw=margins).ravel()
+        axes = figure.subplots(*shape, squeeze=False, gridspec_kw=margins or grid).ravel()
     yield figure, axes
     if use_pyplot:
         with warnings.catch_warnings():
@@ -51,14 +55,14 @@ def canvas(
             pyplot.show()
 
 
-def axes_given(ax: Any) -> tuple[Figure | SubFigure, Any] | None:
+def axes_given(ax: Any) -> tuple[Figure, Any] | None:
     """What `canvas` takes, of an argument `ax`: Axes, several of them, or None."""
     if ax is None:
         return None
     first = next(iter(np.asarray(ax, dtype=object).ravel()), None)
     if not isinstance(first, Axes):
         raise TypeError(f"ax must be matplotlib Axes, or several of them, got {type(first).__name__}")
-    return first.figure, ax
+    return cast(Figure, first.figure), ax
 
 
 def write_below(figure: Figure, axis: Axes, text: str, own: bool) -> None:
@@ -68,7 +72,7 @@ def write_below(figure: Figure, axis: Axes, text: str, own: bool) -> None:
     if own:
         figure.supxlabel(lines, fontsize=FONT, color="0.3")
     else:
-        axis.set_xlabel(lines, fontsize=FONT, color="0.3")
+        axis.set_xlabel(f"{axis.get_xlabel()}\n{lines}".lstrip(), fontsize=FONT, color="0.3")
 
 
 def draw_bare(axis: Axes, picture: Image) -> None:

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from captum_wg.engine.checks import check_choice, check_number
 from captum_wg.visualization.arrays import (
@@ -34,11 +31,11 @@ from captum_wg.visualization.styles import (
     SMOOTH,
     STYLES,
     SUMMED,
-    blurred,
+    colour_bar,
     colours_of,
     draw_map,
     largest,
-    resized,
+    prepared,
 )
 
 _SHARED = {"image": "for each image", "method": "for each method", None: "for each map"}
@@ -128,7 +125,7 @@ def show(
         check_count("labels", labels, rows, "images")
     sizes = {a.shape[2:] for a in columns.values()}
     height, width = next(iter(sizes)) if photographs is None else photographs.shape[1:3]
-    maps = {name: _prepared(a, name, (height, width), style, smooth) for name, a in columns.items()}
+    maps = {name: prepared(a, name, (height, width), style, smooth) for name, a in columns.items()}
 
     shown = [] if photographs is None or single else [photographs]
     count = len(shown) + len(maps)
@@ -194,21 +191,6 @@ def _columns(
     return {name: a for name, (a, _) in zip(names, found, strict=True)}, not several and not (batched and rows > 1)
 
 
-def _prepared(a: Array, name: str, size: tuple[int, int], style: str, smooth: float) -> Array:
-    """The map as it is drawn: at the images' size, summed if the style is, smoothed."""
-    (height, width), (h, w) = size, a.shape[2:]
-    if height * w != width * h:
-        raise ValueError(
-            f"the attribution {name!r} has {h} x {w} pixels and the image {height} x {width}, which is no enlargement "
-            "of it; give the attribution of this image"
-        )
-    with np.errstate(over="ignore"):
-        summed = a.sum(1, keepdims=True) if style in SUMMED else a
-    if not np.isfinite(summed).all():
-        raise ValueError(f"the attribution {name!r} overflows when its channels are summed; divide it by its maximum")
-    return blurred(resized(summed, height, width, style in SUMMED), smooth)
-
-
 def _halves(maps: list[Array], scale: str | float | None) -> list[list[float]]:
     """The magnitude at which the colours of each map end, (rows, methods)."""
     rows, count = len(maps[0]), len(maps)
@@ -234,14 +216,7 @@ def _bars(axes: Any, drawn: Any, scale: str | float | None) -> None:
     else:
         groups = [(list(axes.flat), drawn.flat[0], "right")]
     for of, mappable, where in groups:
-        _bar(of, mappable, where)
-
-
-def _bar(axes: list[Axes], mappable: ScalarMappable, where: str) -> None:
-    bar = axes[0].figure.colorbar(mappable, ax=axes, location=where, fraction=0.05, pad=0.02, shrink=0.9)
-    bar.ax.tick_params(labelsize=7)
-    bar.locator = MaxNLocator(5)
-    bar.update_ticks()
+        colour_bar(of, mappable, where)
 
 
 def _caption(

@@ -17,6 +17,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm, Colormap, ListedColormap
+from matplotlib.ticker import MaxNLocator
 from torch.nn.functional import interpolate
 
 from captum_wg.smoothing import mirrored_gaussian
@@ -48,6 +49,25 @@ def blurred(maps: Array, smooth: float) -> Array:
     down, across = (mirrored_gaussian(side, smooth * side).numpy() for side in maps.shape[2:])
     soft: Array = down @ maps @ across
     return soft
+
+
+def prepared(a: Array, name: str, size: tuple[int, int], style: str, smooth: float) -> Array:
+    """Maps (B, C, h, w) as they are drawn: summed if the style is (C = 1), at the images' size, smoothed.
+
+    Raises:
+        ValueError: not in the images' proportions, or the sum overflows.
+    """
+    (height, width), (h, w) = size, a.shape[2:]
+    if height * w != width * h:
+        raise ValueError(
+            f"the attribution {name!r} has {h} x {w} pixels and the image {height} x {width}, which is no enlargement "
+            "of it; give the attribution of this image"
+        )
+    with np.errstate(over="ignore"):
+        summed = a.sum(1, keepdims=True) if style in SUMMED else a
+    if not np.isfinite(summed).all():
+        raise ValueError(f"the attribution {name!r} overflows when its channels are summed; divide it by its maximum")
+    return blurred(resized(summed, height, width, style in SUMMED), smooth)
 
 
 def largest(maps: Iterable[Array]) -> float:
@@ -124,3 +144,11 @@ def colours_of(cmap: str | Colormap | None) -> Colormap:
     if name not in matplotlib.colormaps:
         raise ValueError(f"cmap must be a name of matplotlib's colour maps, such as {COLOURS!r}, got {cmap!r}")
     return matplotlib.colormaps[name]
+
+
+def colour_bar(axes: list[Axes], drawn: ScalarMappable, where: str) -> None:
+    """The colours of what is drawn on these axes, to their "right" or at the "bottom"."""
+    bar = axes[0].figure.colorbar(drawn, ax=axes, location=where, fraction=0.05, pad=0.02, shrink=0.9)
+    bar.ax.tick_params(labelsize=7)
+    bar.locator = MaxNLocator(5)
+    bar.update_ticks()
