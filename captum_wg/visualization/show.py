@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from captum_wg.engine.checks import check_choice, check_number
 from captum_wg.visualization.arrays import (
     Array,
+    AxesArray,
     Image,
     Map,
     Numbers,
@@ -38,7 +39,7 @@ from captum_wg.visualization.styles import (
     prepared,
 )
 
-_SHARED = {"image": "for each image", "method": "for each method", None: "for each map"}
+_SHARED = {"image": "for each image", "method": "for each method", "all": "for all", None: "for each map"}
 
 
 def show(
@@ -89,7 +90,7 @@ def show(
         scale: which maps of a grid share their colours: "image": those of a row, "method": those of a column, "all",
             None: each has its own; or the largest magnitude as a number.
         top: for "topk": the share of pixels, in (0, 1].
-        title: of the picture, or of the whole grid.
+        title: of the picture, or of the whole grid (not with ax).
         labels: B texts beside the rows of a grid.
         caption: write beneath what is drawn, and how it was smoothed and scaled.
         cell_size: the width of one of a grid's pictures in inches (twice that for a single map).
@@ -107,10 +108,7 @@ def show(
     smooth = (SMOOTH if style in SUMMED else 0.0) if smooth is None else check_number(smooth, "smooth", 0.0, 1.0)
     if check_number(top, "top", 0.0, 1.0) == 0:
         raise ValueError("top must be a share of the pixels in (0, 1], got 0")
-    if isinstance(scale, int | float) and not 0 < scale < np.inf:
-        raise ValueError(f"scale must be a positive finite number, one of {SCALES} or None, got {scale!r}")
-    if scale is not None and not isinstance(scale, int | float):
-        check_choice(scale, "scale", SCALES)
+    _check_scale(scale)
     if cmap is not None and style in (*PER_CHANNEL, "topk"):
         raise ValueError(f"cmap has no meaning for style={style!r}; leave it out")
     if not cell_size > 0:
@@ -119,79 +117,103 @@ def show(
     photographs = None if image is None else input_images(image, mean, std, "image")
     if photographs is None and style not in ("heat", *PER_CHANNEL):
         raise ValueError(f"style={style!r} is drawn over the image, which is None; give it, or say style='heat'")
-    columns, single = _columns(attribution, image, photographs, style)
-    rows = len(next(iter(columns.values())))
+    given = _by_method(attribution, image, photographs, style)
+    rows = len(next(iter(given.values())))
     if labels is not None:
         check_count("labels", labels, rows, "images")
-    sizes = {a.shape[2:] for a in columns.values()}
+    sizes = {a.shape[2:] for a in given.values()}
     height, width = next(iter(sizes)) if photographs is None else photographs.shape[1:3]
-    maps = {name: prepared(a, name, (height, width), style, smooth) for name, a in columns.items()}
+    maps = {name: prepared(a, name, (height, width), style, smooth) for name, a in given.items()}
 
-    shown = [] if photographs is None or single else [photographs]
-    count = len(shown) + len(maps)
+    single = not isinstance(attribution, Mapping) and rows == 1
+    if title and ax is not None and not single:
+        raise ValueError("title of a grid belongs to the figure, which with ax is the caller's; leave title out")
+    beside = [] if photographs is None or single else ["input"]
+    shape = (rows, len(beside) + len(maps))
     cell = 2 * cell_size if single else cell_size
-    bars = colorbar and style in SUMMED and style != "topk"
-    size = (count * cell + 0.8 * bars, rows * cell * height / width + 0.5 + 0.3 * caption)
-    with canvas(axes_given(ax), (rows, count), size, use_pyplot, "ax must be") as (figure, flat):
-        axes = flat.reshape(rows, count)
-        for column, pictures in zip(axes.T, shown, strict=False):
-            for axis, picture in zip(column, pictures, strict=True):
-                draw_bare(axis, picture)
-        own = axes[:, len(shown) :]
+    size = (shape[1] * cell + 0.8 * colorbar, rows * cell * height / width + 0.5 + 0.3 * caption)
+    with canvas(axes_given(ax), shape, size, use_pyplot, "ax must be") as (figure, flat):
+        axes = flat.reshape(shape)
+        if photographs is not None and beside:
+            for axis, photograph in zip(axes[:, 0], photographs, strict=True):
+                draw_bare(axis, photograph)
+        own = axes[:, len(beside) :]
         if style in SUMMED:
-            halves = _halves(list(maps.values()), scale)
-            mappables = [
-                draw_map(own[i, j], m[0], None if photographs is None else photographs[i], style, v, colours, top)
-                for i, of_row in enumerate(halves)
-                for (j, v), m in zip(enumerate(of_row), (a[i] for a in maps.values()), strict=True)
-            ]
-            if bars:
-                _bars(own, np.array(mappables, dtype=object).reshape(own.shape), scale)
+            drawn = _draw_summed(own, list(maps.values()), photographs, style, scale, colours, top)
+            if colorbar and style != "topk":
+                _bars(own, drawn, scale)
         else:
-            bounds = (0.0, float(scale)) if isinstance(scale, int | float) else scale
-            scales = scales_of(list(maps.values()), QUANTILES, bounds, SCALES)
-            for column, a, each in zip(own.T, maps.values(), scales, strict=True):
-                for axis, picture in zip(column, pictures_of(a, style == "signed", each), strict=True):
-                    draw_bare(axis, picture)
+            _draw_per_channel(own, list(maps.values()), style == "signed", scale)
         if not single:
-            names, _ = wrapped([*(["input"] * len(shown)), *maps], cell)
-            for axis, name in zip(axes[0], names, strict=True):
+            for axis, name in zip(axes[0], wrapped([*beside, *maps], cell)[0], strict=True):
                 axis.set_title(name, fontsize=9)
         for axis, text in zip(axes[:, 0], labels or (), strict=False):
             axis.set_ylabel(text, fontsize=9)
-        if title and (single or ax is not None):
+        if title and single:
             axes[0, 0].set_title(title, fontsize=10)
         elif title:
             figure.suptitle(title, fontsize=10)
         if caption:
             coarse = sizes - {(height, width)}
-            text = _caption(style, smooth, (height, width), coarse, scale, top, cmap, rows * len(maps) > 1)
-            write_below(figure, axes[-1, 0], text, ax is None)
+            done = [_of_smoothing(style, smooth * min(height, width), coarse)]
+            done += _of_colours(style, scale, top, cmap, rows * len(maps) > 1)
+            write_below(figure, axes[-1, 0], "; ".join(done) + ".", ax is None)
     return figure, axes[0, 0] if single else axes
 
 
-def _columns(
+def _check_scale(scale: str | float | None) -> None:
+    if isinstance(scale, int | float):
+        if isinstance(scale, bool) or not 0 < scale < np.inf:
+            raise ValueError(f"scale must be a positive finite number, one of {SCALES} or None, got {scale!r}")
+    elif scale is not None:
+        check_choice(scale, "scale", SCALES)
+
+
+def _by_method(
     attribution: Map | Mapping[str, Map], image: Map | None, photographs: Image | None, style: str
-) -> tuple[dict[str, Array], bool]:
-    """The maps by method, each (B, C, H, W), and whether there is but one to draw."""
-    several = isinstance(attribution, Mapping)
+) -> dict[str, Array]:
+    """The maps by method, (B, C, H, W) each."""
     if isinstance(attribution, Mapping):
         check_named(attribution, "method", "attribution")
-        named = {f"attribution[{name!r}]": a for name, a in attribution.items()}
+        named = {name: (f"attribution[{name!r}]", a) for name, a in attribution.items()}
     else:
-        named = {"attribution": attribution}
-    refuse_texts(named, image)
+        named = {"attribution": ("attribution", attribution)}
+    refuse_texts(dict(named.values()), image)
     channels = () if style in SUMMED and image is not None else (1, 3)
-    found = [maps_of(a, name, channels) for name, a in named.items()]
-    rows = len(found[0][0]) if photographs is None else len(photographs)
-    for name, (a, _) in zip(named, found, strict=True):
-        check_count(name, a, rows, "images", entries="maps")
-    batched = any(is_batch for _, is_batch in found)
-    names = list(attribution) if isinstance(attribution, Mapping) else ["attribution"]
-    return {name: a for name, (a, _) in zip(names, found, strict=True)}, not several and not (batched and rows > 1)
+    maps = {name: maps_of(a, called, channels)[0] for name, (called, a) in named.items()}
+    rows = len(next(iter(maps.values())) if photographs is None else photographs)
+    for name, (called, _) in named.items():
+        check_count(called, maps[name], rows, "images", entries="maps")
+    return maps
 
 
-def _halves(maps: list[Array], scale: str | float | None) -> list[list[float]]:
+def _draw_summed(
+    axes: AxesArray,
+    maps: list[Array],
+    photographs: Image | None,
+    style: str,
+    scale: str | float | None,
+    colours: Colormap,
+    top: float,
+) -> AxesArray:
+    """Draw the maps (B, 1, H, W) of each column; what colour bars are made of, in the axes' shape."""
+    ends = _ends(maps, scale)
+    drawn = np.empty(axes.shape, dtype=object)
+    for (row, column), axis in np.ndenumerate(axes):
+        photograph = None if photographs is None else photographs[row]
+        drawn[row, column] = draw_map(axis, maps[column][row, 0], photograph, style, ends[row][column], colours, top)
+    return drawn
+
+
+def _draw_per_channel(axes: AxesArray, maps: list[Array], signed: bool, scale: str | float | None) -> None:
+    bounds = (0.0, float(scale)) if isinstance(scale, int | float) else scale
+    scales = scales_of(maps, QUANTILES, bounds, SCALES)
+    for column, a, own in zip(axes.T, maps, scales, strict=True):
+        for axis, picture in zip(column, pictures_of(a, signed, own), strict=True):
+            draw_bare(axis, picture)
+
+
+def _ends(maps: list[Array], scale: str | float | None) -> list[list[float]]:
     """The magnitude at which the colours of each map end, (rows, methods)."""
     rows, count = len(maps[0]), len(maps)
     if isinstance(scale, int | float):
@@ -219,32 +241,31 @@ def _bars(axes: Any, drawn: Any, scale: str | float | None) -> None:
         colour_bar(of, mappable, where)
 
 
-def _caption(
-    style: str,
-    smooth: float,
-    size: tuple[int, int],
-    coarse: set[Any],
-    scale: str | float | None,
-    top: float,
-    cmap: str | Colormap | None,
-    several: bool,
-) -> str:
-    """What was done to the numbers, in words."""
-    sigma = smooth * min(size)
-    soft = f"smoothed by a Gaussian of {sigma:.2g} pixels" if smooth else "not smoothed"
-    parts = ["sum over the channels" if style in SUMMED else "each colour channel on its own", soft]
-    if coarse:
-        parts.append("enlarged from " + ", ".join(f"{h} x {w}" for h, w in sorted(coarse)))
+def _of_smoothing(style: str, sigma: float, coarse: set[Any]) -> str:
+    """For the caption: what was done to the numbers; sigma in pixels."""
+    whose = "Sum over the channels" if style in SUMMED else "Each colour channel on its own"
+    enlarged = "; enlarged from " + ", ".join(f"{h} x {w}" for h, w in sorted(coarse)) if coarse else ""
+    return (
+        f"{whose}; smoothed by a Gaussian of {sigma:.2g} pixels{enlarged}"
+        if sigma
+        else f"{whose}; not smoothed{enlarged}"
+    )
+
+
+def _of_colours(
+    style: str, scale: str | float | None, top: float, cmap: str | Colormap | None, several: bool
+) -> list[str]:
+    """For the caption: what the colours mean."""
     if style == "topk":
-        parts.append(f"in colour: the {100 * top:.3g} % of the pixels that speak most for the output")
-    elif style in SUMMED:
-        shared = "for all" if isinstance(scale, int | float) else _SHARED.get(scale, "for all")
-        ends = f"{scale:.3g}" if isinstance(scale, int | float) else f"the {100 * LARGEST:.3g} % quantile of magnitudes"
-        parts.append(f"colours end at {ends}" + (f", one scale {shared}" if several else ""))
-        if cmap in (None, COLOURS):
-            parts.append("red: positive, blue: negative")
-    else:
-        parts.append(f"magnitudes clipped to their {100 * QUANTILES[0]:.0f} and {100 * QUANTILES[1]:.0f} % quantiles")
-        parts.append("0 is grey, brighter is positive, darker negative" if style == "signed" else "0 is black")
-    text = "; ".join(parts)
-    return text[0].upper() + text[1:] + "."
+        return [f"in colour: the {100 * top:.3g} % of the pixels that speak most for the output"]
+    given = f"{scale:.3g}" if isinstance(scale, int | float) else None
+    shared = "for all" if isinstance(scale, int | float) else _SHARED[scale]
+    one_scale = f", one scale {shared}" if several else ""
+    if style in SUMMED:
+        end = given or f"the {100 * LARGEST:.3g} % quantile of magnitudes"
+        signs = ["red: positive, blue: negative"] if cmap in (None, COLOURS) else []
+        return [f"colours end at {end}{one_scale}", *signs]
+    low, high = (100 * q for q in QUANTILES)
+    clipped = f"clipped at {given}" if given else f"clipped to their {low:.0f} and {high:.0f} % quantiles"
+    zero = "0 is grey, brighter is positive, darker negative" if style == "signed" else "0 is black"
+    return [f"magnitudes {clipped}{one_scale}", zero]

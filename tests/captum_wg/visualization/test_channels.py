@@ -320,3 +320,11 @@ def test_pyplot_is_used_on_request_only():
 def test_titles_must_fit_the_batch():
     with pytest.raises(ValueError, match="title has 1 entries, but there are 2 maps"):
         visualize_attributions(random_maps(2, 3, 5, 5), title="a")
+
+
+def test_a_text_is_not_drawn_as_a_map():
+    text = random_maps(1, 12, 16)
+    with pytest.raises(ValueError, match=r"attributions has shape \(1, 12, 16\), which may be a text .* show_text"):
+        visualize_attributions(text)
+    for grey in (text[0], text[None]):
+        visualize_attributions(grey)

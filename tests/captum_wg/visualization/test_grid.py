@@ -115,3 +115,10 @@ def test_bad_grids_are_refused(changes, error, message):
     arguments = {"images": np.zeros((2, 3, 4, 4)), "maps": {"a": np.zeros((2, 3, 4, 4))}} | changes
     with pytest.raises(error, match=message):
         grid(**arguments)
+
+
+def test_a_text_is_not_drawn_in_a_grid():
+    text = np.random.default_rng(0).random((1, 12, 16))
+    with pytest.raises(ValueError, match=r"maps\['IG'\] has shape \(1, 12, 16\), which may be a text .* show_text"):
+        grid(text, {"IG": text})
+    grid(text[None], {"IG": text})

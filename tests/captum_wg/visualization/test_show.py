@@ -123,6 +123,14 @@ def test_contours_lie_at_shares_of_the_largest_colour():
     assert lines.levels == pytest.approx([-1.5, -1.0, -0.5, 0.5])
 
 
+def test_the_papers_forms_share_scales_as_grids_do():
+    a = random_maps(2, 3, 8, 8)
+    figure, axes = show(None, {"a": a, "b": 3 * a}, "signed", scale="method")
+    assert axes.shape == (2, 2) and "one scale for each method" in words(figure.get_supxlabel())
+    for column in axes.T:
+        assert (np.stack([layers(axis)[0] for axis in column]) == signed_image(a, scale="common")).all()
+
+
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize(
     "a",
@@ -200,6 +208,8 @@ def test_given_axes_are_drawn_on_and_pyplot_is_left_alone():
     result, axes = show(photographs(3, 8, 8), {"IG": random_maps(3, 8, 8)}, ax=[left, right])
     assert result is figure and axes.tolist() == [[left, right]]
     assert pyplot.get_fignums() == []
+    with pytest.raises(ValueError, match="title of a grid belongs to the figure"):
+        show(photographs(3, 8, 8), {"IG": random_maps(3, 8, 8)}, ax=[left, right], title="all")
     with pytest.raises(ValueError, match="ax must be 2 Axes, one a picture, got 1"):
         show(photographs(3, 8, 8), {"IG": random_maps(3, 8, 8)}, ax=left)
     with pytest.raises(TypeError, match="ax must be matplotlib Axes, or several of them, got Figure"):
@@ -227,6 +237,7 @@ def test_a_map_of_one_image_is_no_text():
         ({"top": 0}, ValueError, r"top must be a share of the pixels in \(0, 1\], got 0"),
         ({"top": 2}, ValueError, "top must be a number in"),
         ({"scale": "row"}, ValueError, "scale must be one of .*'image'"),
+        ({"scale": True}, ValueError, "scale must be a positive finite number"),
         ({"scale": 0}, ValueError, "scale must be a positive finite number"),
         ({"cmap": "no such"}, ValueError, "cmap must be a name of matplotlib's colour maps"),
         ({"cmap": "PuOr_r", "style": "signed"}, ValueError, "cmap has no meaning for style='signed'"),
