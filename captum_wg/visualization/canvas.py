@@ -68,7 +68,7 @@ def axes_given(ax: Any) -> tuple[Figure, Any] | None:
 def write_below(figure: Figure, axis: Axes, text: str, own: bool) -> None:
     """A caption under the whole of our own figure, or under the axis of a caller's."""
     inches = figure.get_figwidth() if own else axis.get_window_extent().width / axis.figure.dpi
-    lines = textwrap.fill(text, max(24, int(inches * 72 / (0.54 * FONT))))
+    lines = textwrap.fill(text, max(24, int(inches * 72 / (0.58 * FONT))))
     if own:
         figure.supxlabel(lines, fontsize=FONT, color="0.3")
     else:

@@ -131,7 +131,8 @@ def show(
     beside = [] if photographs is None or single else ["input"]
     shape = (rows, len(beside) + len(maps))
     cell = 2 * cell_size if single else cell_size
-    size = (shape[1] * cell + 0.8 * colorbar, rows * cell * height / width + 0.5 + 0.3 * caption)
+    below = 0.6 + 0.4 * caption + 0.5 * (colorbar and scale == "method")
+    size = (shape[1] * cell + 0.8 * colorbar, rows * cell * height / width + below)
     with canvas(axes_given(ax), shape, size, use_pyplot, "ax must be") as (figure, flat):
         axes = flat.reshape(shape)
         if photographs is not None and beside:

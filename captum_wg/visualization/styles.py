@@ -150,5 +150,5 @@ def colour_bar(axes: list[Axes], drawn: ScalarMappable, where: str) -> None:
     """The colours of what is drawn on these axes, to their "right" or at the "bottom"."""
     bar = axes[0].figure.colorbar(drawn, ax=axes, location=where, fraction=0.05, pad=0.02, shrink=0.9)
     bar.ax.tick_params(labelsize=7)
-    bar.locator = MaxNLocator(5)
+    bar.locator = MaxNLocator(5 if where == "right" else 3)
     bar.update_ticks()
