@@ -123,13 +123,7 @@ def arrays_of(data: Any) -> tuple[Any, ...]:
 
 def _tensor(value: Tensor | np.ndarray) -> Tensor:
     # The copy serves read-only and reversed arrays, which torch can't take as they are.
-    tensor = value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value, order="C"))
-    if not tensor.is_floating_point():
-        raise TypeError(
-            f"data must hold floating-point rows, got {tensor.dtype}; prepare them exactly like the inputs "
-            f"(scale to [0, 1], normalise) first"
-        )
-    return tensor
+    return value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value, order="C"))
 
 
 def _copied(row: Row) -> Row:
