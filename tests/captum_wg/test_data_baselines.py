@@ -140,11 +140,12 @@ def test_token_ids_have_rows_of_ids_for_baselines(drawn):
     ids = torch.tensor([[1, 2], [3, 4], [5, 6]], dtype=torch.int32)
     rows = drawn(ids)
     assert rows.dtype == torch.int32 and all(row.tolist() in np.arange(12).reshape(6, 2).tolist() for row in rows)
-    padded = compose(torch.zeros(1, 2, dtype=torch.int32), drawn)
-    assert torch.equal(padded(ids), torch.cat([torch.zeros(1, 2), rows]).int())
+    padded = compose(drawn, torch.zeros(1, 2, dtype=torch.int32))
+    assert torch.equal(padded(ids), torch.cat([rows, torch.zeros(1, 2)]).int())
     model = torch.nn.Sequential(torch.nn.Embedding(12, 3), torch.nn.Flatten(), torch.nn.Linear(6, 1))
     method = LayerExpectedGradients(model, model[0])
-    assert torch.equal(method.attribute(ids, padded), method.attribute(ids, padded(ids), pairing="shared"))
+    expected = method.attribute(ids, padded(ids), pairing="shared")
+    assert torch.equal(method.attribute(ids, padded, pairing="shared"), expected)
     with pytest.raises(TypeError, match=r"data must hold floating-point rows, got torch.int64"):
         drawn(ids.float())
 
