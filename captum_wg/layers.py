@@ -61,7 +61,8 @@ _AT_LAYER = """At the layer; the arguments are those of the method for inputs, b
 
         Raises:
             TypeError, ValueError: as the method for inputs; a layer that is not in the model, is not called, is called
-                twice, holds no floating-point Tensor, or one whose rows are not the examples.
+                twice, or within torch.utils.checkpoint, holds no floating-point Tensor, or one whose rows are not the
+                examples.
 
         The method for inputs:
 
@@ -194,6 +195,8 @@ class InternalForm(InternalAttribution):  # type: ignore[misc]  # Captum has no 
         if not self.modules() or not all(isinstance(m, nn.Module) for m in self.modules()):
             several = ", or a list of some" if self.takes_lists else ""
             raise TypeError(f"layer must be a torch.nn.Module of the model{several}, got {layer!r}")
+        if len(set(self.modules())) < len(self.modules()):
+            raise ValueError(f"layer is a list with the same module twice, got {layer!r}; give each once")
         if device_ids is not None and len(device_ids) > 1:
             raise ValueError(
                 f"device_ids={device_ids}: the rows of a call stay on one device; give the model itself "
@@ -273,6 +276,10 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
         problem.baselines = references
         problem.probe(references)
         return problem, references
+
+    def _nowhere(self) -> Baselines:
+        # An input has activations, if anything has.
+        return lambda inputs: like_inputs(tuple(x[:1] for x in as_tuple(inputs)), isinstance(inputs, tuple))
 
     def by_layer(self, result: Any) -> Any:
         """The results of a list of layers as a list."""
