@@ -382,6 +382,10 @@ class Problem:
             parts.append(torch.stack([self.explained(output, torch.full_like(whose, e)) for e in examples]))
         return torch.cat(parts, dim=1).expand(self.n_examples, -1)
 
+    def without_gradient(self) -> list[bool]:
+        """After the walk, for each element of the inputs whether no row had a gradient."""
+        return [not depends for depends in self._depends]
+
     def check_dependence(self, maps: tuple[Tensor, ...] = ()) -> None:
         """After the walk, a ValueError if no row had a gradient, and a warning if an element of the inputs had none, or
         zeros, although the output changes with it. maps: what became of the gradients."""
