@@ -6,11 +6,13 @@ is among them (whole numbers, None, nested tuples) stays as it is. Hooks are the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import accumulate, pairwise
 from math import prod
+from numbers import Integral
 from typing import Any, cast
 
 import torch
@@ -62,7 +64,7 @@ class Layers:
             hooks.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
             for number, module in enumerate(self.modules):
-                show = partial(pass_on, number)
+                show = _untraced(partial(pass_on, number))
                 handle = (
                     module.register_forward_pre_hook(lambda _, args, show=show: show(args))
                     if self.at_input
@@ -190,7 +192,7 @@ class Neuron:
     def __init__(self, layers: Layers, selector: Selector):
         if not callable(selector):
             index = selector if isinstance(selector, tuple) else (selector,)
-            if not index or any(isinstance(i, bool) or not isinstance(i, int | slice) for i in index):
+            if not index or any(isinstance(i, bool) or not isinstance(i, Integral | slice) for i in index):
                 raise TypeError(
                     f"neuron_selector must be an int, a slice, a tuple of these or a callable, got {selector!r}"
                 )
@@ -235,6 +237,15 @@ class Neuron:
         if any(isinstance(i, slice) for i in self._index) and chosen.numel():
             chosen = chosen.reshape(len(chosen), -1).sum(1)
         return chosen
+
+
+def _untraced(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that torch.compile does not take into its graphs."""
+    # Without dynamo, which takes seconds to import, nothing is compiled.
+    if "torch._dynamo" not in sys.modules:
+        return hook
+    untraced: Callable[..., Any] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+    return untraced
 
 
 def _saves_tensors_its_own_way() -> bool:
