@@ -181,19 +181,19 @@ class stratified(OfData):
         )
 
     def _rows(self, draws: torch.Generator) -> list[Row]:
-        names, sizes = np.unique(self.strata, return_counts=True)
+        names, own, sizes = np.unique(self.strata, return_inverse=True, return_counts=True)
         shares = sizes if self.allocation == "proportional" else np.ones_like(sizes)
         parts, remainders = np.divmod(self.k * shares, shares.sum())  # in whole numbers, whose ties are exact
         parts[np.argsort(-remainders, kind="stable")[: self.k - parts.sum()]] += 1
         chosen: list[int] = []
-        for name, size, part in zip(names, sizes, parts.tolist(), strict=True):
+        for number, (name, size, part) in enumerate(zip(names, sizes, parts.tolist(), strict=True)):
             if part > size:
                 raise ValueError(
                     f"stratum {name!r} has {size} rows, too few for {part} of k={self.k}; give a smaller k, or "
                     "allocation='proportional'"
                 )
             order = torch.randperm(int(size), generator=draws, device=draws.device)[:part].tolist()
-            chosen += np.flatnonzero(self.strata == name)[order].tolist()
+            chosen += np.flatnonzero(own == number)[order].tolist()
         return rows_at(self.data, chosen, self.select, draws)
 
 

@@ -277,6 +277,7 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
             isinstance(m, nn.Embedding) for m, n in zip(self.modules(), taken.counts, strict=True) for _ in range(n)
         ]
         problem.feature_mask = _token_groups(activations, before.inputs, embeddings)
+        problem.of_what = "the layer's Tensors (those within its tuples, an LSTM's (h, c), stay as they are)"
         problem.baselines = references
         problem.probe(references)
         self.explained = problem

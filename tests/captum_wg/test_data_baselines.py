@@ -95,6 +95,12 @@ def test_equal_remainders_go_by_position():
     assert found[0] == 0 and (found[1:] > 1).all()
 
 
+def test_rows_of_no_known_stratum_are_one_of_their_own():
+    rows = torch.arange(6.0).unsqueeze(1)
+    found = stratified(rows, [0.0, np.nan, 0.0, np.nan, 0.0, np.nan], 4)(rows).flatten()
+    assert sorted(int(row) % 2 for row in found) == [0, 0, 1, 1]
+
+
 def test_equal_parts():
     names = ["a"] * 50 + ["b"] * 5 + ["c"] * 5
     rows = torch.arange(60.0).unsqueeze(1)

@@ -426,6 +426,19 @@ def test_samplers_without_references_take_no_activations_of_baselines(x):
     torch.testing.assert_close(found, expected)
 
 
+def test_a_layer_whose_tensors_the_output_does_not_depend_on(x):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(1, 3, batch_first=True).double()
+
+        def forward(self, x):
+            return self.lstm(x.unsqueeze(-1))[1][0].sum((0, 2))
+
+    with pytest.raises(ValueError, match=r"depends on none of the layer's Tensors .*an LSTM's \(h, c\), stay"):
+        LayerExpectedGradients(model := Last(), model.lstm).attribute(x)
+
+
 def test_layers_without_numbers_to_differentiate():
     model = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 1))
     ids = torch.tensor([[1, 2], [3, 4]])
