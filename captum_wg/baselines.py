@@ -204,9 +204,9 @@ class sample(OfData):
     torch.Generator each call draws, and reads, anew. Copies share data and kept rows.
 
     Args:
-        data: a Tensor or array (N, *feature), or a tuple of these with equal N for tuple inputs; anything with a length
-            and integer indices, such as a Dataset, of which only the drawn items are read; a DataLoader or
-            IterableDataset, which is read through once, keeping K rows (reservoir sampling): it need not fit into
+        data: a Tensor, array or DataFrame (N, *feature), or a tuple of these with equal N for tuple inputs; anything
+            with a length and integer indices, such as a Dataset, of which only the drawn items are read; a DataLoader
+            or IterableDataset, which is read through once, keeping K rows (reservoir sampling): it need not fit into
             memory, but must end. What a shuffling loader or a random transform draws from the global generators of
             torch (CPU), numpy and Python repeats with the seed, and their states are put back; a loader's own
             `generator` is the caller's to seed.

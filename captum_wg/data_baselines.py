@@ -71,7 +71,7 @@ class k_means(OfData):
     the row next to each centre instead, of its own cluster.
 
     Args:
-        data: a Tensor or array (N, *feature), or a tuple of these with equal N for tuple inputs.
+        data: a Tensor, array or DataFrame (N, *feature), or a tuple of these with equal N for tuple inputs.
         k: at most the number of different rows.
         generator: of the first centres; of an int seed (None: 0) the centres are found in the first call and kept.
         nearest: rows instead of centres.

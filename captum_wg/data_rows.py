@@ -116,8 +116,8 @@ def _is_array(value: Any) -> bool:
 
 
 def arrays_of(data: Any) -> tuple[Any, ...]:
-    """The Tensors or arrays that the data are; none if they are something else."""
-    each: tuple[Any, ...] = as_tuple(data)
+    """The Tensors or arrays that the data are, DataFrames as arrays; none if they are something else."""
+    each: tuple[Any, ...] = tuple(a.to_numpy() if hasattr(a, "to_numpy") else a for a in as_tuple(data))
     return each if all(map(_is_array, each)) else ()
 
 

@@ -177,6 +177,15 @@ def test_seeds_copies_and_pickles(kind, draw):
     assert f"k=4, generator={7!r}" in repr(one)
 
 
+@pytest.mark.parametrize("kind", [k_means, stratified, sample])
+def test_a_data_frame_is_an_array(kind, draw):
+    frame = pytest.importorskip("pandas").DataFrame(draw(20, 3).numpy(), index=range(5, 25), columns=list("abc"))
+    of_frame, of_array = (
+        kind(data, np.arange(20) % 2, 4) if kind is stratified else kind(data, 4) for data in (frame, frame.to_numpy())
+    )
+    assert torch.equal(of_frame(draw(2, 3)), of_array(draw(2, 3)))
+
+
 @pytest.mark.parametrize("kind", [k_means, stratified])
 def test_in_a_composition_and_a_method(kind, draw):
     rows, names = draw(60, 3), np.arange(60) % 4
