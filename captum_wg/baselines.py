@@ -21,8 +21,9 @@ Shapes: B examples, K baselines, C channels, H, W; an image is an input (B, C, H
     values, stdev, center, low, high    Finite numbers: one, or C of them, one for each channel (dimension 1).
 
 Generators can be pickled and deep-copied. Results are detached from the inputs. All raise TypeError for numbers of
-another type and for inputs that are no floating Tensors; ValueError for other numbers than the above, low > high, a
-generator on another device, an empty batch.
+another type and for inputs that are no floating Tensors (but sample, stratified and k_means(nearest=True) take ids, of
+inputs that are ids); ValueError for other numbers than the above, low > high, a generator on another device, an empty
+batch.
 
 Source: for blur, maximum distance, uniform and gaussian noise Sturmfels, Lundberg and Lee, "Visualizing the impact of
 feature attribution baselines" (Distill, 2020).
@@ -203,9 +204,9 @@ class sample(OfData):
     torch.Generator each call draws, and reads, anew. Copies share data and kept rows.
 
     Args:
-        data: a Tensor or array (N, *feature), or a tuple of these with equal N for tuple inputs; anything with a length
-            and integer indices, such as a Dataset, of which only the drawn items are read; a DataLoader or
-            IterableDataset, which is read through once, keeping K rows (reservoir sampling): it need not fit into
+        data: a Tensor, array or DataFrame (N, *feature), or a tuple of these with equal N for tuple inputs; anything
+            with a length and integer indices, such as a Dataset, of which only the drawn items are read; a DataLoader
+            or IterableDataset, which is read through once, keeping K rows (reservoir sampling): it need not fit into
             memory, but must end. What a shuffling loader or a random transform draws from the global generators of
             torch (CPU), numpy and Python repeats with the seed, and their states are put back; a loader's own
             `generator` is the caller's to seed.
@@ -217,8 +218,9 @@ class sample(OfData):
     Returns when called: (K, *feature).
 
     Raises:
-        TypeError: data of no such form; items that aren't Tensors or arrays of a floating type. Integer images
-            (0 ... 255) are refused rather than converted: baselines must be prepared like the inputs.
+        TypeError: data of no such form; items that aren't Tensors or arrays, of a floating type as the inputs or, for
+            token ids, of whole numbers. Integer images (0 ... 255) are refused rather than converted: baselines must
+            be prepared like the inputs.
         ValueError: empty data; rows of another shape than the inputs' examples; NaN or infinite values.
     """
 
@@ -284,7 +286,7 @@ class compose:
         return f"compose({', '.join(map(_short, self.parts))})"
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        elements = check_inputs(inputs, finite=False)
+        elements = check_inputs(inputs, finite=False, whole_numbers=True)
         given = [part(inputs) if callable(part) else part for part in self.parts]
         sets = [_as_set(f"parts[{i}] ({_short(self.parts[i])})", g, inputs) for i, g in enumerate(given)]
         shared = all(s.shared for s in sets)

@@ -39,7 +39,7 @@ class OfData(ABC):
         return new
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        elements = check_inputs(inputs, finite=False)
+        elements = check_inputs(inputs, finite=False, whole_numbers=True)
         draws, *_ = (check_generator(self.generator, x.device) for x in elements)
         rows = self._kept[0] if self._kept else self._rows(draws)
         if not self._kept and not isinstance(self.generator, torch.Generator):
@@ -52,6 +52,8 @@ class OfData(ABC):
                     f"data has a row of shapes {shapes}, but an example of the inputs has {expected}; crop or resize "
                     "the data, or use select to pick the inputs"
                 )
+            for entry, x in zip(row, elements, strict=True):
+                _check_kind(entry, x)
             if not all(torch.isfinite(entry).all() for entry in row):
                 raise ValueError(f"data has NaN or infinite values in drawn row {number}; give finite ones")
         columns = zip(*rows, strict=True)
@@ -69,7 +71,7 @@ class k_means(OfData):
     the row next to each centre instead, of its own cluster.
 
     Args:
-        data: a Tensor or array (N, *feature), or a tuple of these with equal N for tuple inputs.
+        data: a Tensor, array or DataFrame (N, *feature), or a tuple of these with equal N for tuple inputs.
         k: at most the number of different rows.
         generator: of the first centres; of an int seed (None: 0) the centres are found in the first call and kept.
         nearest: rows instead of centres.
@@ -179,22 +181,35 @@ class stratified(OfData):
         )
 
     def _rows(self, draws: torch.Generator) -> list[Row]:
-        names, sizes = np.unique(self.strata, return_counts=True)
-        shares = sizes / sizes.sum() if self.allocation == "proportional" else np.full(len(names), 1 / len(names))
-        # Rounded: k times a share of a whole number must not fall just below it.
-        wanted = np.round(self.k * shares, 9)
-        parts = np.floor(wanted).astype(int)
-        parts[np.argsort(parts - wanted, kind="stable")[: self.k - parts.sum()]] += 1
+        names, own, sizes = np.unique(self.strata, return_inverse=True, return_counts=True)
+        shares = sizes if self.allocation == "proportional" else np.ones_like(sizes)
+        parts, remainders = np.divmod(self.k * shares, shares.sum())  # in whole numbers, whose ties are exact
+        parts[np.argsort(-remainders, kind="stable")[: self.k - parts.sum()]] += 1
         chosen: list[int] = []
-        for name, size, part in zip(names, sizes, parts.tolist(), strict=True):
+        for number, (name, size, part) in enumerate(zip(names, sizes, parts.tolist(), strict=True)):
             if part > size:
                 raise ValueError(
                     f"stratum {name!r} has {size} rows, too few for {part} of k={self.k}; give a smaller k, or "
                     "allocation='proportional'"
                 )
             order = torch.randperm(int(size), generator=draws, device=draws.device)[:part].tolist()
-            chosen += np.flatnonzero(self.strata == name)[order].tolist()
+            chosen += np.flatnonzero(own == number)[order].tolist()
         return rows_at(self.data, chosen, self.select, draws)
+
+
+def _check_kind(entry: Tensor, x: Tensor) -> None:
+    """Whether a row holds what the inputs do: floating-point or whole numbers."""
+    if entry.is_floating_point() == x.is_floating_point() and not entry.is_complex() and entry.dtype != torch.bool:
+        return
+    if x.is_floating_point():
+        raise TypeError(
+            f"data must hold floating-point rows, got {entry.dtype}; prepare them exactly like the inputs "
+            "(scale to [0, 1], normalise) first"
+        )
+    raise TypeError(
+        f"data must hold rows of whole numbers, as the inputs do ({x.dtype}), got {entry.dtype}; draw rows of ids, and "
+        "of k_means the nearest ones (nearest=True)"
+    )
 
 
 def _named(data: Any) -> str:

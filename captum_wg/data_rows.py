@@ -116,20 +116,14 @@ def _is_array(value: Any) -> bool:
 
 
 def arrays_of(data: Any) -> tuple[Any, ...]:
-    """The Tensors or arrays that the data are; none if they are something else."""
-    each: tuple[Any, ...] = as_tuple(data)
+    """The Tensors or arrays that the data are, DataFrames as arrays; none if they are something else."""
+    each: tuple[Any, ...] = tuple(a.to_numpy() if hasattr(a, "to_numpy") else a for a in as_tuple(data))
     return each if all(map(_is_array, each)) else ()
 
 
 def _tensor(value: Tensor | np.ndarray) -> Tensor:
     # The copy serves read-only and reversed arrays, which torch can't take as they are.
-    tensor = value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value, order="C"))
-    if not tensor.is_floating_point():
-        raise TypeError(
-            f"data must hold floating-point rows, got {tensor.dtype}; prepare them exactly like the inputs "
-            f"(scale to [0, 1], normalise) first"
-        )
-    return tensor
+    return value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value, order="C"))
 
 
 def _copied(row: Row) -> Row:

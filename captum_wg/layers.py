@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from captum_wg.attribution_base import AttributionResult, BaselineAttribution, logged
 from captum_wg.engine.activations import Activations, FromActivations, Layers, Neuron
 from captum_wg.engine.baseline_set import Baselines, BaselineSet
-from captum_wg.engine.checks import check_bool, check_inputs
+from captum_wg.engine.checks import check_bool, check_inputs, warn
 from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import Inputs, accumulation_dtype, as_tuple, like_inputs
@@ -61,7 +61,8 @@ _AT_LAYER = """At the layer; the arguments are those of the method for inputs, b
 
         Raises:
             TypeError, ValueError: as the method for inputs; a layer that is not in the model, is not called, is called
-                twice, holds no floating-point Tensor, or one whose rows are not the examples.
+                twice, or within torch.utils.checkpoint, holds no floating-point Tensor, or one whose rows are not the
+                examples.
 
         The method for inputs:
 
@@ -108,6 +109,8 @@ def _at_layer(method: Callable[..., Any]) -> Any:
             if isinstance(arguments[name], list):
                 arguments[name] = tuple(t for value in arguments[name] for t in as_tuple(value))
         result = method(form, **arguments)
+        if method.__name__ == "attribute":
+            form.warn_of_unused()
         whole = arguments.get("group_attributions") == "sum"  # groups may have elements in several layers
         return form.by_layer(result) if method.__name__ == "attribute" and not whole else result
 
@@ -194,6 +197,8 @@ class InternalForm(InternalAttribution):  # type: ignore[misc]  # Captum has no 
         if not self.modules() or not all(isinstance(m, nn.Module) for m in self.modules()):
             several = ", or a list of some" if self.takes_lists else ""
             raise TypeError(f"layer must be a torch.nn.Module of the model{several}, got {layer!r}")
+        if len(set(self.modules())) < len(self.modules()):
+            raise ValueError(f"layer is a list with the same module twice, got {layer!r}; give each once")
         if device_ids is not None and len(device_ids) > 1:
             raise ValueError(
                 f"device_ids={device_ids}: the rows of a call stay on one device; give the model itself "
@@ -205,7 +210,8 @@ class InternalForm(InternalAttribution):  # type: ignore[misc]  # Captum has no 
 
 
 class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: ignore[misc]
-    """A method at a layer, or at several at once: none of those in a list should depend on another alone.
+    """A method at a layer, or at several at once: of those in a list none should lead to the output through others of
+    it alone, as it then gets zeros, and a warning says so.
 
     Completeness holds at the layer: attributions sum to F(x) - sum_k w_k f(a(x'_k), x), with a(x'_k) the layer's
     activation for baseline k; the last is F(x'_k) where all ways from input to output lead through the layer.
@@ -218,6 +224,7 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
     takes_lists = True
     at_input = False
     counts: list[int]
+    explained: Problem
 
     def _problem(
         self,
@@ -270,9 +277,25 @@ class LayerForm(InternalForm, LayerAttribution, BaselineAttribution):  # type: i
             isinstance(m, nn.Embedding) for m, n in zip(self.modules(), taken.counts, strict=True) for _ in range(n)
         ]
         problem.feature_mask = _token_groups(activations, before.inputs, embeddings)
+        problem.of_what = "the layer's Tensors (those within its tuples, an LSTM's (h, c), stay as they are)"
         problem.baselines = references
         problem.probe(references)
+        self.explained = problem
         return problem, references
+
+    def _nowhere(self) -> Baselines:
+        # An input has activations, if anything has.
+        return lambda inputs: like_inputs(tuple(x[:1] for x in as_tuple(inputs)), isinstance(inputs, tuple))
+
+    def warn_of_unused(self) -> None:
+        """Warn of layers of a list that get zeros, as all ways from there lead through others, whose values are set."""
+        unused, layers = iter(self.explained.without_gradient()), Layers(self.forward_func, self.modules())
+        for number, count in enumerate(self.counts):
+            if all([next(unused) for _ in range(count)]):
+                warn(
+                    f"{layers.name(number)} gets zeros: the output depends on it in no way, "
+                    "or through other layers of the list alone; attribute it in a call of its own"
+                )
 
     def by_layer(self, result: Any) -> Any:
         """The results of a list of layers as a list."""

@@ -51,10 +51,13 @@ class LocalAttribution(BaselineAttribution):
         sampler, *settings = how
         needless = callable(sampler) or sampler == "ball"
         missing = baselines is None and self.baselines is None
-        # What needs no references must not stumble over any.
-        problem, references = self._problem(inputs, 0.0 if needless else baselines, *others)
+        problem, references = self._problem(inputs, self._nowhere() if needless else baselines, *others)
         given = None if missing else references
         return problem, make_points(sampler, problem.inputs, problem.is_tuple, given, *settings)
+
+    def _nowhere(self) -> Baselines:
+        """The baselines of samplers that need none, which must not stumble over any."""
+        return 0.0
 
 
 class GeneralizedAttribution(LocalAttribution):

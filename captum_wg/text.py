@@ -8,6 +8,7 @@ groups of tokens.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import torch
@@ -30,7 +31,8 @@ def word_groups(texts: Sequence[str], offsets: Offsets, pattern: str = WORD) -> 
         texts: the B texts as they were handed to the tokenizer.
         offsets: for each token where it begins and ends in its text, (B, T, 2): what tokenizers of Hugging Face return
             for return_offsets_mapping=True.
-        pattern: a regular expression for a word, such as r"\\S+", or r"\\w" where a sign is one.
+        pattern: a regular expression for a word, such as r"\\S+", or r"\\w" where a sign is one; to it combining marks
+            (vowel signs, accents of their own) and joiners are letters.
 
     Returns:
         Whole numbers (B, T), and B lists of words, as far as the tokens reach.
@@ -38,14 +40,19 @@ def word_groups(texts: Sequence[str], offsets: Offsets, pattern: str = WORD) -> 
     Raises:
         ValueError: offsets of another shape, or outside of the text.
     """
-    spans = torch.as_tensor(offsets).tolist()
+    try:
+        spans = torch.as_tensor(offsets).tolist()
+    except ValueError as error:
+        raise ValueError(
+            "offsets must have shape (B, T, 2), got other numbers of tokens for other texts; tokenize with padding=True"
+        ) from error
     if len(spans) != len(texts) or any(len(span) != 2 for row in spans for span in row):
         raise ValueError(
             f"offsets must have shape (B, T, 2) for B = {len(texts)} texts, got {tuple(torch.as_tensor(offsets).shape)}"
         )
     found, words = [], []
     for text, row in zip(texts, spans, strict=True):
-        matches = list(re.finditer(pattern, text))
+        matches = list(re.finditer(pattern, "".join("x" if _is_mark(c) else c for c in text)))
         of_character = {place: w for w, m in enumerate(matches) for place in range(*m.span())}
         numbers = []
         for start, stop in row:
@@ -57,10 +64,17 @@ def word_groups(texts: Sequence[str], offsets: Offsets, pattern: str = WORD) -> 
             places = (place for place in range(start, stop) if not text[place].isspace())
             numbers.append(of_character.get(next(places, -1)))
         found.append(numbers)
-        words.append([m.group() for m in matches[: 1 + max((w for w in numbers if w is not None), default=-1)]])
+        words.append(
+            [text[slice(*m.span())] for m in matches[: 1 + max((w for w in numbers if w is not None), default=-1)]]
+        )
     most = max(map(len, words), default=0)
     groups = [[most + t if w is None else w for t, w in enumerate(numbers)] for numbers in found]
-    return torch.tensor(groups), words
+    return torch.tensor(groups, dtype=torch.long), words
+
+
+def _is_mark(character: str) -> bool:
+    """Whether it belongs to the letter before it: a vowel sign, an accent, a joiner."""
+    return unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf")
 
 
 def token_attributions(attributions: Tensor, groups: Tensor | None = None) -> Tensor:

@@ -6,11 +6,13 @@ is among them (whole numbers, None, nested tuples) stays as it is. Hooks are the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import accumulate, pairwise
 from math import prod
+from numbers import Integral
 from typing import Any, cast
 
 import torch
@@ -50,7 +52,7 @@ class Layers:
         def pass_on(number: int, value: Any) -> Any:
             if number in called:
                 raise ValueError(
-                    f"{self._name(number)} is called more than once in one forward, so that it has no activation of "
+                    f"{self.name(number)} is called more than once in one forward, so that it has no activation of "
                     "its own; give each call a module of its own, such as torch.nn.Identity(), and choose that (of a "
                     "model spread over several devices choose one copy, model.module)"
                 )
@@ -62,7 +64,7 @@ class Layers:
             hooks.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
             for number, module in enumerate(self.modules):
-                show = partial(pass_on, number)
+                show = _untraced(partial(pass_on, number))
                 handle = (
                     module.register_forward_pre_hook(lambda _, args, show=show: show(args))
                     if self.at_input
@@ -78,7 +80,7 @@ class Layers:
                     if any(m is self.modules[number] for m in known) or not known
                     else "is not in the model that forward_func calls; take it from that very object (not from a copy)"
                 )
-                raise ValueError(f"{self._name(number)} {why}")
+                raise ValueError(f"{self.name(number)} {why}")
         return output
 
     def activations(self, arguments: tuple[Any, ...]) -> list[tuple[Tensor, ...]]:
@@ -95,7 +97,7 @@ class Layers:
     def _tensors(self, number: int, value: Any, rows: int) -> tuple[Tensor, ...]:
         parts = value if isinstance(value, tuple | list) else (value,)
         found = tuple(p for p in parts if _is_activation(p))
-        what = f"the {'input' if self.at_input else 'output'} of {self._name(number)}"
+        what = f"the {'input' if self.at_input else 'output'} of {self.name(number)}"
         if not found:
             kinds = [str(p.dtype) if isinstance(p, Tensor) else type(p).__name__ for p in parts]
             raise TypeError(
@@ -111,7 +113,7 @@ class Layers:
             )
         return found
 
-    def _name(self, number: int) -> str:
+    def name(self, number: int) -> str:
         """The layer's name in the model, if it is found there, and its class."""
         module = self.modules[number]
         known = (item for model in modules_of(self.forward_func) for item in model.named_modules())
@@ -162,8 +164,15 @@ class FromActivations:
 
     def __call__(self, *arguments: Any) -> Any:
         count = self._bounds[-1][1]
+        elsewhere = _saves_tensors_its_own_way()
 
         def replace(number: int, _: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            if not elsewhere and _saves_tensors_its_own_way():
+                raise ValueError(
+                    f"{self._layers.name(number)} is called within torch.utils.checkpoint, whose second forward, of "
+                    "the backward pass, knows nothing of other activations; turn checkpoints off, or choose a layer "
+                    "outside of them"
+                )
             start, stop = self._bounds[number]
             return tuple(a.clone() for a in arguments[start:stop])  # which a module after it may write into
 
@@ -183,7 +192,7 @@ class Neuron:
     def __init__(self, layers: Layers, selector: Selector):
         if not callable(selector):
             index = selector if isinstance(selector, tuple) else (selector,)
-            if not index or any(isinstance(i, bool) or not isinstance(i, int | slice) for i in index):
+            if not index or any(isinstance(i, bool) or not isinstance(i, Integral | slice) for i in index):
                 raise TypeError(
                     f"neuron_selector must be an int, a slice, a tuple of these or a callable, got {selector!r}"
                 )
@@ -228,6 +237,24 @@ class Neuron:
         if any(isinstance(i, slice) for i in self._index) and chosen.numel():
             chosen = chosen.reshape(len(chosen), -1).sum(1)
         return chosen
+
+
+def _untraced(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that torch.compile does not take into its graphs."""
+    # Without dynamo, which takes seconds to import, nothing is compiled.
+    if "torch._dynamo" not in sys.modules:
+        return hook
+    untraced: Callable[..., Any] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+    return untraced
+
+
+def _saves_tensors_its_own_way() -> bool:
+    """Whether hooks on saved tensors are there, as within torch.utils.checkpoint."""
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks("not here"):
+            return False
+    except RuntimeError:
+        return True
 
 
 def _is_activation(value: Any) -> bool:

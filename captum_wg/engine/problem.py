@@ -78,12 +78,14 @@ class Problem:
         feature_mask: which features there are if no one says it; None: what suits inputs.
         baselines: those of the call; None where it has none.
         sized_by: Tensors whose rows are as large as the work for a row; None: inputs.
+        of_what: what inputs are called where the output depends on none of them.
     """
 
     neutral: tuple[Tensor, ...] | None = None
     feature_mask: tuple[Tensor, ...] | None = None
     baselines: BaselineSet | None = None
     sized_by: tuple[Tensor, ...] | None = None
+    of_what = "the inputs"
 
     def __init__(
         self,
@@ -382,6 +384,10 @@ class Problem:
             parts.append(torch.stack([self.explained(output, torch.full_like(whose, e)) for e in examples]))
         return torch.cat(parts, dim=1).expand(self.n_examples, -1)
 
+    def without_gradient(self) -> list[bool]:
+        """After the walk, for each element of the inputs whether no row had a gradient."""
+        return [not depends for depends in self._depends]
+
     def check_dependence(self, maps: tuple[Tensor, ...] = ()) -> None:
         """After the walk, a ValueError if no row had a gradient, and a warning if an element of the inputs had none, or
         zeros, although the output changes with it. maps: what became of the gradients."""
@@ -393,7 +399,7 @@ class Problem:
         if not any(self._depends):
             raise ValueError(
                 "the output of forward_func has no gradient at any point of any example: either it depends on none of "
-                f"the inputs, or {cut}"
+                f"{self.of_what}, or {cut}"
             )
         if self._random or not self.inputs:
             return

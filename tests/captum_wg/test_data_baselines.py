@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
-from captum_wg import ExpectedGradients, baselines
+from captum_wg import ExpectedGradients, LayerExpectedGradients, baselines
 from captum_wg.baselines import compose, k_means, sample, stratified
 
 CENTRES = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 20.0]])
@@ -89,6 +89,18 @@ def test_strata_have_their_shares(data):
     assert counts.tolist() == expected
 
 
+def test_equal_remainders_go_by_position():
+    rows = torch.arange(12.0).unsqueeze(1)
+    found = stratified(rows, [0, 1] + [2] * 10, 4)(rows).flatten()  # shares of 1/3, 1/3 and 10/3
+    assert found[0] == 0 and (found[1:] > 1).all()
+
+
+def test_rows_of_no_known_stratum_are_one_of_their_own():
+    rows = torch.arange(6.0).unsqueeze(1)
+    found = stratified(rows, [0.0, np.nan, 0.0, np.nan, 0.0, np.nan], 4)(rows).flatten()
+    assert sorted(int(row) % 2 for row in found) == [0, 0, 1, 1]
+
+
 def test_equal_parts():
     names = ["a"] * 50 + ["b"] * 5 + ["c"] * 5
     rows = torch.arange(60.0).unsqueeze(1)
@@ -121,6 +133,29 @@ def test_strata_of_a_dataset(clusters):
 # --- both
 
 
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        sample(torch.arange(12).view(6, 2), 2),
+        sample(TensorDataset(torch.arange(12).view(6, 2)), 2),
+        k_means(torch.arange(12).view(6, 2), 2, nearest=True),
+        stratified(np.arange(12).reshape(6, 2), [0, 0, 0, 1, 1, 1], 2),
+    ],
+)
+def test_token_ids_have_rows_of_ids_for_baselines(drawn):
+    ids = torch.tensor([[1, 2], [3, 4], [5, 6]], dtype=torch.int32)
+    rows = drawn(ids)
+    assert rows.dtype == torch.int32 and all(row.tolist() in np.arange(12).reshape(6, 2).tolist() for row in rows)
+    padded = compose(drawn, torch.zeros(1, 2, dtype=torch.int32))
+    assert torch.equal(padded(ids), torch.cat([rows, torch.zeros(1, 2)]).int())
+    model = torch.nn.Sequential(torch.nn.Embedding(12, 3), torch.nn.Flatten(), torch.nn.Linear(6, 1))
+    method = LayerExpectedGradients(model, model[0])
+    expected = method.attribute(ids, padded(ids), pairing="shared")
+    assert torch.equal(method.attribute(ids, padded, pairing="shared"), expected)
+    with pytest.raises(TypeError, match=r"data must hold floating-point rows, got torch.int64"):
+        drawn(ids.float())
+
+
 def make(kind, data, names, k=4, **kwargs):
     return kind(data, k, **kwargs) if kind is k_means else kind(data, names, k, **kwargs)
 
@@ -140,6 +175,15 @@ def test_seeds_copies_and_pickles(kind, draw):
     own = make(kind, rows, names, generator=torch.Generator().manual_seed(0))
     assert not torch.equal(own(rows), own(rows))
     assert f"k=4, generator={7!r}" in repr(one)
+
+
+@pytest.mark.parametrize("kind", [k_means, stratified, sample])
+def test_a_data_frame_is_an_array(kind, draw):
+    frame = pytest.importorskip("pandas").DataFrame(draw(20, 3).numpy(), index=range(5, 25), columns=list("abc"))
+    of_frame, of_array = (
+        kind(data, np.arange(20) % 2, 4) if kind is stratified else kind(data, 4) for data in (frame, frame.to_numpy())
+    )
+    assert torch.equal(of_frame(draw(2, 3)), of_array(draw(2, 3)))
 
 
 @pytest.mark.parametrize("kind", [k_means, stratified])
@@ -169,6 +213,12 @@ ROWS = torch.arange(12.0).view(6, 2)
         (lambda: k_means(ROWS // 6, 3)(ROWS), ValueError, "data has 2 different rows, too few for k=3"),
         (lambda: k_means(ROWS * torch.nan, 2)(ROWS), ValueError, "data has NaN or infinite values"),
         (lambda: k_means(ROWS, 2)(ROWS[:, :1]), ValueError, "data has a row of shapes"),
+        (
+            lambda: k_means(ROWS.long(), 2)(ROWS.long()),
+            TypeError,
+            r"data must hold rows of whole numbers.*nearest=True",
+        ),
+        (lambda: stratified(ROWS > 2, [0] * 6, 2)(ROWS.long()), TypeError, "rows of whole numbers.*got torch.bool"),
         (lambda: stratified(ROWS, [0] * 5, 2), ValueError, r"strata must name the stratum of each row .* \(6,\), got"),
         (lambda: stratified(DataLoader(ROWS), [0], 2), TypeError, "data must have a length to have strata"),
         (lambda: stratified(ROWS, [0] * 6, 7), ValueError, "k=7 rows cannot be drawn"),

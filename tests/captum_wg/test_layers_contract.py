@@ -19,12 +19,14 @@ from captum.attr import (
     TextTokenInput,
 )
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import captum_wg
 from captum_wg import (
     AttributionResult,
     Deletion,
     ExpectedGradients,
+    GradientVariance,
     LayerConsistency,
     LayerExpectedGradients,
     LayerGeneralizedAttribution,
@@ -220,8 +222,10 @@ def test_the_model_gets_the_kind_of_tuple_that_the_layer_returns(kind, x, refere
 
 def test_a_layer_that_reaches_the_output_in_no_way_gets_zeros_beside_one_that_does(net, x, references):
     model = nn.Sequential(net.a, nn.Tanh(), nn.Linear(3, 1).double())
-    maps = LayerExpectedGradients(model, [model[0], model[1]]).attribute(x, references)
-    assert not maps[0].any() and maps[1].any()
+    for cls in (LayerExpectedGradients, LayerGradientVariance):
+        with pytest.warns(UserWarning, match=r"^layer 0 \(Linear\) gets zeros.*through other layers of the list alone"):
+            maps = cls(model, [model[0], model[1]]).attribute(x, references)
+        assert not maps[0].any() and (maps[1].any() or cls is LayerGradientVariance)
 
 
 def test_arguments_go_along_as_ever(net, x, references):
@@ -359,6 +363,7 @@ def test_layers_that_can_not_be_explained(net, x):
         (at(net.twice), ValueError, r"layer twice \(Tanh\) is called more than once.*Identity"),
         (at(net.flat), ValueError, r"output of layer flat \(Linear\) must have one row.*\(6, 2\).*Identity"),
         (at([]), TypeError, r"layer must be a torch.nn.Module of the model, or a list of some, got \[\]"),
+        (at([net.a, net.a]), ValueError, r"layer is a list with the same module twice.*give each once"),
         (at("a"), TypeError, r"layer must be a torch.nn.Module.*'a'"),
         (at(net.a, attribute_to_layer_input=1), TypeError, "attribute_to_layer_input must be True or False"),
         (at(net.a, grad_kwargs={"create_graph": True}), ValueError, "grad_kwargs may hold materialize_grads"),
@@ -375,6 +380,63 @@ def test_layers_that_can_not_be_explained(net, x):
         NeuronExpectedGradients(net, [net.a])
     with pytest.raises(ValueError, match=r"inputs is None.*no layer form"):
         LayerConsistency(net, net.a).attribute(None, sampler=lambda _: x[None])
+
+
+class Checkpointed(nn.Module):
+    """Its middle is run again in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 3).double(), nn.Linear(3, 3).double(), nn.Tanh()
+
+    def forward(self, x):
+        return self.c(checkpoint(lambda z: self.b(z).sin(), self.a(x), use_reentrant=False))
+
+
+def test_layers_beside_and_within_checkpoints(x, references):
+    net = Checkpointed()
+    plain = nn.Sequential(net.a, net.b, Sine(), net.c)
+    for number, layer in ((0, net.a), (3, net.c)):
+        ours = LayerExpectedGradients(net, layer).attribute(x, references, 1)
+        torch.testing.assert_close(ours, LayerExpectedGradients(plain, plain[number]).attribute(x, references, 1))
+    with pytest.raises(
+        ValueError, match=r"layer b \(Linear\) is called within torch.utils.checkpoint.*turn checkpoints"
+    ):
+        LayerExpectedGradients(net, net.b).attribute(x, references, 1)
+    assert hooks(net) == 0
+    neuron = NeuronExpectedGradients(net, net.b).attribute(x, 1, references)
+    torch.testing.assert_close(neuron, NeuronExpectedGradients(plain, net.b).attribute(x, 1, references))
+    with torch.autograd.graph.save_on_cpu():
+        LayerExpectedGradients(plain, net.b).attribute(x, references, 1)
+
+
+class Sine(nn.Module):
+    def forward(self, x):
+        return x.sin()
+
+
+def test_samplers_without_references_take_no_activations_of_baselines(x):
+    class Unit(nn.Module):
+        def forward(self, x):
+            return x / x.norm(dim=1, keepdim=True)  # nothing at a baseline of zeros
+
+    net = nn.Sequential(Unit(), nn.Linear(4, 2).double(), nn.Tanh())
+    found = LayerGradientVariance(net, net[0]).attribute(x, target=1, sampler="ball", radius=0.1)
+    expected = GradientVariance(net[1:]).attribute(net[0](x), target=1, sampler="ball", radius=0.1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_layer_whose_tensors_the_output_does_not_depend_on(x):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(1, 3, batch_first=True).double()
+
+        def forward(self, x):
+            return self.lstm(x.unsqueeze(-1))[1][0].sum((0, 2))
+
+    with pytest.raises(ValueError, match=r"depends on none of the layer's Tensors .*an LSTM's \(h, c\), stay"):
+        LayerExpectedGradients(model := Last(), model.lstm).attribute(x)
 
 
 def test_layers_without_numbers_to_differentiate():

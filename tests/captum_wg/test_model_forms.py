@@ -9,7 +9,15 @@ import torch
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 
-from captum_wg import Automatic, Deletion, ExpectedGradients, GeneralizedAttribution, WeightedGradients
+from captum_wg import (
+    Automatic,
+    Deletion,
+    ExpectedGradients,
+    GeneralizedAttribution,
+    LayerExpectedGradients,
+    NeuronExpectedGradients,
+    WeightedGradients,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "error::UserWarning",
@@ -84,6 +92,20 @@ def test_a_form_of_the_model_has_the_models_maps(model, form):
     for found, expected in zip(maps(other), maps(model), strict=True):
         assert found.is_contiguous() == expected.is_contiguous()
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_layers_and_neurons_of_a_compiled_model(model):
+    generator = torch.Generator().manual_seed(1)
+    x, references = (torch.randn(n, 3, 8, 8, generator=generator) for n in (2, 4))
+    other = compiled(model)
+    for number, at_input in ((2, False), (5, True)):
+        expected = LayerExpectedGradients(model, model[number])
+        found = LayerExpectedGradients(other, other._orig_mod[number])
+        maps = [m.attribute(x, references, 1, n_steps=3, attribute_to_layer_input=at_input) for m in (found, expected)]
+        torch.testing.assert_close(*maps, rtol=1e-3, atol=1e-5)
+    expected = NeuronExpectedGradients(model, model[5]).attribute(x, 1, references, n_steps=3)
+    found = NeuronExpectedGradients(other, other._orig_mod[5]).attribute(x, 1, references, n_steps=3)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_inputs_in_channels_last_have_the_same_maps(model):

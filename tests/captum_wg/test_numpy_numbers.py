@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from captum_wg import Automatic, Deletion, ExpectedGradients, Stability, WeightedGradients
+from captum_wg import Automatic, Deletion, ExpectedGradients, NeuronExpectedGradients, Stability, WeightedGradients
 
 X = torch.tensor([[1.0, 2.0], [0.5, 1.5]])
 REFERENCES = torch.tensor([[0.0, 0.0], [1.0, -1.0], [0.5, 0.0]])
@@ -24,6 +24,14 @@ def test_settings_of_automatic_steps():
     method = ExpectedGradients(product)
     plain = method.attribute(X, REFERENCES, n_steps=Automatic(0.25, 50))
     assert torch.equal(method.attribute(X, REFERENCES, n_steps=Automatic(np.float32(0.25), np.int64(50))), plain)
+
+
+def test_neurons():
+    model = torch.nn.Linear(2, 3)
+    method = NeuronExpectedGradients(model, model)
+    plain = method.attribute(X, 1, REFERENCES)
+    for selector in (np.int64(1), (np.int64(1),)):
+        assert torch.equal(method.attribute(X, selector, REFERENCES), plain)
 
 
 def test_radius():

@@ -53,6 +53,18 @@ def test_words_that_were_cut_off_are_left_out_and_a_pattern_says_what_a_word_is(
     assert word_groups(["好 的"], [[(0, 1), (2, 3)]], r"\S+")[1] == [["好", "的"]]
 
 
+def test_vowel_signs_accents_and_joiners_are_within_words():
+    for words in (["हिन्दी", "है"], ["cafe\u0301", "x"], ["Auf\u200clage", "on\u00adly"], ["כָּתַב", "הוּא"]):
+        text = " ".join(words)
+        spans = [(i, i + 1) for i in range(len(text)) if text[i] != " "]
+        groups, found = word_groups([text], [spans])
+        assert found == [words] and groups.tolist() == [[0] * len(words[0]) + [1] * len(words[1])]
+
+
+def test_texts_without_tokens_have_whole_numbers():
+    assert word_groups([""], torch.zeros(1, 0, 2))[0].dtype == torch.long
+
+
 @given(st.text(max_size=30), st.integers(0, 5))
 def test_every_character_of_a_word_has_the_same_group(text, padding):
     spans = [(i, i + 1) for i in range(len(text))] + [(0, 0)] * padding
@@ -116,6 +128,8 @@ def test_bad_arguments(draw):
         word_groups(["a", "b"], [[(0, 1)]])
     with pytest.raises(ValueError, match=r"offsets must have shape \(B, T, 2\)"):
         word_groups(["a"], [[(0, 1, 2)]])
+    with pytest.raises(ValueError, match=r"offsets must .* other numbers of tokens for other texts.*padding=True"):
+        word_groups(["ab", "c"], [[(0, 1), (1, 2)], [(0, 1)]])
     with pytest.raises(ValueError, match=r"offsets hold \(0, 3\) for a text of 1 characters"):
         word_groups(["a"], [[(0, 3)]])
     with pytest.raises(ValueError, match=r"attributions must have shape \(B, T, E\), got \(2, 3\)"):
