@@ -128,7 +128,9 @@ def test_staggered_segments_end_at_the_ball():
 
 
 def test_staggered_points_come_nearer_than_random_ones():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1)).double()
     method = LocalIntegratedGradients(model)
     exact = method.attribute(X, R, sampler="staggered", n_samples=5000)
     random_, staggered = (
