@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,8 +66,8 @@ def _far(x: Tensor, preparation: Preparation, seed: int) -> Baselines:
     return _called(baselines.maximum_distance(low, high), x), ["farthest"]
 
 
-def _called(generator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    made = generator(x)
+def _called(generator: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+    made: Tensor = generator(x)
     return made[0] if made.ndim > x.ndim else made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 import warnings
@@ -22,7 +23,7 @@ from captum_wg.command_line.errors import ImageError, UsageError
 from captum_wg.command_line.methods import Explainer
 from captum_wg.command_line.models import Network, for_side, load
 from captum_wg.command_line.panel import write_panel
-from captum_wg.command_line.photographs import find, read
+from captum_wg.command_line.photographs import PANEL, find, read
 
 
 def explain(settings: argparse.Namespace) -> int:
@@ -31,7 +32,7 @@ def explain(settings: argparse.Namespace) -> int:
     Raises:
         UsageError: the arguments can't be used.
     """
-    images = find(settings.images, settings.out)
+    images = find(settings.images)
     network = _network(settings)
     explainer = Explainer(
         network, settings.method, settings.price, settings.patches, settings.layer, settings.steps, settings.seed
@@ -49,7 +50,8 @@ def explain(settings: argparse.Namespace) -> int:
     one = _Run(settings, network, explainer, baselines, named, target)
     failed = 0
     with warnings.catch_warnings(), tqdm(images.items(), unit="image", disable=None) as bar:
-        warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
+        for start in ("Setting .*hooks", "Input Tensor"):  # Captum says so at each call
+            warnings.filterwarnings("ignore", message=start)
         warnings.showwarning = lambda message, *_, **__: tqdm.write(f"warning: {message}", file=sys.stderr)
         for name, path in bar:
             try:
@@ -79,14 +81,15 @@ class _Run:
         preparation = self.network.preparation
         x = preparation.input(read(path)).unsqueeze(0)
         number, probability, words = self._class(x)
-        rows, labels = None, []
+        rows: Tensor | None = None
+        labels: list[str] = []
         if self.baselines is not None:
             rows, labels = self.baselines.of(x, path, preparation, self.settings.seed)
         found = self.explainer.explain(x, rows, number)
         out = self.settings.out / name
         attribution = found.attribution.detach()
         pixels = preparation.pixels(x[0])
-        panel, values, made_by = (out.with_name(f"{out.name}{end}") for end in ("_panel.png", ".npz", ".json"))
+        panel, values, made_by = (out.with_name(f"{out.name}{end}") for end in (PANEL, ".npz", ".json"))
         write_panel(panel, pixels, attribution, self.settings.style, (f"{path.name}: {words}", self.explainer.title))
         np.savez_compressed(values, attribution=attribution.numpy(), pixels=pixels.numpy())
         table = [
@@ -109,17 +112,23 @@ class _Run:
         made_by.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         lines = [f"{path}: {words}"]
         if found.weights:
-            n_pixels = x.shape[-1] * x.shape[-2]
-            lines += [f"  {'baseline':<24}{'D_alpha':>9}{'of pixels':>11}{'weight':>8}"]
+            lines += [f"  {'baseline':<24}{'D_alpha':>9}{'share':>8}{'weight':>8}"]
             for label, d, w in _padded(labels, found.distances, found.weights):
-                share = "" if d is None else f"{d / n_pixels:.1%}"
-                lines += [f"  {label:<24}{'' if d is None else d:>9}{share:>11}{w:>8.3f}"]
+                share = "" if d is None else f"{d / found.features:.1%}"
+                lines += [f"  {label:<24}{'' if d is None else d:>9}{share:>8}{w:>8.3f}"]
         return "\n".join([*lines, f"  wrote {panel}, {values.name}, {made_by.name} ({record['seconds']:.1f} s)"])
 
     def _class(self, x: Tensor) -> tuple[int | None, float, str]:
         """The class that is explained, its probability (of a single output that output), and both in words."""
-        with torch.no_grad():
-            out = self.network.model(x)
+        try:
+            with torch.no_grad():
+                out = self.network.model(x)
+        except RuntimeError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise ImageError(
+                f"{self.network.name} does not take images of shape {tuple(x.shape)} ({last}); if it wants another "
+                "size, give --size"
+            ) from error
         if not isinstance(out, Tensor) or out.ndim not in (1, 2):
             came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise UsageError(f"--model must return scores (B, classes), got {came}")
@@ -144,6 +153,11 @@ def _network(settings: argparse.Namespace) -> Network:
         preparation = replace(preparation, resize=sizes.resize, crop=sizes.crop)
     for name in ("mean", "std"):
         if given := getattr(settings, name):
+            if len(given) not in (1, 3) or not all(map(math.isfinite, given)) or (name == "std" and min(given) <= 0):
+                raise UsageError(
+                    f"--{name} must be one finite number or three, of red, green and blue"
+                    f"{', above 0' if name == 'std' else ''}, got {' '.join(map(str, given))}"
+                )
             preparation = replace(preparation, **{name: given})
     classes = network.classes
     if settings.classes is not None:

@@ -40,6 +40,7 @@ class Method:
         averages: over several baselines itself; otherwise `OverBaselines` does.
         settings: of `attribute`, made of (x, steps, seed).
         by_layer: "optional"; "needed": of --layer, by default the last convolution; "never".
+        hooks: the kind of modules that it hooks, without which it would be another method.
     """
 
     summary: str
@@ -48,6 +49,7 @@ class Method:
     averages: bool = False
     settings: Callable[[Tensor, int, int], dict[str, Any]] = lambda x, steps, seed: {}
     by_layer: str = "never"
+    hooks: type[nn.Module] | None = None
 
 
 def _steps(x: Tensor, steps: int, seed: int) -> dict[str, Any]:
@@ -103,7 +105,7 @@ METHODS: dict[str, Method] = {
         "how little the gradient's direction changes at all", captum_wg, _ALL, True, _points, "optional"
     ),
     "LocalIntegratedGradients": Method(
-        "integrated gradients near the image", captum_wg, _ALL, True, _points, "optional"
+        "the mean gradient between the image and the baselines", captum_wg, _ALL, True, _points, "optional"
     ),
     "IntegratedGradients": Method(
         "gradients along the path from one baseline", baselines="zero", settings=_steps, by_layer="optional"
@@ -116,13 +118,16 @@ METHODS: dict[str, Method] = {
         by_layer="optional",
     ),
     "DeepLift": Method(
-        "differences from a baseline handed back through the layers", baselines="zero", by_layer="optional"
+        "differences from a baseline handed back through the layers",
+        baselines="zero",
+        by_layer="optional",
+        hooks=nn.Module,
     ),
     "Saliency": Method("the magnitude of the gradient"),
     "InputXGradient": Method("the gradient times the input"),
-    "GuidedBackprop": Method("the gradient with negative signals stopped at each ReLU"),
-    "LayerGradCam": Method("a layer's channels weighted by their mean gradients", by_layer="needed"),
-    "GuidedGradCam": Method("GuidedBackprop times LayerGradCam", by_layer="needed"),
+    "GuidedBackprop": Method("the gradient with negative signals stopped at each ReLU", hooks=nn.ReLU),
+    "LayerGradCam": Method("a layer's channels weighted by their mean gradients", by_layer="needed", hooks=nn.Conv2d),
+    "GuidedGradCam": Method("GuidedBackprop times LayerGradCam", by_layer="needed", hooks=nn.ReLU),
     "Occlusion": Method(
         "what the output loses as a window is moved over the image", baselines="zero", settings=_window
     ),
@@ -140,11 +145,17 @@ DEFAULT = "WeightedGradients"
 
 @dataclass(frozen=True)
 class Explanation:
-    """A map (C, H, W), or (1, H, W), and for WeightedGradients D_alpha and the weight of each baseline."""
+    """A map (C, H, W), or (1, H, W).
+
+    Attributes:
+        distances, weights: of each baseline, for WeightedGradients; no distances of one baseline alone.
+        features: that D_alpha counts: pixels, or places of a layer.
+    """
 
     attribution: Tensor
     distances: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
+    features: int = 0
 
 
 class Recorded:
@@ -152,11 +163,13 @@ class Recorded:
 
     def __init__(self) -> None:
         self._rule = Deletion()
-        self.distances: Tensor | None = None
+        self.distances: list[int] = []
+        self.features = 0
 
     def __call__(self, problem: Problem, maps: Maps) -> Tensor:
-        self.distances = self._rule.distances(problem, maps)
-        return self._rule.weights(self.distances)
+        distances = self._rule.distances(problem, maps)
+        self.distances, self.features = distances[0].tolist(), maps.features.count
+        return self._rule.weights(distances)
 
 
 class Explainer:
@@ -173,7 +186,7 @@ class Explainer:
         price: int | None = None,
         patches: int | None = None,
         layer: str | None = None,
-        steps: int = 20,
+        steps: int = 16,
         seed: int = 0,
     ):
         if price is not None and not (method is None and patches is None and layer is None):
@@ -186,6 +199,7 @@ class Explainer:
             raise UsageError(f"--layer: {self.name} has no form for layers; these have: {', '.join(able)}")
         if patches is not None and (layer is not None or self.name == "LayerGradCam"):
             raise UsageError("--patches corrects maps of the image, not of a layer; leave out one of them")
+        self._check_modules(layer)
         self.layer = layer
         if layer is None and self.method.by_layer == "needed":
             self.layer = _last_convolution(network)
@@ -224,8 +238,21 @@ class Explainer:
         found, weights = self.attribution.attribute(
             x, target=target, weighting=recorded, return_weights=True, **settings
         )
-        distances = [] if recorded.distances is None else recorded.distances[0].tolist()
-        return Explanation(self._on_image(found, x), distances, weights[0].tolist())
+        return Explanation(self._on_image(found, x), recorded.distances, weights[0].tolist(), recorded.features)
+
+    def _check_modules(self, layer: str | None) -> None:
+        hooks, network = self.method.hooks, self.network
+        if (hooks or layer) and not network.has_modules:
+            asked = self.name if hooks else "--layer"
+            raise UsageError(
+                f"{asked}: {network.name} is a saved program, whose modules can't be hooked; take another method, such "
+                f"as {DEFAULT} without --layer, or a network by name"
+            )
+        if hooks and not any(isinstance(module, hooks) for module in network.model.modules()):
+            raise UsageError(
+                f"--method {self.name}: {network.name} has no nn.{hooks.__name__}, which it rests on; take another "
+                f"method, such as {DEFAULT}"
+            )
 
     def _made(self) -> Attribution:
         name, model = self.name, self.network.model
@@ -251,7 +278,7 @@ class Explainer:
 
 
 def _last_convolution(network: Network) -> str:
-    names = [name for name, module in network.model.named_modules() if isinstance(module, nn.Conv2d)]
+    names: list[str] = [name for name, module in network.model.named_modules() if isinstance(module, nn.Conv2d)]
     if not names:
-        raise UsageError(f"--layer is needed: {network.name} has no nn.Conv2d, whose last one would be taken")
+        raise UsageError(f"--layer is needed: {network.name} has no nn.Conv2d, of which the last would be taken")
     return names[-1]

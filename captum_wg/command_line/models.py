@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ class Network:
             )
         return found[0]
 
+    @property
+    def has_modules(self) -> bool:
+        """Whether its modules can be hooked: not those of a saved program."""
+        return not isinstance(self.model, Program | torch.jit.ScriptModule)
+
     def layer(self, name: str) -> nn.Module:
         """The module that --layer names.
 
@@ -71,7 +77,7 @@ class Network:
         """
         names = [found for found, _ in self.model.named_modules() if found]
         if name not in names:
-            near = difflib.get_close_matches(name, names, 5, cutoff=0.3) or names[-5:]
+            near = difflib.get_close_matches(name, names, 5) or names[-5:]
             raise UsageError(f"--layer {name!r}: {self.name} has no such module; some that it has: {', '.join(near)}")
         return self.model.get_submodule(name)
 
@@ -91,14 +97,14 @@ def load(name: str = DEFAULT, weights: Path | None = None) -> Network:
     elif name == DEFAULT:
         network = Network(name, efficientnet_lite0(), Preparation(interpolation="bicubic"), imagenet_classes())
     elif source == "timm" or (source == "" and rest not in torchvision_names()):
-        return _ready(_timm(name, rest, weights))
+        return prepared(_timm(name, rest, weights))
     elif source in ("", "torchvision"):
-        return _ready(_torchvision(name, rest, weights))
+        return prepared(_torchvision(name, rest, weights))
     else:
         raise UsageError(f"--model {name!r}: {source!r} is no source of networks; give torchvision:NAME or timm:NAME")
     if weights is not None:
         raise UsageError(f"--weights is for networks of torchvision and timm; {name} has its own, leave it out")
-    return _ready(network)
+    return prepared(network)
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -123,7 +129,7 @@ def weights_at_hand(name: str) -> Path | None:
     """The file of a torchvision network's default weights, in the folder where torch keeps what it downloads."""
     from torchvision import models
 
-    weights = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    weights = models.get_model_weights(name).DEFAULT
     path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
     return path if path.is_file() else None
 
@@ -141,7 +147,7 @@ def _torchvision(asked: str, name: str, given: Path | None) -> Network:
         )
     from torchvision import models
 
-    weights = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    weights = models.get_model_weights(name).DEFAULT
     path = given or weights_at_hand(name)
     if path is None:
         raise UsageError(
@@ -202,7 +208,9 @@ def _program(path: Path) -> Network:
     exported = path.suffix == ".pt2"
     read: Callable[[str], Any] = torch.export.load if exported else torch.jit.load
     try:
-        loaded = read(str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # that TorchScript is old
+            loaded = read(str(path))
     except Exception as error:
         kind = "torch.export program" if exported else "TorchScript file"
         raise UsageError(
@@ -210,11 +218,10 @@ def _program(path: Path) -> Network:
             + ("torch.export.save" if exported else "torch.jit.save, or torch.export.save to a file *.pt2")
         ) from error
     if not exported:
-        return Network(str(path), loaded)
+        return Network(str(path), loaded.eval())
     shape = _input_shape(loaded)
-    model, side = loaded.module(), shape[-1]
-    if isinstance(shape[0], int):
-        model = InBatches(model, shape[0])
+    side = shape[-1]
+    model = Program(loaded.module(), shape[0] if isinstance(shape[0], int) else None)
     return Network(str(path), model, for_side(side) if isinstance(side, int) else Preparation())
 
 
@@ -232,31 +239,38 @@ def _input_shape(program: torch.export.ExportedProgram) -> tuple[Any, ...]:
     return shapes[0]
 
 
-class InBatches(nn.Module):
-    """A program that takes exactly so many rows, for any number: in parts, the last one filled up."""
+class Program(nn.Module):
+    """A torch.export program for any number of rows.
 
-    def __init__(self, program: nn.Module, rows: int):
+    Args:
+        rows: that it takes, no more and no fewer: what comes is cut into such parts, the last one filled up; None: any.
+    """
+
+    def __init__(self, program: nn.Module, rows: int | None):
         super().__init__()
         self.program = program
         self.rows = rows
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.rows is None:
+            return self.program(x)  # type: ignore[no-any-return]
         missing = -len(x) % self.rows
-        parts = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]).split(self.rows)
+        parts = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]).split(self.rows)  # type: ignore[no-untyped-call]
         return torch.cat([self.program(part) for part in parts])[: len(x)]
 
-    def train(self, mode: bool = True) -> InBatches:
+    def train(self, mode: bool = True) -> Program:
         return self  # a program has no modes
 
 
-def _ready(network: Network) -> Network:
-    model = network.model.requires_grad_(False)
-    if not isinstance(model, InBatches | torch.fx.GraphModule):
-        model.eval()
-    for module in model.modules():
-        if getattr(module, "inplace", False) is True:
-            module.inplace = False  # type: ignore[assignment]  # hooks can't have their inputs overwritten
-    return replace(network, model=model)
+def prepared(network: Network) -> Network:
+    """In evaluation mode, without gradients of parameters, nothing overwritten in place."""
+    for parameter in network.model.parameters():
+        parameter.requires_grad_(False)
+    if network.has_modules:
+        for module in network.model.eval().modules():
+            if getattr(module, "inplace", False) is True:
+                module.inplace = False  # type: ignore[assignment]  # hooks can't have their inputs overwritten
+    return network
 
 
 def _line(error: Exception) -> str:

@@ -17,6 +17,8 @@ from torch import Tensor
 from captum_wg.command_line.errors import ImageError, UsageError
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# What the picture of an image ends in.
+PANEL = "_panel.png"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -60,12 +62,12 @@ class Preparation:
         return torch.tensor(self.mean).view(-1, 1, 1), torch.tensor(self.std).view(-1, 1, 1)
 
 
-def find(paths: Iterable[Path], out: Path | None = None) -> dict[str, Path]:
+def find(paths: Iterable[Path]) -> dict[str, Path]:
     """Images by the names of what is written for them: a folder's with the path below it, all without suffix.
 
     Args:
-        paths: files, and folders, of which the images (SUFFIXES) are taken, in their subfolders too.
-        out: a folder that is left out.
+        paths: files, and folders, of which the images (SUFFIXES) are taken, in their subfolders too, but not the
+            pictures that stand beside their .json.
 
     Raises:
         UsageError: no such file or folder, or a folder without images.
@@ -76,8 +78,7 @@ def find(paths: Iterable[Path], out: Path | None = None) -> dict[str, Path]:
             raise UsageError(f"{path}: no such file or folder")
         files = [path]
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            files = [file for file in files if out is None or out.resolve() not in file.resolve().parents]
+            files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file() and not _made(f))
             if not files:
                 raise UsageError(f"{path} holds no image; those are taken that end in {' '.join(SUFFIXES)}")
         for file in files:
@@ -87,6 +88,12 @@ def find(paths: Iterable[Path], out: Path | None = None) -> dict[str, Path]:
                 name, number = f"{below}_{number}", number + 1
             found[name] = file
     return found
+
+
+def _made(file: Path) -> bool:
+    """Whether it is a picture of an earlier run."""
+    name = file.name.removesuffix(PANEL)
+    return name != file.name and file.with_name(f"{name}.json").is_file()
 
 
 def read(path: Path) -> Image.Image:

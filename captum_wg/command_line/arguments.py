@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=methods.PRICES,
         help="instead of a method: the best known recipe for so many gradients an image",
     )
-    how.add_argument("--steps", type=_positive, default=20, help="gradients on each path; default: %(default)s")
+    how.add_argument("--steps", type=_positive, default=16, help="gradients on each path; default: %(default)s")
     how.add_argument("--seed", type=int, default=0, help="of all that is random; default: %(default)s")
     shown = one.add_argument_group("what is written")
     shown.add_argument("--style", choices=STYLES, default=STYLES[0], help="of the picture; default: %(default)s")
