@@ -11,7 +11,6 @@ from typing import Any
 
 import captum.attr
 import numpy as np
-import torch
 from captum.attr import Attribution, LayerAttribution
 from torch import Tensor, nn
 
@@ -204,8 +203,8 @@ class Explainer:
         if layer is None and self.method.by_layer == "needed":
             self.layer = _last_convolution(network)
         self._of_layer = self.layer is not None and self.name != "GuidedGradCam"
-        made = self._made()
-        self.attribution = made if patches is None else PatchCorrected(made, patches)
+        self._innermost = self._made()
+        self.attribution = self._innermost if patches is None else PatchCorrected(self._innermost, patches)
         self.title = f"{self.name}{f', {patches} x {patches} patches' if patches else ''}"
         self.title += f", layer {self.layer}" if self.layer else ""
         if price is not None:
@@ -223,15 +222,15 @@ class Explainer:
             ImageError: a layer's activations have no place in the image.
             TypeError, ValueError, RuntimeError: as the method.
         """
-        # Captum's methods draw from the global generators.
-        torch.manual_seed(self.seed)
-        np.random.seed(self.seed)
+        np.random.seed(self.seed)  # of which Captum's GradientShap draws
         if self.price is not None:
             found = recipes.explain(self.network.model, x, baselines, target, self.price, generator=self.seed)
             return Explanation(found[0])
         settings = self.method.settings(x, self.steps, self.seed)
         if baselines is not None:
             settings["baselines"] = baselines
+        if isinstance(self._innermost, OverBaselines):
+            settings["generator"] = self.seed
         if self.name != "WeightedGradients":
             return Explanation(self._on_image(self.attribution.attribute(x, target=target, **settings), x))
         recorded = Recorded()

@@ -107,11 +107,16 @@ def test_a_broken_image_is_named_and_does_not_stop_the_folder(
     assert written == [f"{a}{end}" for a in ("a", "sub/a") for end in (".json", ".npz", "_panel.png")]
 
 
-def test_the_same_seed_gives_the_same_map_in_any_company(tmp_path: Path, saved: Path) -> None:
+# The first draws from numpy's global generator, the second through OverBaselines.
+@pytest.mark.parametrize("method", ["GradientShap", "KernelShap"])
+def test_the_same_seed_gives_the_same_map_in_any_company(method: str, tmp_path: Path, saved: Path) -> None:
+    crooked = nn.Sequential(network(), nn.Softmax(1))
+    torch.jit.save(torch.jit.trace(crooked, torch.zeros(1, 3, SIDE, SIDE)), str(tmp_path / "crooked.pt"))
+    own = ("--model", tmp_path / "crooked.pt", "--std", 1, "--method", method)
     one, two = (photograph(tmp_path / f"{name}.png", seed) for name, seed in (("one", 1), ("two", 2)))
 
     def map_of(name: str, *more: object) -> np.ndarray:
-        assert main(["explain", *map(str, more), *arguments(saved, tmp_path / name, "--method", "GradientShap")]) == 0
+        assert main(["explain", *map(str, more), *arguments(saved, tmp_path / name, *own)]) == 0
         with np.load(tmp_path / name / "two.npz") as values:
             return values["attribution"]  # type: ignore[no-any-return]
 
