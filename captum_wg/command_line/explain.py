@@ -56,9 +56,11 @@ def explain(settings: argparse.Namespace) -> int:
         for name, path in bar:
             try:
                 tqdm.write(one.explain(name, path), file=sys.stdout)
-            except (ImageError, OSError, RuntimeError, TypeError, ValueError) as error:
+            except UsageError:
+                raise
+            except Exception as error:  # networks and Captum fail in many ways, and one image's failure is its own
                 failed += 1
-                tqdm.write(f"{path}: {error}", file=sys.stderr)
+                tqdm.write(f"{path}: {error or type(error).__name__}", file=sys.stderr)
     if failed:
         print(f"{failed} of {len(images)} images could not be explained", file=sys.stderr)
     return 1 if failed else 0
@@ -123,7 +125,7 @@ class _Run:
         try:
             with torch.no_grad():
                 out = self.network.model(x)
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # a program asserts its shapes
             last = str(error).strip().splitlines()[-1]
             raise ImageError(
                 f"{self.network.name} does not take images of shape {tuple(x.shape)} ({last}); if it wants another "
@@ -133,6 +135,8 @@ class _Run:
             came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise UsageError(f"--model must return scores (B, classes), got {came}")
         row = out.reshape(len(x), -1)[0].float()
+        if not torch.isfinite(row).all():
+            raise ImageError(f"{self.network.name} answers with NaN or infinite values")
         if len(row) == 1:
             return (0 if out.ndim == 2 else None), float(row[0]), f"output {float(row[0]):.4g}"
         if self.target is not None and self.target >= len(row):

@@ -28,6 +28,9 @@ PRICES = tuple(recipes.RECIPES)
 _PATCHES = 8
 
 
+Settings = Callable[[Tensor, int, int], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Method:
     """A method of captum_wg or captum.attr.
@@ -46,7 +49,7 @@ class Method:
     package: Any = captum.attr
     baselines: str | None = None
     averages: bool = False
-    settings: Callable[[Tensor, int, int], dict[str, Any]] = lambda x, steps, seed: {}
+    settings: Settings = lambda x, steps, seed: {}
     by_layer: str = "never"
     hooks: type[nn.Module] | None = None
 
@@ -77,35 +80,21 @@ def _of_patches(x: Tensor, steps: int, seed: int) -> dict[str, Any]:
 
 
 _ALL = baseline_sets.DEFAULT
+
+
+def _ours(summary: str, settings: Settings = _points) -> Method:
+    return Method(summary, captum_wg, _ALL, True, settings, "optional")
+
+
 METHODS: dict[str, Method] = {
-    "WeightedGradients": Method(
-        "integrated gradients over baselines, each weighted by how well it explains this image",
-        captum_wg,
-        _ALL,
-        True,
-        _paths,
-        "optional",
+    "WeightedGradients": _ours(
+        "integrated gradients over baselines, each weighted by how well it explains this image", _paths
     ),
-    "ExpectedGradients": Method(
-        "integrated gradients averaged over baselines", captum_wg, _ALL, True, _paths, "optional"
-    ),
-    "GradientVariance": Method(
-        "how much the gradient varies between the image and the baselines", captum_wg, _ALL, True, _points, "optional"
-    ),
-    "Stability": Method(
-        "how little the gradient's direction changes with the direction of the change",
-        captum_wg,
-        _ALL,
-        True,
-        _points,
-        "optional",
-    ),
-    "Consistency": Method(
-        "how little the gradient's direction changes at all", captum_wg, _ALL, True, _points, "optional"
-    ),
-    "LocalIntegratedGradients": Method(
-        "the mean gradient between the image and the baselines", captum_wg, _ALL, True, _points, "optional"
-    ),
+    "ExpectedGradients": _ours("integrated gradients averaged over baselines", _paths),
+    "GradientVariance": _ours("how much the gradient varies between the image and the baselines"),
+    "Stability": _ours("how little the gradient's direction changes with the direction of the change"),
+    "Consistency": _ours("how little the gradient's direction changes at all"),
+    "LocalIntegratedGradients": _ours("the mean gradient between the image and the baselines"),
     "IntegratedGradients": Method(
         "gradients along the path from one baseline", baselines="zero", settings=_steps, by_layer="optional"
     ),

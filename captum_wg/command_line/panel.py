@@ -28,7 +28,7 @@ def write_panel(path: Path, pixels: Tensor, attribution: Tensor, style: str, tit
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")
 
 
 def _draw(figure: Figure, axes: Axes, pixels: Tensor, attribution: Tensor, style: str) -> None:

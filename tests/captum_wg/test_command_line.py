@@ -366,6 +366,54 @@ def test_a_network_that_wants_another_size(tmp_path: Path, saved: Path, capsys: 
     assert main([*arguments, "--method", "Saliency", "--size", str(SIDE)]) == 0
 
 
+def test_whatever_fails_for_one_image_is_its_own(
+    tmp_path: Path, saved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [str(photograph(tmp_path / f"{i}.png", i)) for i in range(2)]
+    explain, calls = Explainer.explain, []
+
+    def fails_first(*args: object) -> object:
+        calls.append(args)
+        assert len(calls) > 1, "a host's assertion"
+        return explain(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Explainer, "explain", fails_first)
+    assert main(["explain", *photos, *arguments(saved, tmp_path / "out", "--method", "Saliency")]) == 1
+    said = capsys.readouterr()
+    assert "0.png: a host's assertion" in said.err and "1.png: red thing" in said.out
+
+
+def test_outputs_that_are_no_probabilities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Brightness(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((1, 2, 3)).unsqueeze(1)
+
+    photo = photograph(tmp_path / "rose.png")
+    for name, model in (("one", Brightness()), ("nan", nn.Sequential(Brightness(), nn.Threshold(1e9, float("nan"))))):
+        torch.jit.save(
+            torch.jit.trace(model, torch.ones(1, 3, SIDE, SIDE), check_trace=False), str(tmp_path / f"{name}.pt")
+        )
+    own = [
+        "explain",
+        str(photo),
+        "--size",
+        str(SIDE),
+        "--mean",
+        "0",
+        "--std",
+        "1",
+        "--out",
+        str(tmp_path),
+        "--steps",
+        "2",
+    ]
+    assert main([*own, "--model", str(tmp_path / "one.pt")]) == 0
+    pixels = Preparation(37, SIDE, mean=(0.0,), std=(1.0,)).input(read(photo))
+    assert f"rose.png: output {pixels.mean().item():.4g}" in capsys.readouterr().out
+    assert main([*own, "--model", str(tmp_path / "nan.pt")]) == 1
+    assert re.search(r"nan\.pt answers with NaN or infinite values", capsys.readouterr().err)
+
+
 def test_class_names() -> None:
     animals = Network("animals", nn.Identity(), classes=("cat", "tiger cat", "dog"))
     assert [animals.class_number(text) for text in ("Cat", "tiger", "2")] == [0, 1, 2]
