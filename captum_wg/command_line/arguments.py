@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -28,7 +29,7 @@ _EXPLAIN = """Explain photographs. For each image NAME three files are written:
   NAME.json        class, probability, baselines and all settings
 
 The class and its probability are printed; with WeightedGradients also each baseline's D_alpha, the number of pixels
-that have to go, in the order of its map, before the output is halved (small is good), and its weight.
+that have to go, in the order of its map, before its probability is halved (small is good), and its weight.
 """
 
 _EXAMPLES = """examples:
@@ -103,8 +104,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     own = one.add_argument_group("what a network of your own wants")
     own.add_argument("--size", type=_positive, help="the side of its square input in pixels")
-    own.add_argument("--mean", type=float, nargs="+", help="pixels in [0, 1] less this, for each channel or for all,")
-    own.add_argument("--std", type=float, nargs="+", help="divided by this; 0 and 1 leave them; default: ImageNet's")
+    for name, words in (
+        ("--mean", "is taken from pixels in [0, 1]; one number, or one for each channel; default: ImageNet's"),
+        ("--std", "divides what is left, in the same form; --mean 0 --std 1 leave pixels as they are"),
+    ):
+        own.add_argument(name, type=_of_channels, metavar="R,G,B", help=words)
     own.add_argument("--classes", type=Path, metavar="FILE", help="the names of its classes, one a line")
     for name, listing, words in (
         ("methods", _methods, "list the methods"),
@@ -122,6 +126,14 @@ def _positive(text: str) -> int:
     return value
 
 
+def _of_channels(text: str) -> tuple[float, ...]:
+    values = tuple(float(part) for part in text.split(","))
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"must be one finite number or three, of red, green and blue, got {text}")
+    return values
+
+
+_of_channels.__name__ = "number"
 _positive.__name__ = "integer"  # argparse says "invalid integer value"
 
 

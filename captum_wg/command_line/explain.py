@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 import warnings
@@ -155,14 +154,12 @@ def _network(settings: argparse.Namespace) -> Network:
     if settings.size is not None:
         sizes = for_side(settings.size)
         preparation = replace(preparation, resize=sizes.resize, crop=sizes.crop)
-    for name in ("mean", "std"):
-        if given := getattr(settings, name):
-            if len(given) not in (1, 3) or not all(map(math.isfinite, given)) or (name == "std" and min(given) <= 0):
-                raise UsageError(
-                    f"--{name} must be one finite number or three, of red, green and blue"
-                    f"{', above 0' if name == 'std' else ''}, got {' '.join(map(str, given))}"
-                )
-            preparation = replace(preparation, **{name: given})
+    if settings.mean is not None:
+        preparation = replace(preparation, mean=settings.mean)
+    if settings.std is not None:
+        if min(settings.std) <= 0:
+            raise UsageError(f"--std must be above 0, got {min(settings.std):g}")
+        preparation = replace(preparation, std=settings.std)
     classes = network.classes
     if settings.classes is not None:
         try:

@@ -147,8 +147,7 @@ def test_python_m_captum_wg_ends_with_the_status(tmp_path: Path) -> None:
         (["--layer", "0"], "is a saved program, whose modules can't be hooked"),
         (["--method", "GuidedBackprop"], "GuidedBackprop: .* is a saved program"),
         (["--weights", "x.pth"], "--weights is for networks of torchvision and timm"),
-        (["--std", "0"], "--std must be one finite number or three, of red, green and blue, above 0"),
-        (["--mean", "0", "0"], "--mean must be one finite number or three"),
+        (["--std", "0.1,0,1"], "--std must be above 0, got 0"),
         (["--classes", "nowhere.txt"], "--classes nowhere.txt can't be read"),
         (["--model", "mine.pt2"], "--model mine.pt2: no such file"),
     ],
@@ -161,10 +160,21 @@ def test_arguments_that_cannot_be_used_end_with_2(
     assert re.search(f"^error: .*{said}", capsys.readouterr().err, re.DOTALL)
 
 
-@pytest.mark.parametrize("wrong", [["--steps", "0"], ["--method", "Magic"], ["--price", "7"], ["--style", "loud"]])
-def test_argparse_ends_with_2(wrong: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--steps", "0"], "--steps: must be at least 1, got 0"),
+        (["--method", "Magic"], "invalid choice: 'Magic'"),
+        (["--price", "7"], "invalid choice: 7"),
+        (["--style", "loud"], "invalid choice: 'loud'"),
+        (["--mean", "0,0"], "--mean: must be one finite number or three, of red, green and blue, got 0,0"),
+        (["--std", "wide"], "--std: invalid number value: 'wide'"),
+    ],
+)
+def test_argparse_ends_with_2(wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["explain", "x.png", *wrong])
+    assert said in capsys.readouterr().err
 
 
 def test_help_teaches_and_lists_say_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
