@@ -21,6 +21,7 @@ from captum_wg.command_line.baseline_sets import BaselineSet
 from captum_wg.command_line.errors import ImageError, UsageError
 from captum_wg.command_line.methods import METHODS, Explainer
 from captum_wg.command_line.models import Network, load
+from captum_wg.command_line.panel import STYLES
 from captum_wg.command_line.photographs import Preparation, find, read
 
 SIDE = 32
@@ -192,7 +193,7 @@ def test_help_teaches_and_lists_say_what_there_is(capsys: pytest.CaptureFixture[
         assert all(name in said for name in names)
 
 
-@pytest.mark.parametrize("style", ["overlay", "heat", "signed", "unsigned"])
+@pytest.mark.parametrize("style", STYLES)
 def test_styles(tmp_path: Path, saved: Path, style: str) -> None:
     photo = photograph(tmp_path / "rose.png")
     more = ("--style", style, "--method", "Saliency")
