@@ -277,6 +277,9 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load("resnet18")
     with pytest.raises(UsageError, match="torchvision has no classifier of that name; near: resnet18"):
         load("torchvision:resnet1")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"'resnet1': no such file, .* \(near: resnet18, .*timm is not installed"):
+        load("resnet1")
     with pytest.raises(UsageError, match="'hub' is no source of networks"):
         load("hub:resnet18")
     state = tmp_path / "state.pth"
@@ -285,6 +288,21 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load("squeezenet1_1", state)
     with pytest.raises(UsageError, match=r"state\.pth could not be read as a TorchScript file"):
         load(str(state))
+
+
+def test_weights_that_torch_has_downloaded_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torchvision import models as theirs
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    file = tmp_path / "checkpoints" / Path(theirs.SqueezeNet1_1_Weights.DEFAULT.url).name
+    file.parent.mkdir()
+    state = theirs.squeezenet1_1().state_dict()
+    torch.save(state, file)
+    assert torch.equal(load("squeezenet1_1").model.state_dict()["features.0.weight"], state["features.0.weight"])
+    assert main(["models"]) == 0
+    assert "weights on this machine: squeezenet1_1\n" in capsys.readouterr().out
 
 
 def test_torchvision_networks_take_weights_and_preparation(tmp_path: Path) -> None:
