@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from benchmarks.run.errors import Unreadable
+from captum_wg.command_line.photographs import rgb
 
 T = TypeVar("T")
 
@@ -101,37 +102,6 @@ def read_image(path: Path, take: Callable[[Image.Image], T]) -> tuple[T, int]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Damaged(_short(error)) from error
-
-
-def rgb(picture: Image.Image) -> Image.Image:
-    """An image of any of Pillow's modes in 8-bit RGB, as a viewer shows it.
-
-    Pillow's own conversion cuts values that are no bytes off at 255. Here 16-bit grey is scaled from [0, 65535], floats
-    from [0, 1], and what is transparent shows white.
-
-    Raises:
-        Damaged: floats outside [0, 1], or 32-bit integers, of which nobody knows which value is white.
-    """
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):  # Pillow before 11
-        return _grey(np.asarray(picture) / 65535)
-    if picture.mode == "I":
-        raise Damaged("32-bit integers, of which no value is known to be white; save it with 8 or 16 bits")
-    if picture.mode == "F":
-        values = np.asarray(picture)
-        if not ((values >= 0) & (values <= 1)).all():
-            raise Damaged(
-                f"a float image must have values in [0, 1]; these lie in [{values.min():g}, {values.max():g}]; "
-                "save it so, or with 8 or 16 bits"
-            )
-        return _grey(values)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
-
-
-def _grey(values: np.ndarray) -> Image.Image:
-    return Image.fromarray((values * 255.0).round().astype(np.uint8)).convert("RGB")
 
 
 def _short(error: Exception) -> str:
