@@ -74,7 +74,8 @@ def run(settings: argparse.Namespace) -> None:
     judged = [(row.name, judge.name) for row in methods for judge in judges]
     results = Results(tuple(methods), tuple(judges), tabulate(settings, judged))
     table = field.table(results, settings.seed)
-    drawn, undrawn = report.draw({} if settings.only else {"price": lambda: field.figure(table, LINES)})
+    drawable = set(field.DRAWN) <= set(table["column"])
+    drawn, undrawn = report.draw({"price": lambda: field.figure(table, LINES)} if drawable else {})
     how = f"{settings.n_baselines} references ({settings.baselines}), {settings.levels} levels, seed {settings.seed}."
     document = markdown.document(
         [

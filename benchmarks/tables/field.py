@@ -40,6 +40,8 @@ TOGETHER: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "corr": (CORRELATIONS, ()),
 }
 JUDGES = (*DELETION, *INSERTION, *BLOCK_DELETION, *BLOCK_INSERTION, *CORRELATIONS)
+# Those of the figure.
+DRAWN = ("corr", "I - D")
 SIGNIFICANT = 0.01
 MEANING = (
     "Each cell is the mean over the images; **bold** is the best of the column, = is tied with it (paired t-test, "
@@ -118,7 +120,7 @@ def figure(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> Figure:
     """
     first = table[table["model"] == table["model"].iloc[0]]
     figure = Figure(figsize=(11, 5.5), layout="constrained")
-    for axes, column in zip(figure.subplots(1, 2), ("corr", "I - D"), strict=True):
+    for axes, column in zip(figure.subplots(1, 2), DRAWN, strict=True):
         part = first[first["column"] == column].set_index("method")
         price = (part["gradients"] + part["forwards"]).clip(lower=1)
         joined = {name for names in lines.values() for name in names}
