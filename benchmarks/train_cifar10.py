@@ -37,7 +37,8 @@ from benchmarks.run.command_line import add_options, check_writable, exit_code, 
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.gpus import own_device
 from benchmarks.run.randomness import seeded
-from benchmarks.run.store import differences, leftovers
+from benchmarks.run.store import leftovers
+from captum_wg.datasets.fingerprint import differences
 
 # Part of the checkpoint: raise it whenever the training below changes.
 TRAINING_VERSION = 3

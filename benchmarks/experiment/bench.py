@@ -28,9 +28,9 @@ from benchmarks.run.counting import Counted
 from benchmarks.run.errors import BenchmarkError, Unreadable
 from benchmarks.run.faults import faults_of_the_run
 from benchmarks.run.gpus import own_device
-from benchmarks.run.store import differences
 from benchmarks.run.versions import versions
 from captum_wg.baselines import compose, constant, gaussian, gaussian_blur, uniform
+from captum_wg.datasets.fingerprint import differences
 
 # The share of the typical distance between an image and a baseline that is called local, and the images it is
 # measured on.

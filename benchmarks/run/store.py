@@ -32,6 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.run.errors import BenchmarkError
+from captum_wg.datasets.fingerprint import differences, differing
 
 Key = tuple[str, ...]
 
@@ -172,15 +173,15 @@ def open_store(folder: str | Path, settings: Mapping[str, Any]) -> Store:
             if any(folder.glob("**/*.parquet")):
                 raise BenchmarkError(f"{folder} holds results without {SETTINGS}; {_INSTEAD}")
             write_atomically(path, text.encode())
-        differing = _differing(json.loads(path.read_text()), json.loads(text))
+        found = differing(json.loads(path.read_text()), json.loads(text))
     except OSError as error:
         raise BenchmarkError(f"the results folder {folder} can't be used: {error}") from error
     except ValueError as error:
         raise BenchmarkError(f"{path} is no JSON ({error}); {_INSTEAD}") from error
-    if differing:
-        versions = all(name.startswith("versions.") for name in differing)
+    if found:
+        versions = all(name.startswith("versions.") for name in found)
         kind = "versions of the code or the packages" if versions else "settings"
-        raise BenchmarkError(f"{folder} holds results of other {kind}: {'; '.join(differing.values())}; {_INSTEAD}")
+        raise BenchmarkError(f"{folder} holds results of other {kind}: {'; '.join(found.values())}; {_INSTEAD}")
     remove_abandoned(folder, f"**/*{_TEMPORARY}")
     return Store(folder, text)
 
@@ -195,30 +196,6 @@ def _own_checksum(content: bytes) -> bool:
 def _is_whole(path: Path, changed: int) -> bool:
     """Whether a file, as it was at a time, holds what was written; looked at once."""
     return _own_checksum(path.read_bytes())
-
-
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What differs between two settings, such as "seed: 0 there, 1 here"; empty if nothing does."""
-    return "; ".join(_differing(stored, wanted).values())
-
-
-def _differing(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
-    a, b = ({name: json.dumps(value) for name, value in _flat(one).items()} for one in (stored, wanted))
-    return {
-        name: f"{name}: {_short(a.get(name, 'nothing'))} there, {_short(b.get(name, 'nothing'))} here"
-        for name in sorted({*a, *b})
-        if a.get(name) != b.get(name)
-    }
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        return {k: v for key, part in value.items() for k, v in _flat(part, f"{name}.{key}" if name else key).items()}
-    return {name: value}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 @contextlib.contextmanager

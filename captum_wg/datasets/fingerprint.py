@@ -80,9 +80,17 @@ def digest(value: Any) -> str:
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """What differs between two settings, such as "seed: 0 there, 1 here"; empty if nothing does."""
-    there, here = _flat(stored), _flat(wanted)
-    names = sorted(name for name in {*there, *here} if there.get(name, "nothing") != here.get(name, "nothing"))
-    return "; ".join(f"{name}: {_short(there, name)} there, {_short(here, name)} here" for name in names)
+    return "; ".join(differing(stored, wanted).values())
+
+
+def differing(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
+    """The same by the settings' names."""
+    a, b = ({name: json.dumps(value) for name, value in _flat(one).items()} for one in (stored, wanted))
+    return {
+        name: f"{name}: {_short(a.get(name, 'nothing'))} there, {_short(b.get(name, 'nothing'))} here"
+        for name in sorted({*a, *b})
+        if a.get(name) != b.get(name)
+    }
 
 
 def _of_tensor(tensor: Tensor) -> str:
@@ -107,6 +115,5 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {name: value}
 
 
-def _short(values: Mapping[str, Any], name: str) -> str:
-    text = json.dumps(values[name]) if name in values else "nothing"
+def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."

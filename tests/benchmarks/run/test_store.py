@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks.run import store as stores
 from benchmarks.run.errors import BenchmarkError
-from benchmarks.run.store import Store, differences, open_store
+from benchmarks.run.store import Store, open_store
+from captum_wg.datasets.fingerprint import differences
 
 SETTINGS = {"seed": 0, "model": {"name": "resnet50", "steps": 20}}
 TABLE = pd.DataFrame({"image": ["a", "b"], "score": [0.1 + 0.2, np.nan], "map": [b"\x00\xff", b""]})
