@@ -257,8 +257,19 @@ def scores(
                     "again": [list(judging.warnings)] * len(images),
                 }
                 tables.append(pd.DataFrame({**table, "curve": curves} if experiment.curves else table))
-    maps = {row: _together([read[key] for key in keys], chunk) for row, keys in rows.items()}
+    maps = {
+        row: _together([_of_first(read[key], own.count) for key, own in zip(keys, methods[row].every, strict=True)], chunk)
+        for row, keys in rows.items()
+    }
     return pd.concat(tables, ignore_index=True).join(pd.concat(maps), on=["method", "name"])
+
+
+def _of_first(part: pd.DataFrame, count: int | None) -> pd.DataFrame:
+    """What a row's own part of a stored ingredient took, which may be of more baselines than the row's `count`."""
+    if count is None:
+        return part
+    share = [count / max(1, shape[0]) for shape in part["shape"]]  # [0] where there is no value
+    return part.assign(**{cost: part[cost] * share for cost in COSTS})
 
 
 def _together(parts: Sequence[pd.DataFrame], chunk: Chunk) -> pd.DataFrame:

@@ -69,6 +69,7 @@ def _judge(kind: type, cells: int | None, **settings: Any) -> Judge:
 
 JUDGES = (
     _judge(PatchDeletionCorrelation, 4),
+    _judge(PatchDeletionCorrelation, 7),
     _judge(PatchDeletionCorrelation, 8),
     _judge(SubsetCorrelation, None, n_subsets=100, share=0.2),
     _judge(SubsetCorrelation, 8, n_subsets=100, share=0.2),

@@ -1,15 +1,21 @@
-"""Expected gradients corrected by what the output loses with each patch."""
+"""What the output loses with each patch of a grid: as a map by itself, and expected gradients corrected by it."""
 
 from __future__ import annotations
 
 from functools import partial
 
+from captum.attr import FeatureAblation
 from torch import Tensor
 
 from benchmarks.methods.method import Batch, Method, MethodSettings, explained
 from benchmarks.run.errors import BenchmarkError
-from captum_wg import ExpectedGradients, PatchCorrected
+from captum_wg import ExpectedGradients, OverBaselines, PatchCorrected
+from captum_wg.baselines import channel_mean
 from captum_wg.engine.checks import check_positive_int
+from captum_wg.patch_correction import grid
+
+
+REMOVES = "{} removes patches by the mean of each channel; judges that remove otherwise are not its own yardstick."
 
 
 def patch_corrected(
@@ -31,10 +37,9 @@ def patch_corrected(
         settings.check_pool(1 if pool is None else check_positive_int(pool, "pool"))
     except (TypeError, ValueError) as error:
         raise BenchmarkError(f"{name}: {error}") from error
-    note = (
-        f"{name} removes patches by the mean of each channel; judges that remove otherwise are not its own yardstick."
+    return explained(
+        name, partial(_explain, n_steps=n_steps, pool=pool, patches=patches), notes=(REMOVES.format(name),)
     )
-    return explained(name, partial(_explain, n_steps=n_steps, pool=pool, patches=patches), notes=(note,))
 
 
 def _explain(batch: Batch, *, n_steps: int, pool: int | None, patches: int) -> Tensor:
@@ -42,4 +47,27 @@ def _explain(batch: Batch, *, n_steps: int, pool: int | None, patches: int) -> T
     return batch.of_first(pool).in_parts(explain, n_steps=n_steps)
 
 
-ROWS = {"PatchCorrected": patch_corrected}
+def patch_ablation(name: str, settings: MethodSettings, *, patches: int = 8) -> Method:
+    """The row of the drops of the output alone, each written into every pixel of its patch.
+
+    Args:
+        patches: of a side.
+
+    Raises:
+        BenchmarkError: a value that can't be.
+    """
+    try:
+        check_positive_int(patches, "patches")
+    except (TypeError, ValueError) as error:
+        raise BenchmarkError(f"{name}: {error}") from error
+    return explained(name, partial(_ablate, patches=patches), notes=(REMOVES.format(name),))
+
+
+def _ablate(batch: Batch, *, patches: int) -> Tensor:
+    method, mask = OverBaselines(FeatureAblation(batch.model)), grid((batch.inputs,), patches)[0]
+    return method.attribute(
+        batch.inputs, channel_mean(), target=batch.targets, feature_mask=mask, show_progress=False
+    )
+
+
+ROWS = {"PatchCorrected": patch_corrected, "PatchAblation": patch_ablation}
