@@ -5,7 +5,8 @@
 
 prints the table and writes field.md, field.csv (means, intervals, p), scores.csv and price.png to --out, and there
 keeps every result, so that the same command goes on after an interruption and a later one with more images, methods or
-judges does only what is new. --dear adds the rows that take hundreds of forwards for a map.
+judges does only what is new. --dear adds the rows that take hundreds of forwards for a map, and --recipes those of
+`captum_wg.recipes`, whose figures go to recipes.csv in the form of the package's own.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from benchmarks.experiment.plan import tabulate
 from benchmarks.experiment.results import Results
 from benchmarks.experiment.settings import command, experiments, has_masks, options
 from benchmarks.judges import columns
+from benchmarks.methods.of_recipes import row_of
 from benchmarks.methods.weightings import EG, WG
 from benchmarks.run.command_line import exit_code
 from benchmarks.tables import field, markdown, notes, report
+from captum_wg.recipes import KINDS, RECIPES, recipes_of
 
 SMOOTH = "smooth=3/32"
 # Ours by price, which the figure joins.
@@ -56,6 +59,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--methods", nargs="+", metavar="NAME", help="rows, with their settings (some thirty)")
     add("--dear", action="store_true", help=f"also {', '.join(DEAR)}")
+    add("--recipes", nargs="+", type=int, choices=RECIPES, default=[], help="also the recipes of these prices")
+    add("--kind", choices=KINDS, default=KINDS[0], help="whose recipes (%(default)s)")
     add("--judges", nargs="*", default=[], metavar="NAME", help="columns beside D, I, blocks and corr, such as MPRT")
     add("--only", action="store_true", help="the columns of --judges alone")
     return parser.parse_args(arguments)
@@ -70,7 +75,9 @@ def run(settings: argparse.Namespace) -> None:
     """Compute what is missing, write the table and the figure, and print the table."""
     judges = columns.choose([*([] if settings.only else field.JUDGES), *settings.judges], has_masks(settings))
     names = settings.methods or [*OURS, *OTHERS, *SMOOTHED, *CONTROLS]
-    methods = experiments(settings)[0].methods([*names, *(DEAR if settings.dear else ())])
+    recipes = {(price, one.name): row_of(one) for price in settings.recipes for one in recipes_of(price, settings.kind)}
+    names = [*names, *(DEAR if settings.dear else ()), *recipes.values()]
+    methods = experiments(settings)[0].methods(names)
     judged = [(row.name, judge.name) for row in methods for judge in judges]
     results = Results(tuple(methods), tuple(judges), tabulate(settings, judged))
     table = field.table(results, settings.seed)
@@ -85,9 +92,10 @@ def run(settings: argparse.Namespace) -> None:
             markdown.bullets([field.MEANING, *notes.notes(results, settings.images), *undrawn]),
         ]
     )
-    report.write(
-        settings.out / "field.md", document, report.stamped(results, field=table, scores=results.scores), drawn
-    )
+    tables = report.stamped(results, field=table, scores=results.scores)
+    if recipes:
+        tables["recipes"] = field.of_recipes(table, recipes, settings.kind, f"{results.data}, seed {settings.seed}")
+    report.write(settings.out / "field.md", document, tables, drawn)
     print(document)
 
 

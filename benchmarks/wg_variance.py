@@ -28,7 +28,6 @@ from benchmarks.run.runner import Cell, Runner
 from benchmarks.run.store import Store
 from benchmarks.tables import markdown, notes, report
 from benchmarks.tables.comparison import corrected, mean, mean_interval, p_values
-from benchmarks.tables.recipes import check_drawn
 
 METHODS = (WG, f"{WG}(power=2)", "ShuffledWeights", f"{EG}(normalise_maps=True)", f"{WG}(normalise_maps=True)")
 # How a baseline's own variance can be meant.
@@ -54,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def variance(settings: argparse.Namespace) -> None:
     """Compute what is missing, write the table and print it."""
-    check_drawn(settings.baselines, "no set of them can be drawn again")
+    if settings.baselines in ("blur", "published"):
+        raise BenchmarkError(
+            f"--baselines {settings.baselines} are not drawn, so no set of them can be drawn again; use references, "
+            "uniform or gaussian"
+        )
     # One experiment with all sets' baselines: the first K are the first set, and so on.
     whole = argparse.Namespace(**{**vars(settings), "n_baselines": settings.n_baselines * settings.sets})
 

@@ -258,7 +258,9 @@ def scores(
                 }
                 tables.append(pd.DataFrame({**table, "curve": curves} if experiment.curves else table))
     maps = {
-        row: _together([_of_first(read[key], own.count) for key, own in zip(keys, methods[row].every, strict=True)], chunk)
+        row: _together(
+            [_of_first(read[key], own.count) for key, own in zip(keys, methods[row].every, strict=True)], chunk
+        )
         for row, keys in rows.items()
     }
     return pd.concat(tables, ignore_index=True).join(pd.concat(maps), on=["method", "name"])

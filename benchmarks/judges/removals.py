@@ -12,7 +12,6 @@ from benchmarks.judges.blocks import by_blocks
 from benchmarks.judges.judge import Judge, JudgeSettings
 from quantus_ext import DeletionAUC, InsertionAUC
 
-FITTED = "DeletionAUC"
 ROAD_PERCENTAGES = range(10, 100, 10)
 CHANNELS = "{name} sums over the channels itself."
 

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from benchmarks.run.counting import Counted
-from benchmarks.run.errors import BenchmarkError
 
 RELUS = (F.relu, torch.relu, torch.relu_, "relu", "relu_")
 SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -37,14 +36,14 @@ def hookable(model: nn.Module) -> nn.Module:
     counter.
 
     Raises:
-        BenchmarkError: torch.fx can't follow the network.
+        ValueError: torch.fx can't follow the network.
     """
     counted = isinstance(model, Counted)
     source = copy.deepcopy(model.model if counted else model).eval()
     try:
         graph = _Tracer().trace(source)
     except Exception as error:  # whatever the network's own code raises when it is given no numbers
-        raise BenchmarkError(
+        raise ValueError(
             f"{type(source).__name__} can't be followed by torch.fx ({' '.join(str(error).split())[:200]}); choose "
             "methods that don't change its modules, such as IntegratedGradients"
         ) from error

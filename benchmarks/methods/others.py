@@ -154,9 +154,9 @@ def _complete(maps: Tensor, delta: Tensor) -> Tensor:
     maps = maps.detach()
     total, excess = float(maps.sum()), float(delta.detach())
     if not abs(excess) <= relative * max(abs(total), abs(total - excess)) + rounding * float(maps.abs().sum()):
-        raise BenchmarkError(
-            f"DeepLift's map sums to {total:.3g} where the network's output rises by {total - excess:.3g}: the network "
-            "has operations that Captum's DeepLift has no rule for, such as products or layer norm; leave it out"
+        raise ValueError(
+            "DeepLift's map does not sum to the rise of the output: the network has operations that Captum's DeepLift has "
+            "no rule for, such as products or layer norm; leave it out"
         )
     return maps
 
@@ -172,7 +172,7 @@ def _only_relus(network: nn.Module) -> None:
     activations = [module for module in network.modules() if type(module).__module__ == nn.ReLU.__module__]
     other_types = sorted({type(module).__name__ for module in activations} - {"ReLU"})
     if other_types or not activations:
-        raise BenchmarkError(
+        raise ValueError(
             f"GuidedBackprop is defined for networks of ReLUs; this one has {', '.join(other_types) or 'none'}"
         )
 
@@ -204,7 +204,7 @@ def _last_layer(network: nn.Module, batch: Batch) -> nn.Module:
     }
     layers = [name for name, shape in shapes.items() if len(shape) == 4 and shape[2] * shape[3] > 1]
     if not layers:
-        raise BenchmarkError("Grad-CAM needs a layer whose output has a height and a width; this network has none")
+        raise ValueError("Grad-CAM needs a layer whose output has a height and a width; this network has none")
     return graph.get_submodule(layers[-1])
 
 
@@ -268,7 +268,7 @@ def _only_known(graph: torch.fx.GraphModule) -> None:
             if name not in MOVES | SIZES:
                 unknown.add(name)
     if unknown:
-        raise BenchmarkError(
+        raise ValueError(
             f"zennit's rules don't say how relevance passes {', '.join(sorted(unknown))}, which this network has; "
             "choose another method"
         )

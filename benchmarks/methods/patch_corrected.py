@@ -14,7 +14,6 @@ from captum_wg.baselines import channel_mean
 from captum_wg.engine.checks import check_positive_int
 from captum_wg.patch_correction import grid
 
-
 REMOVES = "{} removes patches by the mean of each channel; judges that remove otherwise are not its own yardstick."
 
 
@@ -65,9 +64,7 @@ def patch_ablation(name: str, settings: MethodSettings, *, patches: int = 8) -> 
 
 def _ablate(batch: Batch, *, patches: int) -> Tensor:
     method, mask = OverBaselines(FeatureAblation(batch.model)), grid((batch.inputs,), patches)[0]
-    return method.attribute(
-        batch.inputs, channel_mean(), target=batch.targets, feature_mask=mask, show_progress=False
-    )
+    return method.attribute(batch.inputs, channel_mean(), target=batch.targets, feature_mask=mask, show_progress=False)
 
 
 ROWS = {"PatchCorrected": patch_corrected, "PatchAblation": patch_ablation}

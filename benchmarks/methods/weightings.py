@@ -11,10 +11,9 @@ They share the maps, which cost the gradients, and the D_alpha of these. With K 
 from __future__ import annotations
 
 import inspect
-import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -64,13 +63,6 @@ class Fitness:
     def works_by(self) -> list[tuple[str, str]]:
         """The ways and removals that it is fitted to, as `Judge.works_by` names them."""
         return [(way, removal) for way in RULES[self.kind].ways for removal in self.neutrals]
-
-    def relation(self, works_by: tuple[str, str] | None) -> str:
-        """What a judge is to it: "fitted"; of the "same removal", where it removes as the judge inserts or the reverse;
-        or "unseen"."""
-        if works_by in self.works_by:
-            return "fitted"
-        return "same removal" if works_by in replace(self, kind="both").works_by else "unseen"
 
     def rule(self, **settings: Any) -> FitnessWeighting:
         """As `WeightedGradients` takes it, with the settings that D_alpha does not depend on."""
@@ -255,19 +247,6 @@ class Weighting:
         if self.keep is not None and self.keep < d.shape[1]:
             weights = only(weights, smallest(by, int(self.keep)))
         return weights[0].numpy()
-
-    def evaluations(self, n_features: int) -> tuple[int, int]:
-        """The gradients, and the most forwards of the fitness, that `WeightedGradients` takes for one image."""
-        pool, points, kept = self.pool, self.n_random or self.n_steps, int(self.keep or self.pool)
-        screened = self.screening_steps is not None and kept < pool
-        gradients = pool * (self.screening_steps or 0) + kept * points if screened else pool * points
-        if pool == 1 or not self.fitted:
-            return gradients, 0
-        neutrals, ways = len(self.fitness.neutrals), RULES[self.fitness.kind].ways
-        per_map = neutrals * len(ways) * math.ceil(math.log2(n_features + 1))
-        more = neutrals * ("insertion" in ways)  # f with every feature removed
-        searched = [pool, *([kept] if screened and kept > 1 and self.power > 0 else [])]
-        return gradients, 1 + sum(count * per_map + more for count in searched)
 
 
 @dataclass(frozen=True)

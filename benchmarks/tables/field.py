@@ -111,6 +111,27 @@ def text(table: pd.DataFrame) -> list[str]:
     return blocks
 
 
+def of_recipes(table: pd.DataFrame, rows: Mapping[tuple[int, str], str], kind: str, source: str) -> pd.DataFrame:
+    """What recipes reached, in the form of `captum_wg.recipes`' own figures.
+
+    Args:
+        rows: of (price, recipe) the name of its row.
+        kind: of images.
+        source: the data and the seed.
+    """
+    reached = table.pivot(index=["model", "method"], columns="column", values="mean").reindex(
+        columns=["corr", "D", "I"]
+    )
+    reached["n"] = table.groupby(["model", "method"])["n"].min()
+    found = [
+        {"price": price, "kind": kind, "name": name, **of_model, "source": f"benchmarks.field, {model}, {source}"}
+        for (price, name), method in rows.items()
+        for (model, own), of_model in reached[reached["n"] > 0].round(3).iterrows()
+        if own == method
+    ]
+    return pd.DataFrame(found, columns=["price", "kind", "name", *reached.columns, "source"])
+
+
 def figure(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> Figure:
     """corr and I - D over the price of a map, every method a point.
 

@@ -57,7 +57,7 @@ def of_weights(results: Results, rows: Sequence[Method]) -> list[str]:
     weighted = [row for row in rows if row.weighting and row.weighting.fitted and not row.weighting.shuffled]
     for fitness in dict.fromkeys(row.weighting.fitness for row in weighted):
         names = ", ".join(row.name for row in weighted if row.weighting.fitness == fitness)
-        own = [judge.name for judge in results.judges if fitness.relation(judge.works_by) == "fitted"]
+        own = [judge.name for judge in results.judges if judge.works_by in fitness.works_by]
         same = f"Judges here that work in the same way, and so are partly its own yardstick: {', '.join(own)}."
         lines.append(
             f"D_alpha of {names}: {fitness.kind}, {' and '.join(fitness.neutrals)}, {fitness.ranking} ranking, alpha "
