@@ -16,6 +16,8 @@ def row_of(recipe: Recipe) -> str:
     words: dict[str, Any] = {"patches": recipe.patches} if recipe.patches else {}
     if recipe.method == "patch ablation":
         base = "PatchAblation"
+    elif recipe.method == "DeepLift" and recipe.patches:
+        base, words = "PatchCorrected", {"pool": recipe.n_references, **words, "method": "DeepLift"}
     elif recipe.method == "DeepLift":
         base, words = "DeepLiftShap", {"pool": recipe.n_references}
     elif recipe.method == "integrated gradients":

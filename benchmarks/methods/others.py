@@ -155,8 +155,8 @@ def _complete(maps: Tensor, delta: Tensor) -> Tensor:
     total, excess = float(maps.sum()), float(delta.detach())
     if not abs(excess) <= relative * max(abs(total), abs(total - excess)) + rounding * float(maps.abs().sum()):
         raise ValueError(
-            "DeepLift's map does not sum to the rise of the output: the network has operations that Captum's DeepLift has "
-            "no rule for, such as products or layer norm; leave it out"
+            "DeepLift's map does not sum to the rise of the output: the network has operations that Captum's DeepLift "
+            "has no rule for, such as products or layer norm; leave it out"
         )
     return maps
 

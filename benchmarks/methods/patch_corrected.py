@@ -1,31 +1,40 @@
-"""What the output loses with each patch of a grid: as a map by itself, and expected gradients corrected by it."""
+"""What the output loses with each patch of a grid: as a map by itself, and maps over baselines corrected by it."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from captum.attr import FeatureAblation
+from captum.attr import DeepLift, FeatureAblation
 from torch import Tensor
 
+from benchmarks.methods.hookable import hookable
 from benchmarks.methods.method import Batch, Method, MethodSettings, explained
+from benchmarks.methods.weightings import EG
 from benchmarks.run.errors import BenchmarkError
 from captum_wg import ExpectedGradients, OverBaselines, PatchCorrected
 from captum_wg.baselines import channel_mean
-from captum_wg.engine.checks import check_positive_int
+from captum_wg.engine.checks import check_choice, check_positive_int
 from captum_wg.patch_correction import grid
 
 REMOVES = "{} removes patches by the mean of each channel; judges that remove otherwise are not its own yardstick."
 
 
 def patch_corrected(
-    name: str, settings: MethodSettings, *, n_steps: int = 1, pool: int | None = None, patches: int = 8
+    name: str,
+    settings: MethodSettings,
+    *,
+    n_steps: int = 1,
+    pool: int | None = None,
+    patches: int = 8,
+    method: str = EG,
 ) -> Method:
-    """The row of `PatchCorrected(ExpectedGradients)`.
+    """The row of `PatchCorrected`.
 
     Args:
         n_steps: points on the path from each baseline.
         pool: of how many baselines, the first ones; None: all.
         patches: of a side.
+        method: what is corrected, ExpectedGradients or DeepLift, which has no points.
 
     Raises:
         BenchmarkError: a value that can't be.
@@ -34,16 +43,18 @@ def patch_corrected(
         for word, value in (("n_steps", n_steps), ("patches", patches)):
             check_positive_int(value, word)
         settings.check_pool(1 if pool is None else check_positive_int(pool, "pool"))
+        check_choice(method, "method", (EG, "DeepLift"))
     except (TypeError, ValueError) as error:
         raise BenchmarkError(f"{name}: {error}") from error
-    return explained(
-        name, partial(_explain, n_steps=n_steps, pool=pool, patches=patches), notes=(REMOVES.format(name),)
-    )
+    explain = partial(_corrected, n_steps=n_steps, pool=pool, patches=patches, deep_lift=method != EG)
+    return explained(name, explain, notes=(REMOVES.format(name),))
 
 
-def _explain(batch: Batch, *, n_steps: int, pool: int | None, patches: int) -> Tensor:
-    explain = PatchCorrected(ExpectedGradients(batch.model), patches).attribute
-    return batch.of_first(pool).in_parts(explain, n_steps=n_steps)
+def _corrected(batch: Batch, *, n_steps: int, pool: int | None, patches: int, deep_lift: bool) -> Tensor:
+    batch = batch.of_first(pool)
+    if deep_lift:
+        return batch.in_parts(PatchCorrected(OverBaselines(DeepLift(hookable(batch.model))), patches).attribute)
+    return batch.in_parts(PatchCorrected(ExpectedGradients(batch.model), patches).attribute, n_steps=n_steps)
 
 
 def patch_ablation(name: str, settings: MethodSettings, *, patches: int = 8) -> Method:
