@@ -65,13 +65,13 @@ def test_the_map_lies_over_the_photograph_in_grey_on_its_own_scale(shown):
     assert np.array_equal(drawn.get_array(), smoothed(shown["maps"]["One"])[1, 0])
     ends = [axes[i].images[1].norm.vmax for i in (1, 5)]
     assert ends == pytest.approx([np.quantile(np.abs(one), 0.995) for one in smoothed(shown["maps"]["One"])])
-    assert "a Gaussian of 0.8 pixels" in " ".join(figure.get_supxlabel().split())
+    assert "a Gaussian of 1.0 pixels" in " ".join(figure.get_supxlabel().split())
 
 
 def test_a_map_is_summed_and_smoothed():
     maps = np.random.default_rng(1).normal(size=(2, 3, 64, 64))
     for one, found in zip(maps, smoothed(maps), strict=True):
-        assert found[0] == pytest.approx(gaussian_filter(one.sum(0), 1.0))
+        assert found[0] == pytest.approx(gaussian_filter(one.sum(0), 64 / 48))
 
 
 def test_a_map_nowhere_near_zero_is_drawn_around_its_mean():

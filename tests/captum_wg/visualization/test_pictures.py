@@ -129,7 +129,7 @@ def test_pictures_are_as_they_were(make, tmp_path):
 def test_a_change_is_seen(style, tmp_path):
     """Signs the wrong way round, or twice the smoothing."""
     image, a = scene()
-    smooth = 0.02 if style in ("signed", "unsigned") else 1 / 64
+    smooth = 0.02 if style in ("signed", "unsigned") else 1 / 48
     pictures = [
         save(show(image, b, style, smooth=s, colorbar=False, caption=False, cell_size=0.5)[0], tmp_path, name)
         for name, b, s in [("right", a, smooth), ("reversed", -a, smooth), ("soft", a, 2 * smooth)]
