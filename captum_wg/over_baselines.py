@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from captum.attr import (
     Attribution,
+    DeepLift,
     DeepLiftShap,
     GradientShap,
     LayerAttribution,
     LayerGradientShap,
+    NeuronDeepLift,
     NeuronDeepLiftShap,
     NeuronGradientShap,
 )
@@ -164,7 +166,8 @@ class OverBaselines(CompleteAttribution):
             were asked for.
 
         Raises:
-            TypeError, ValueError: an argument does not fit; the message names it. Modules that DeepLift meets twice.
+            TypeError, ValueError: an argument does not fit; the message names it. Modules that DeepLift meets twice, or
+                on what is no function of the inputs.
 
         Warns:
             UserWarning: DeepLift falls back to plain gradients; the message names the modules.
@@ -287,13 +290,20 @@ class OverBaselines(CompleteAttribution):
                     **attribute_kwargs,
                 )
             except RuntimeError as error:
-                if "being used more than once" not in str(error):
-                    raise
-                reused = some(uses_of(problem, numbers).reused)
-                raise ValueError(
-                    f"DeepLift needs a module of its own for each use, but {reused or 'one is used again'}; "
-                    "make one for each place where it is called"
-                ) from error
+                # What DeepLift can't do with this model; anything else is none of its own.
+                if "being used more than once" in str(error):
+                    reused = some(uses_of(problem, numbers).reused)
+                    raise ValueError(
+                        f"DeepLift needs a module of its own for each use, but {reused or 'one is used again'}; "
+                        "make one for each place where it is called"
+                    ) from error
+                if "doesn't require gradient" in str(error) and isinstance(self.method, DeepLift | NeuronDeepLift):
+                    raise ValueError(
+                        "DeepLift has no rule for a non-linear module that is called on what does not depend on the "
+                        "inputs, such as a buffer; call a function there (F.relu), or use a path method such as "
+                        "ExpectedGradients"
+                    ) from error
+                raise
 
     def _check_rows(self, maps: tuple[Tensor, ...], n_rows: int) -> None:
         shapes = [tuple(m.shape) for m in maps]
