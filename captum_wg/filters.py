@@ -4,8 +4,10 @@
     with removed(model.layer3, ranking.order[:10]):
         accuracy_without = ...
 
-A filter is a channel of the layer's activation (B, C, *positions); for dense layers (B, C) a neuron. The local measures
-of Payne et al. 2024 are ranked together, from one pass, with `measures()`, in which angles are each filter's own:
+A filter is a channel of the layer's activation (B, C, *positions); for dense layers (B, C) a neuron. Layers of tokens
+or steps, (B, T, E), have their features last and are refused: turn their attributions, as `rank` says. The local
+measures of Payne et al. 2024 are ranked together, from one pass, with `measures()`, in which angles are each filter's
+own:
 
     rankings = rank(LayerGeneralizedAttribution(model, model.layer3), x, references, target=y, measures=measures())
 
@@ -30,8 +32,18 @@ from torch import Tensor, nn
 
 from captum_wg.attribution_base import AttributionResult
 from captum_wg.engine.checks import name_rows, not_finite
-from captum_wg.engine.tensors import at_least_float32
+from captum_wg.engine.tensors import as_tuple, at_least_float32
 from captum_wg.measures import ConsistencyCosine, Mean, Measure, StabilityCosine, Variance
+
+# Modules that work on the last dimension, whatever is before it.
+_FEATURES_LAST = (
+    nn.Embedding,
+    nn.Linear,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,24 +114,40 @@ def rank(method: LayerAttribution, *args: Any, **kwargs: Any) -> Any:
 
     Raises:
         TypeError: no layer method, or one whose attributions are no Tensor (B, C, *positions).
-        ValueError: as `attribute` and `Ranking.of`.
+        ValueError: as `attribute` and `Ranking.of`; a layer of tokens or steps, (B, T, E), such as an embedding or a
+            dense layer: of its attributions Ranking.of(per_filter(attributions.transpose(1, -1))) ranks the E features.
     """
     if not isinstance(method, LayerAttribution):
         raise TypeError(
             "method must be a layer method with its layer, such as LayerExpectedGradients(model, model.layer3), got "
             f"{type(method).__name__}"
         )
-    return _ranked(method.attribute(*args, **kwargs))
+    inputs = kwargs["inputs"] if "inputs" in kwargs else args[0] if args else ()
+    ids = [x.shape for x in as_tuple(inputs) if isinstance(x, Tensor) and not x.is_floating_point()]
+    layers = method.layer if isinstance(method.layer, list) else [method.layer]
+    return _ranked(method.attribute(*args, **kwargs), layers, ids)
 
 
-def _ranked(attributions: Any) -> Any:
+def _ranked(attributions: Any, layers: list[nn.Module], ids: list[torch.Size]) -> Any:
     if isinstance(attributions, AttributionResult):
-        return _ranked(attributions.attributions)
+        return _ranked(attributions.attributions, layers, ids)
     if isinstance(attributions, dict):
-        return {name: _ranked(value) for name, value in attributions.items()}
+        return {name: _ranked(value, layers, ids) for name, value in attributions.items()}
     if isinstance(attributions, list):
-        return [_ranked(value) for value in attributions]
+        return [_ranked(value, [layer], ids) for value, layer in zip(attributions, layers, strict=True)]
+    if isinstance(attributions, Tensor):
+        _check_filters(layers[0], attributions, ids)
     return Ranking.of(per_filter(attributions))
+
+
+def _check_filters(layer: nn.Module, values: Tensor, ids: Sequence[torch.Size] = ()) -> None:
+    """Raise if dimension 1 of a layer's values holds tokens or steps; ids: the shapes of the model's token ids."""
+    if values.ndim > 2 and (isinstance(layer, _FEATURES_LAST) or values.shape[:-1] in ids):
+        raise ValueError(
+            f"layer ({type(layer).__name__}) has shape {tuple(values.shape)}, with tokens or steps in dimension 1 and "
+            "its features last: it has no filters (B, C, *positions). To rank its features turn the attributions: "
+            "Ranking.of(per_filter(attributions.transpose(1, -1)))"
+        )
 
 
 def measures() -> dict[str, Measure]:
@@ -182,7 +210,8 @@ def removed(layer: nn.Module, filters: Sequence[int] | Tensor, value: float | Te
 
     Raises:
         TypeError: layer is no module; filters that are no whole numbers, such as a mask.
-        TypeError, ValueError: where the layer is called: its output has another form, or fewer filters; values for
+        TypeError, ValueError: where the layer is called: its output has another form, as that of tokens, or fewer
+            filters; values for
             another number of them.
         ValueError: at the end: the layer was not called, so that nothing was removed.
     """
@@ -196,6 +225,7 @@ def removed(layer: nn.Module, filters: Sequence[int] | Tensor, value: float | Te
         called = True
         if not isinstance(output, Tensor) or output.ndim < 2:
             raise TypeError(f"layer must return a Tensor (B, C, *positions), got {type(output).__name__}")
+        _check_filters(module, output)
         count = output.shape[1]
         if any(number not in range(count) for number in which.tolist()):
             raise ValueError(f"filters must be numbers from 0 to {count - 1}, got {which.tolist()}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from captum.attr import (
     GradientShap,
     LayerAttribution,
     LayerGradientShap,
+    NeuronDeepLift,
     NeuronDeepLiftShap,
     NeuronGradientShap,
 )
@@ -29,9 +30,9 @@ from captum_wg.attribution_base import (
     groups_of,
     logged,
 )
-from captum_wg.deep_lift_hooks import uses
+from captum_wg.deep_lift_hooks import SumCheck, some, uses_of
 from captum_wg.engine.baseline_set import Baselines, BaselineSet
-from captum_wg.engine.checks import check_bools, check_finite, check_generator, warn
+from captum_wg.engine.checks import check_bools, check_finite, check_generator
 from captum_wg.engine.completeness import Completeness
 from captum_wg.engine.problem import Problem
 from captum_wg.engine.targets import Target
@@ -53,9 +54,6 @@ _OVER_MANY = (
     NeuronGradientShap,
 )
 _OURS = ("inputs", "baselines", "target", "additional_forward_args", "return_convergence_delta", "internal_batch_size")
-
-# Of what the output changes by, this much may be missing of the sum of a map before DeepLift is asked for a reason.
-_GAP = 0.02
 
 
 class _Part(NamedTuple):
@@ -82,8 +80,8 @@ class OverBaselines(CompleteAttribution):
     `ExpectedGradients(model).attribute(x, baselines, target, n_steps=1, method="riemann_right")`.)
 
     Captum's DeepLift keeps the plain gradient of every non-linear function that is not a module it knows (F.relu,
-    nn.GELU, attention), in silence. Where its first maps miss their sum, one forward finds what it has no hook on, and
-    a warning names it. Captum's rules for max pooling and nn.Softmax miss the sum, too, and mix the rows of a
+    nn.GELU, attention), in silence. Where maps of it, LayerDeepLift or NeuronDeepLift miss their sums, a warning names
+    what it has no hook on. Captum's rules for max pooling and nn.Softmax miss the sum, too, and mix the rows of a
     micro-batch: explain logits, and prefer networks without max pooling.
 
     Source for DeepLift over many baselines: Lundberg and Lee, "A Unified Approach to Interpreting Model Predictions",
@@ -168,7 +166,8 @@ class OverBaselines(CompleteAttribution):
             were asked for.
 
         Raises:
-            TypeError, ValueError: an argument does not fit; the message names it. Modules that DeepLift meets twice.
+            TypeError, ValueError: an argument does not fit; the message names it. Modules that DeepLift meets twice, or
+                on what is no function of the inputs.
 
         Warns:
             UserWarning: DeepLift falls back to plain gradients; the message names the modules.
@@ -242,7 +241,7 @@ class OverBaselines(CompleteAttribution):
     ) -> Iterator[_Part]:
         """The method's maps of all pairs, in micro-batches."""
         device = problem.inputs[0].device
-        first = True
+        check = SumCheck(self.method, problem, attribute_kwargs)
         with problem.progress(problem.n_examples * references.count) as bar:
             for examples, chosen in problem.tiles(references.count):
                 for part in chosen:
@@ -250,12 +249,11 @@ class OverBaselines(CompleteAttribution):
                     numbers = torch.arange(examples.start, examples.stop, device=device).repeat_interleave(s)
                     which = torch.arange(part.start, part.stop, device=device).repeat(b)
                     starts = references.of_rows(numbers, which)
-                    result = self._pairs(problem, starts, numbers, masks, attribute_kwargs)
+                    with check.noting():
+                        result = self._pairs(problem, starts, numbers, masks, attribute_kwargs)
                     maps = tuple(m.detach() for m in as_tuple(result))
                     self._check_rows(maps, len(numbers))
-                    if first and self._should_be_complete(attribute_kwargs):
-                        self._look_for_fallback(problem, starts, numbers, maps)
-                    first = False
+                    check(starts, numbers, maps)
                     shaped = tuple(m.reshape(b, s, *m.shape[1:]) for m in maps)
                     yield _Part(examples, part, shaped, isinstance(result, tuple))
                     bar.update(b * s)
@@ -292,55 +290,20 @@ class OverBaselines(CompleteAttribution):
                     **attribute_kwargs,
                 )
             except RuntimeError as error:
-                if "being used more than once" not in str(error):
-                    raise
-                reused = uses(self.forward_func, self._forward(problem, numbers)).reused
-                raise ValueError(
-                    f"DeepLift needs a module of its own for each use, but {_some(reused) or 'one is used again'}; "
-                    "make one for each place where it is called"
-                ) from error
-
-    def _should_be_complete(self, attribute_kwargs: dict[str, Any]) -> bool:
-        custom = attribute_kwargs.get("custom_attribution_func") is not None
-        # Multipliers alone are times x - x'_k, where that is at hand.
-        has_sum = self.multiplies_by_inputs or not isinstance(self.method, LayerAttribution)
-        return isinstance(self.method, DeepLift) and has_sum and not custom
-
-    def _look_for_fallback(
-        self, problem: Problem, starts: tuple[Tensor, ...], numbers: Tensor, maps: tuple[Tensor, ...]
-    ) -> None:
-        """Warn if maps of some pairs miss their sums, with what DeepLift has no hook on."""
-        ends = tuple(x[numbers] for x in problem.inputs)
-        at_inputs, at_starts = (
-            problem.explained(problem.raw_outputs(rows, numbers), numbers) for rows in (ends, starts)
-        )
-        if not self.multiplies_by_inputs:
-            maps = tuple(m * (end - start) for m, end, start in zip(maps, ends, starts, strict=True))
-        flat = torch.cat([m.to(at_inputs.dtype).flatten(1) for m in maps], dim=1)
-        change = at_inputs - at_starts
-        gap, largest, norm = (v.abs().max() for v in (flat.sum(1) - change, change, flat.abs().sum(1)))
-        # Half precision rounds coarser.
-        share = max(_GAP, *(3 * torch.finfo(m.dtype).eps ** 0.5 for m in maps))
-        if problem.together or gap <= share * max(largest, share * norm):
-            return
-        seen = uses(self.forward_func, self._forward(problem, numbers))
-        found = _some(seen.gaps + seen.reused)
-        warn(
-            f"{type(self.method).__name__} is not complete for this model: sums of its maps miss F(x) - F(x'_k), which "
-            f"is up to {float(largest):.3g}, by up to {float(gap):.3g}. Where it has no hook on a function it takes "
-            f"plain gradients, in silence: {found or 'none such was found, though'}. Use modules that it knows "
-            "(nn.ReLU, nn.Tanh, ...), or a path method such as ExpectedGradients"
-        )
-
-    def _forward(self, problem: Problem, numbers: Tensor) -> Callable[[], object]:
-        """One forward of the examples, with gradients."""
-
-        def forward() -> object:
-            with torch.inference_mode(False), torch.enable_grad():
-                rows = tuple(x[numbers].clone().requires_grad_() * 1 for x in problem.inputs)
-                return self.forward_func(*rows, *problem.args.of(numbers))
-
-        return forward
+                # What DeepLift can't do with this model; anything else is none of its own.
+                if "being used more than once" in str(error):
+                    reused = some(uses_of(problem, numbers).reused)
+                    raise ValueError(
+                        f"DeepLift needs a module of its own for each use, but {reused or 'one is used again'}; "
+                        "make one for each place where it is called"
+                    ) from error
+                if "doesn't require gradient" in str(error) and isinstance(self.method, DeepLift | NeuronDeepLift):
+                    raise ValueError(
+                        "DeepLift has no rule for a non-linear module that is called on what does not depend on the "
+                        "inputs, such as a buffer; call a function there (F.relu), or use a path method such as "
+                        "ExpectedGradients"
+                    ) from error
+                raise
 
     def _check_rows(self, maps: tuple[Tensor, ...], n_rows: int) -> None:
         shapes = [tuple(m.shape) for m in maps]
@@ -430,7 +393,3 @@ def _hushed() -> Iterator[None]:
         for start in ("Setting forward, backward hooks", "Input Tensor", "You are providing multiple inputs for Lime"):
             warnings.filterwarnings("ignore", message=rf"\s*{start}")
         yield
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    return "; ".join(names[:most]) + (f"; ... ({len(names)} in all)" if len(names) > most else "")

@@ -17,7 +17,7 @@ from captum_wg.engine.checks import check_finite, check_number, check_positive_i
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import Inputs, as_tuple, finest, like_inputs
 from captum_wg.over_baselines import OverBaselines
-from captum_wg.weighting.masking import Features, Neutral
+from captum_wg.weighting.masking import Features, Neutral, numbered
 from captum_wg.weighting.output import Output, check_output
 from captum_wg.weighting.removal_scores import removal_scores
 
@@ -123,7 +123,8 @@ class PatchCorrected(BaselineAttribution):
             show_progress: a progress bar over the removals, and over the method's own work where it has one; None:
                 after five seconds, False: never.
             feature_mask: group numbers (1 or B, *feature) in place of the grid: superpixels, the columns of a table.
-                The groups are also the method's features if it perturbs them (KernelShap, FeatureAblation).
+                The groups are also the method's features if it perturbs them (KernelShap, FeatureAblation). Gaps in
+                the numbers mean nothing.
             **attribute_kwargs: the method's own (n_steps, weighting, pairing, ...).
 
         Returns:
@@ -142,6 +143,7 @@ class PatchCorrected(BaselineAttribution):
         )
         masks = grid(problem.inputs, self.patches) if feature_mask is None else as_tuple(feature_mask)
         features = Features(problem.inputs, masks)
+        groups = None if feature_mask is None else like_inputs(numbered(masks)[0], problem.is_tuple)
         each = torch.eye(features.count, dtype=torch.bool)
         drops = removal_scores(problem, features, each, self.neutral, self.output).drops
 
@@ -149,7 +151,7 @@ class PatchCorrected(BaselineAttribution):
         ours = {
             "internal_batch_size": internal_batch_size,
             "show_progress": show_progress,
-            "feature_mask": feature_mask if self._perturbs else None,
+            "feature_mask": groups if self._perturbs else None,
         }
         if unknown := [k for k, v in given.items() if v is not None and k not in self._parameters]:
             raise TypeError(f"{name}.attribute has no argument {', '.join(map(repr, unknown))}")

@@ -1,10 +1,8 @@
 """The picture made for eyes: photographs under the maps of several methods, and the curves whose areas are the scores.
 
-For each photograph a line: the photograph, then for each method its map, summed over the channels, smoothed by a
-Gaussian of `SMOOTHING` of the shorter side, and divided by its largest magnitude (quantile `LARGEST`, so that a few
-pixels don't leave the rest invisible). It lies over the photograph in grey: red is for the class, blue against it,
-and where it is zero the photograph shows. A map that is nowhere near zero, such as uniform random numbers, would hide
-the photograph: it is drawn around its mean.
+For each photograph a line: the photograph, then each method's map as `captum_wg.visualization.show` lays it over the
+photograph in grey: red is for the class, blue against it, and where it is zero the photograph shows. A map that is
+nowhere near zero, such as uniform random numbers, would hide the photograph: it is drawn around its mean.
 """
 
 from __future__ import annotations
@@ -13,20 +11,18 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.gridspec import GridSpec
-from scipy.ndimage import gaussian_filter
 from torchvision.models import ResNet50_Weights
 
 from benchmarks.data.datasets import DATA_SETS
 from benchmarks.experiment.results import ModelResults, Results
+from captum_wg.visualization import show
+from captum_wg.visualization.styles import SMOOTH, blurred
 
-SMOOTHING, LARGEST, NEAR = 1 / 60, 0.995, 0.1
+NEAR = 0.1
 CONTROL = "Random"
 MOST = 8  # methods side by side
 _INCH = 1.55  # of a photograph
@@ -52,15 +48,19 @@ def picture(
     n, side = len(pixels), min(pixels.shape[2:])
     height, below = n * (_INCH + 0.28) + 0.5, [_CURVES] * (not curves.empty)
     figure = Figure(
-        figsize=((_INCH + 0.05) * (1 + len(maps)) + 0.8, height + sum(below) + 0.8), dpi=110, layout="constrained"
+        figsize=((_INCH + 0.05) * (1 + len(maps)) + 0.2, height + sum(below) + 0.8), dpi=110, layout="constrained"
     )
     parts = figure.subfigures(1 + len(below), 1, height_ratios=[height, *below], squeeze=False)[:, 0]
-    _lines(parts[0], pixels, titles, {name: smoothed(column, SMOOTHING * side) for name, column in maps.items()})
+    axes = parts[0].subplots(n, 1 + len(maps), squeeze=False)
+    columns = {_wrapped(name): smoothed(column) for name, column in maps.items()}
+    show(pixels.clip(0, 1), columns, smooth=0, scale=None, colorbar=False, caption=False, cell_size=_INCH, ax=axes)
+    for axis, title in zip(axes[:, 0], titles, strict=True):
+        axis.set_title(title, fontsize=9, fontweight="bold")
     if below:
         _panels(parts[1], curves, directions, list(maps))
     figure.suptitle("Why does the network see this? Red speaks for the class, blue against it", fontsize=12)
     caption = (
-        f"Each map is summed over the colour channels, smoothed by a Gaussian of {SMOOTHING * side:.1f} pixels (what "
+        f"Each map is summed over the colour channels, smoothed by a Gaussian of {SMOOTH * side:.1f} pixels (what "
         "is judged is not), and drawn on a scale of its own, up to its largest magnitude, or around its mean if it is "
         "nowhere near zero."
     )
@@ -90,39 +90,12 @@ def class_name(model: ModelResults, label: int) -> str:
     return str(ResNet50_Weights.DEFAULT.meta["categories"][label])
 
 
-def smoothed(maps: np.ndarray, sigma: float) -> np.ndarray:
-    """Maps (n, C, H, W) as they are drawn: (n, H, W) within [-1, 1]."""
-    summed = np.stack([gaussian_filter(np.asarray(one, np.float64).sum(0), sigma) for one in maps])
-    far = np.abs(summed).min((1, 2), keepdims=True) > NEAR * np.abs(summed).max((1, 2), keepdims=True)
-    summed -= np.where(far, summed.mean((1, 2), keepdims=True), 0)
-    largest = np.quantile(np.abs(summed), LARGEST, axis=(1, 2), keepdims=True)
-    return np.clip(summed / np.where(largest > 0, largest, 1), -1, 1)
-
-
-def overlay() -> ListedColormap:
-    """From blue to red, transparent in the middle."""
-    colours = matplotlib.colormaps["RdBu_r"](np.linspace(0, 1, 255))
-    colours[:, 3] = 0.95 * np.abs(np.linspace(-1, 1, 255)) ** 1.3
-    return ListedColormap(colours)
-
-
-def _lines(figure: SubFigure, pixels: np.ndarray, titles: Sequence[str], maps: Mapping[str, np.ndarray]) -> None:
-    n = len(pixels)
-    grid = GridSpec(n, len(maps) + 2, figure, width_ratios=[1] * (len(maps) + 1) + [0.06])
-    for i, (photograph, title) in enumerate(zip(pixels, titles, strict=True)):
-        axes = [figure.add_subplot(grid[i, j]) for j in range(len(maps) + 1)]
-        axes[0].imshow(photograph.transpose(1, 2, 0).clip(0, 1))
-        axes[0].set_title(title, fontsize=9, fontweight="bold")
-        grey = 0.45 + 0.5 * photograph.mean(0)  # light, so that colours are seen on it
-        for axis, (name, column) in zip(axes[1:], maps.items(), strict=True):
-            axis.imshow(grey, cmap="gray", vmin=0, vmax=1)
-            drawn = axis.imshow(column[i], cmap=overlay(), vmin=-1, vmax=1)
-            if i == 0:
-                axis.set_title(_wrapped(name), fontsize=9)
-        for axis in axes:
-            axis.set(xticks=[], yticks=[])
-        bar = figure.colorbar(drawn, cax=figure.add_subplot(grid[i, -1]), ticks=[-1, 0, 1])
-        bar.ax.set_yticklabels(["against", "0", "for"], fontsize=7)
+def smoothed(maps: np.ndarray) -> np.ndarray:
+    """Maps (n, C, H, W) as they are drawn: summed over the channels and blurred, (n, 1, H, W)."""
+    soft = blurred(np.asarray(maps, np.float64).sum(1, keepdims=True), SMOOTH)
+    sizes = np.abs(soft)
+    far = sizes.min((2, 3), keepdims=True) > NEAR * sizes.max((2, 3), keepdims=True)
+    return soft - np.where(far, soft.mean((2, 3), keepdims=True), 0)
 
 
 def _panels(

@@ -264,7 +264,11 @@ def _maps(
         warnings.filterwarnings("error", message=".*is not complete for this model")
         try:
             maps = ready.attribute(x, targets, args, **more)
-        except (UserWarning, ValueError, RuntimeError, AssertionError) as error:
+        except UserWarning as error:
+            if "is not complete" not in str(error):
+                raise
+            raise _LeftOut(str(error)) from error
+        except ValueError as error:  # OverBaselines says what DeepLift can't do with this model
             raise _LeftOut(str(error)) from error
     return maps
 

@@ -4,8 +4,9 @@ show                    a map over its photograph, or images by methods, so that
 show_baselines          what each baseline of weighted gradients says: its map, D_alpha and weight
 show_curves             deletion and insertion curves, and the paired differences of their areas
 show_text, show_table   words by Captum, tables by shap
+show_displays           a map in the usual display, times the input, and in Payne et al.'s
 histogram               how values are distributed, such as a trained model's against a random one's
-grid, visualize_attributions, signed_image, unsigned_image, magnitude_scale
+grid, visualize_attributions, signed_image, unsigned_image, usual_image, magnitude_scale
                         the pictures of Payne et al. (2024), per colour channel
 """
 
@@ -19,6 +20,7 @@ from captum_wg.visualization.channels import (
     visualize_attributions,
 )
 from captum_wg.visualization.curves import show_curves
+from captum_wg.visualization.displays import show_displays, usual_image
 from captum_wg.visualization.grid import SCALES, grid
 from captum_wg.visualization.histograms import histogram
 from captum_wg.visualization.hosts import show_table, show_text
@@ -38,9 +40,11 @@ __all__ = [
     "show",
     "show_baselines",
     "show_curves",
+    "show_displays",
     "show_table",
     "show_text",
     "signed_image",
     "unsigned_image",
+    "usual_image",
     "visualize_attributions",
 ]

@@ -138,15 +138,21 @@ def _image(attributions: Map, signed: bool | None, quantiles: Bounds, scale: str
 
 def pictures_of(maps: Array, signed: bool | None, scales: Sequence[Bounds]) -> Image:
     """The maps (B, C, H, W) as pictures (B, H, W, 3), each on its scale."""
-    u = np.empty_like(maps)  # of the module's docstring
+    u = scaled(maps, scales)
+    if signed or (signed is None and (maps < 0).any()):
+        return rgb(GREY + np.rint((255 - GREY) * np.sign(maps) * u))
+    return rgb(np.rint(255 * u))
+
+
+def scaled(maps: Array, scales: Sequence[Bounds]) -> Array:
+    """u of the maps (B, C, H, W), each on its scale: see the module."""
+    u = np.empty_like(maps)
     for i, (magnitudes, (low, high)) in enumerate(zip(np.abs(maps), scales, strict=True)):
         if high - low <= FLAT * high:
             u[i] = (magnitudes > 0) & (magnitudes >= (1 - FLAT) * high)
         else:
             u[i] = (np.clip(magnitudes, low, high) - low) / (high - low)
-    if signed or (signed is None and (maps < 0).any()):
-        return rgb(GREY + np.rint((255 - GREY) * np.sign(maps) * u))
-    return rgb(np.rint(255 * u))
+    return u
 
 
 def scales_of(

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from captum_wg.visualization.arrays import (
     AxesArray,
     Bounds,
+    Image,
     Map,
     Numbers,
     check_count,
@@ -66,26 +67,37 @@ def grid(
     signs = signed if isinstance(signed, Mapping) else dict.fromkeys(columns, signed)
     if unknown := [name for name in signs if name not in columns]:
         raise ValueError(f"signed names {unknown}, which maps does not have; its titles are {list(columns)}")
+    scales = scales_of(list(columns.values()), quantiles, scale, SCALES)
+    pictures = [pictures_of(a, signs.get(name), own) for (name, a), own in zip(columns.items(), scales, strict=True)]
+    return draw_grid(["input", *columns], [shown, *pictures], labels, cell_size, dpi, use_pyplot)
+
+
+def draw_grid(
+    titles: Sequence[str],
+    columns: Sequence[Image],
+    labels: Sequence[str] | None,
+    cell_size: float,
+    dpi: float,
+    use_pyplot: bool,
+) -> tuple[Figure, AxesArray]:
+    """Columns of pictures (B, H, W, 3) under their titles, beside the rows' labels: the figure and its Axes."""
+    rows, height, width, _ = columns[0].shape
     labels = [""] * rows if labels is None else labels
     check_count("labels", labels, rows, "images")
     if not cell_size > 0:
         raise ValueError(f"cell_size must be a positive number of inches, got {cell_size!r}")
-    scales = scales_of(list(columns.values()), quantiles, scale, SCALES)
-    pictures = [pictures_of(a, signs.get(name), own) for (name, a), own in zip(columns.items(), scales, strict=True)]
-
     # Laid out in inches by hand: matplotlib's layout engines are slow for hundreds of axes.
-    cell_height = cell_size * shown.shape[1] / shown.shape[2]
-    titles, top = wrapped(["input", *columns], cell_size)
+    cell_height = cell_size * height / width
+    above, top = wrapped(titles, cell_size)
     beside, left = wrapped(labels, cell_height)
-    width = left + len(titles) * (cell_size + GAP) + EDGE
-    height = top + rows * (cell_height + GAP) + EDGE
-    margins = {"left": left / width, "right": 1 - EDGE / width, "top": 1 - top / height, "bottom": EDGE / height}
+    size = (left + len(titles) * (cell_size + GAP) + EDGE, top + rows * (cell_height + GAP) + EDGE)
+    margins = {"left": left / size[0], "right": 1 - EDGE / size[0], "top": 1 - top / size[1], "bottom": EDGE / size[1]}
     margins |= {"wspace": GAP / cell_size, "hspace": GAP / cell_height}
-    with canvas(None, (rows, len(titles)), (width, height), use_pyplot, dpi=dpi, margins=margins) as (figure, flat):
+    with canvas(None, (rows, len(titles)), size, use_pyplot, dpi=dpi, margins=margins) as (figure, flat):
         axes = flat.reshape(rows, len(titles))
-        for below, of_column, title in zip(axes.T, [shown, *pictures], titles, strict=True):
+        for below, column, title in zip(axes.T, columns, above, strict=True):
             below[0].set_title(title, fontsize=FONT, pad=3, linespacing=1.1)
-            for axis, picture in zip(below, of_column, strict=True):
+            for axis, picture in zip(below, column, strict=True):
                 draw_bare(axis, picture)
         for axis, text in zip(axes[:, 0], beside, strict=True):
             axis.set_ylabel(text, fontsize=FONT, labelpad=3, linespacing=1.1)

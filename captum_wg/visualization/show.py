@@ -82,7 +82,7 @@ def show(
         attribution: of one image (H, W) or (C, H, W), of several (B, C, H, W), or these by method. They may be coarser
             than the images in the same proportions, as those of layers are, and have any number of channels. (1, H, W)
             beside an image of that form or none is refused: it may be a text (B, T, E), for which `show_text` is.
-        smooth: the Gaussian's sigma as a share of the side; 0: none; None: 1/64, and 0 for "signed" and "unsigned".
+        smooth: the Gaussian's sigma as a share of the side; 0: none; None: 1/48, and 0 for "signed" and "unsigned".
         cmap: a diverging colour map, by name or as it is; None: "RdBu_r".
         colorbar: beside the maps, one for each scale; "topk", "signed" and "unsigned" have none.
         ax: Axes to draw on: one for a single map; for a grid rows times columns of them. None makes a new figure.
@@ -131,8 +131,8 @@ def show(
     beside = [] if photographs is None or single else ["input"]
     shape = (rows, len(beside) + len(maps))
     cell = 2 * cell_size if single else cell_size
-    below = 0.6 + 0.4 * caption + 0.5 * (colorbar and scale == "method")
-    size = (shape[1] * cell + 0.8 * colorbar, rows * cell * height / width + below)
+    beyond = 0.6 + 0.4 * caption + 0.25 * bool(title) + 0.5 * (colorbar and scale == "method")
+    size = (shape[1] * cell + 0.8 * colorbar, rows * cell * height / width + beyond)
     with canvas(axes_given(ax), shape, size, use_pyplot, "ax must be") as (figure, flat):
         axes = flat.reshape(shape)
         if photographs is not None and beside:

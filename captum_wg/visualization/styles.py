@@ -27,7 +27,7 @@ from captum_wg.visualization.canvas import draw_bare
 SUMMED = ("overlay", "heat", "topk", "contour")  # styles of the sum over channels
 PER_CHANNEL = ("signed", "unsigned")  # the papers' own
 STYLES = (*SUMMED, *PER_CHANNEL)
-SMOOTH = 1 / 64  # of the side: 3.5 of 224 pixels
+SMOOTH = 1 / 48  # of the side: 4.7 of 224 pixels
 COLOURS = "RdBu_r"  # told apart by the colour-blind
 LARGEST = 0.995
 _LEVELS = np.array([-0.75, -0.5, -0.25, 0.25, 0.5, 0.75])  # of contours, as shares of v
@@ -86,7 +86,7 @@ def colour_norm(v: float) -> CenteredNorm:
 def overlay_colours(cmap: Colormap) -> ListedColormap:
     """A diverging map that is transparent in its middle."""
     colours = cmap(np.linspace(0, 1, 255))
-    colours[:, 3] = 0.9 * np.abs(np.linspace(-1, 1, 255)) ** 0.8
+    colours[:, 3] = 0.9 * np.abs(np.linspace(-1, 1, 255)) ** 1.2  # small values don't hide the photograph
     return ListedColormap(colours)
 
 

@@ -45,7 +45,8 @@ class Features:
         inputs: a tuple of Tensors (B, *feature); only shapes and device are read.
         feature_mask: None, or for each element an integer Tensor (1, *feature) or (B, *feature) of group numbers, as
             in Captum: elements with the same number, in whichever Tensor of the tuple, are one feature. The numbers
-            need not be contiguous; P is how many different ones there are.
+            need not be contiguous; P is how many different ones there are. One number for each step of (B, T, E) is
+            (B, T, 1): a mask (B, T) is refused even where T = E lets it broadcast.
 
     Attributes:
         count: P, the number of features.
@@ -235,20 +236,35 @@ def _number_groups(inputs: tuple[Tensor, ...], feature_mask: tuple[Tensor, ...])
         raise ValueError(
             f"feature_mask is a tuple of {len(feature_mask)}, but there are {len(inputs)} inputs; give one for each"
         )
+    given, count = numbered(feature_mask)
     masks = []
-    for x, mask in zip(inputs, feature_mask, strict=True):
+    for x, mask in zip(inputs, given, strict=True):
+        shape, of_x = tuple(mask.shape), tuple(x.shape)
+        # (B, T) of inputs (B, T, E): one number for each step.
+        leading = 1 < mask.ndim < x.ndim and shape[0] in (1, len(x)) and shape[1:] == of_x[1 : mask.ndim]
+        remedy = "; for one number at each of these give mask.unsqueeze(-1)" if leading else ""
+        if not _broadcasts(mask, x):
+            raise ValueError(f"feature_mask has shape {shape}, which does not broadcast to the input's {of_x}{remedy}")
+        if leading and mask.numel() > 1:
+            raise ValueError(
+                f"feature_mask of shape {shape} may number the first or the last dimensions of inputs {of_x}{remedy}, "
+                "else mask.unsqueeze(0)"
+            )
+        own = mask.ndim == x.ndim and len(mask) > 1
+        mask = mask.to(x.device).expand(len(x) if own else 1, *x.shape[1:])
+        masks.append(mask.reshape(len(mask), -1).contiguous())
+    return masks, count
+
+
+def numbered(feature_mask: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], int]:
+    """The same groups with the numbers 0 ... P - 1, without gaps, and P."""
+    for mask in feature_mask:
         if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
             kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise TypeError(f"feature_mask must hold integer Tensors (group numbers), got {kind}")
-        if not _broadcasts(mask, x):
-            raise ValueError(
-                f"feature_mask has shape {tuple(mask.shape)}, which does not broadcast to the input's {tuple(x.shape)}"
-            )
-        own = mask.ndim == x.ndim and len(mask) > 1
-        mask = mask.to(device=x.device, dtype=torch.long).expand(len(x) if own else 1, *x.shape[1:])
-        masks.append(mask.reshape(len(mask), -1).contiguous())
-    numbers = torch.unique(torch.cat([mask.flatten() for mask in masks]))
-    return [torch.searchsorted(numbers, mask) for mask in masks], numbers.numel()
+    masks = [mask.long().contiguous() for mask in feature_mask]
+    numbers = torch.unique(torch.cat([mask.flatten().cpu() for mask in masks]))
+    return tuple(torch.searchsorted(numbers.to(mask.device), mask) for mask in masks), numbers.numel()
 
 
 def _rows_of(groups: Tensor, examples: Tensor | None, rows: int) -> Tensor:

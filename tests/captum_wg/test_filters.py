@@ -259,3 +259,43 @@ def test_guards_of_removal(net, x):
     with pytest.raises(KeyError, match="own"), removed(elsewhere, [0]):
         raise KeyError("own")
     assert not net[1]._forward_hooks and not elsewhere._forward_hooks
+
+
+class Tokens(nn.Module):
+    """Ids (B, T) -> embedded (B, T, E) -> mixed along T -> classes."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.embedding, self.dense = nn.Embedding(9, 4), nn.Linear(4, 5)
+            self.block, self.last = nn.Sequential(nn.Tanh()), nn.Linear(5, 2)
+        self.eval()
+
+    def forward(self, ids):
+        return self.last(self.block(self.dense(self.embedding(ids))).mean(1))
+
+
+@pytest.mark.parametrize("layer", ["embedding", "dense", "block"])
+def test_tokens_are_no_filters(layer):
+    model, ids = Tokens(), torch.tensor([[1, 2, 3], [4, 5, 6]])
+    method = LayerExpectedGradients(model, getattr(model, layer))
+    references = torch.zeros_like(ids[:1])
+    for call in (((ids, references), {}), ((), {"inputs": ids, "baselines": references})):
+        with pytest.raises(ValueError, match=r"tokens or steps in dimension 1 .*\.transpose\(1, -1\)"):
+            rank(method, *call[0], target=0, **call[1])
+    attributions = method.attribute(ids, references, target=0)
+    ranking = Ranking.of(per_filter(attributions.transpose(1, -1)))
+    expected = attributions.abs().mean((0, 1))
+    torch.testing.assert_close(ranking.mean, expected)
+    with pytest.raises(ValueError, match="tokens or steps in dimension 1"):
+        rank(LayerExpectedGradients(model, [model.block, model.dense]), ids, references, target=0)
+
+
+def test_tokens_are_not_removed_for_filters():
+    model = Tokens()
+    refused = pytest.raises(ValueError, match=r"layer \(Embedding\) has shape \(1, 3, 4\), with tokens")
+    with refused, removed(model.embedding, [0]):
+        model(torch.tensor([[1, 2, 3]]))
+    with removed(model.last, [0]):  # (B, C): neurons
+        assert model(torch.tensor([[1, 2, 3]]))[0, 0] == 0

@@ -368,6 +368,70 @@ def test_where_deep_lift_falls_back_the_modules_are_named(x, references):
         OverBaselines(DeepLift(Twice())).attribute(x, references, TARGETS)
 
 
+class OneBend(nn.Module):
+    """A ReLU without a module, which does nothing where its inputs are positive."""
+
+    def __init__(self, act=F.relu):
+        super().__init__()
+        self.first, self.last, self.act = nn.Linear(4, 4, bias=False), nn.Linear(4, 2), act
+        with torch.no_grad():
+            self.first.weight.copy_(torch.eye(4))
+            self.last.weight.copy_(torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]]))
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.last(self.act(self.first(x)))
+
+
+@pytest.fixture
+def bent():
+    """Of four examples and two baselines only the last example's second pair goes around the bend."""
+    x = torch.full((4, 4), 3.0)
+    references = torch.stack([torch.full((4, 4), 1.0), torch.full((4, 4), 2.0)], dim=1)
+    references[3, 1] = -2.0
+    return x, references
+
+
+@pytest.mark.parametrize("size", [1, 3, None])
+def test_later_pairs_are_asked_for_their_sums(bent, size):
+    with pytest.warns(UserWarning, match=r"DeepLift is not complete .* calls relu") as seen:
+        OverBaselines(DeepLift(OneBend())).attribute(*bent, 1, internal_batch_size=size)
+    assert sum("is not complete" in str(warning.message) for warning in seen) == 1
+    model = OneBend()
+    with pytest.warns(UserWarning, match="LayerDeepLift is not complete"):
+        OverBaselines(LayerDeepLift(model, model.first)).attribute(*bent, 1, internal_batch_size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        OverBaselines(DeepLift(OneBend())).attribute(bent[0], bent[1].abs(), 1, internal_batch_size=size)
+
+
+def test_sums_are_asked_for_in_the_methods_own_forwards(unprobed, bent):
+    x, references = bent[0], bent[1].abs()
+    model = OneBend()
+    OverBaselines(DeepLift(model)).attribute(x, references, 1, internal_batch_size=2)
+    assert model.calls == 4
+    assert not model._forward_hooks and not model._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    "given", [{"neuron_selector": 1}, {"neuron_selector": (slice(0, 2),)}, {"neuron_selector": lambda n: n.sum(1)}]
+)
+def test_neurons_are_asked_for_their_sums(bent, given):
+    model = OneBend()
+    with pytest.warns(UserWarning, match=r"NeuronDeepLift is not complete for this neuron.* calls relu"):
+        OverBaselines(NeuronDeepLift(model, model.last)).attribute(*bent, internal_batch_size=1, **given)
+    with pytest.warns(UserWarning, match=r"NeuronDeepLift is not complete for this neuron"):
+        OverBaselines(NeuronDeepLift(model, model.last)).attribute(*bent, attribute_to_neuron_input=True, **given)
+    model = OneBend(nn.ReLU())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        OverBaselines(NeuronDeepLift(model, model.last)).attribute(*bent, **given)
+        # Before the bend nothing is missed.
+        model = OneBend()
+        OverBaselines(NeuronDeepLift(model, model.first)).attribute(*bent, **given)
+
+
 def test_who_promises_no_sum_is_not_asked_for_it(x, references):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -246,6 +246,20 @@ def test_groups_are_features_of_methods_that_perturb(net, x):
         assert len(e.unique()) == len(made.unique()) == 3
 
 
+def test_gaps_in_the_numbers_of_groups_mean_nothing(unprobed, record, net, x):
+    groups = (torch.arange(7) // 3).view(1, 1, 1, 7).expand(1, 2, 6, 7)
+    gaps = 5 + 90 * groups
+    for make in (FeatureAblation, KernelShap):
+        made, calls = [], []
+        for mask in (groups, gaps):
+            torch.manual_seed(0)
+            f = record(net)
+            made.append(PatchCorrected(make(f)).attribute(x[:1], target=0, feature_mask=mask))
+            calls.append(len(f.sizes))
+        torch.testing.assert_close(*made, rtol=0, atol=0)
+        assert calls[0] == calls[1]
+
+
 @pytest.mark.filterwarnings("ignore:for examples 2 not even removing")
 def test_groups_are_no_features_of_others(net, x, references):
     groups = (torch.arange(7) // 3).view(1, 1, 1, 7).expand(1, 2, 6, 7)

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,6 +174,60 @@ def test_what_the_model_does_not_allow_is_left_out_and_said(net, images, referen
     assert function.left_out[deep.name] == "DeepLift needs an nn.Module"
     with pytest.raises(ValueError, match="no candidate is left"):
         recipes.choose(lambda x: net(x), images, references, TARGETS, candidates=[deep], n_subsets=5, levels=2)
+
+
+class OnABuffer(torch.nn.Module):
+    """Another ReLU, called on what is no function of the inputs."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.relu = net, torch.nn.ReLU()
+        self.register_buffer("offset", torch.zeros(1))
+
+    def forward(self, x):
+        return self.net(x) + self.relu(self.offset)
+
+
+def test_a_rule_that_deep_lift_lacks_leaves_it_out(net, images, references):
+    deep = Recipe("DeepLift", 3)
+    found = recipes.choose(OnABuffer(net), images, references, TARGETS, candidates=[IG, deep], n_subsets=5, levels=2)
+    assert "has no rule for a non-linear module" in found.left_out[deep.name]
+
+
+class Full(torch.nn.Module):
+    """Too many rows at once that want gradients, as on a full device, or a word of its own about them."""
+
+    def __init__(self, net, fail):
+        super().__init__()
+        self.net, self.fail = net, fail
+
+    def forward(self, x):
+        if torch.is_grad_enabled() and len(x) > 3:
+            self.fail()
+        return self.net(x)
+
+
+def out_of_memory():
+    raise torch.cuda.OutOfMemoryError("out of memory")
+
+
+@pytest.mark.parametrize(
+    ("fail", "error"),
+    [(out_of_memory, torch.cuda.OutOfMemoryError), (lambda: warnings.warn("slow", stacklevel=1), UserWarning)],
+)
+@pytest.mark.filterwarnings("error:slow")
+def test_what_is_not_of_deep_lifts_making_is_raised(net, images, references, fail, error):
+    with pytest.raises(error):
+        recipes.choose(
+            Full(net, fail),
+            images,
+            references,
+            TARGETS,
+            candidates=[IG, Recipe("DeepLift", 3)],
+            n_subsets=5,
+            levels=2,
+            internal_batch_size=3,
+        )
 
 
 def scores(**columns):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from captum.attr import visualization as captum_visualization
 from matplotlib.figure import Figure
+from matplotlib.testing.compare import compare_images
 
 from captum_wg.visualization import show_table, show_text
 
@@ -91,6 +92,25 @@ def test_tables_are_drawn_by_shap(plot, row):
     assert pyplot.get_fignums() == [mine.number] and pyplot.gcf() is mine and not mine.axes
     figure.savefig("/dev/null", format="png")
     pyplot.close("all")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("plot", "row"), [("bar", None), ("bar", 1), ("waterfall", 2)])  # beeswarm draws by chance
+def test_pictures_of_tables_are_shaps(plot, row, tmp_path):
+    shap = pytest.importorskip("shap")
+    from matplotlib import pyplot
+
+    drawn, expected = tmp_path / "drawn.png", tmp_path / "expected.png"
+    show_table(**table(), plot=plot, row=row)[0].savefig(drawn)
+    parts = {name: np.asarray(part) for name, part in table().items()}
+    a, x, base = parts["attributions"], parts["data"], np.ones(12)
+    explanation = shap.Explanation(a, base, x, feature_names=list("abcd"))
+    pyplot.figure(layout="constrained")
+    pyplot.gcf().add_subplot()
+    getattr(shap.plots, plot)(explanation if row is None else explanation[row], show=False)
+    pyplot.savefig(expected)
+    pyplot.close()
+    assert compare_images(str(expected), str(drawn), 0.5) is None
 
 
 @pytest.mark.filterwarnings("ignore")

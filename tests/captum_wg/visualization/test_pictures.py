@@ -1,4 +1,8 @@
-"""What is seen, beside pictures stored here; `python test_pictures.py` stores them anew."""
+"""What is seen, beside pictures stored here; `python test_pictures.py` stores them anew.
+
+Words are left out, since letters differ from machine to machine. TOLERANCE is the root mean square over all pixels of
+the difference in brightness, of 255: lines and colours are rounded otherwise by other versions of matplotlib.
+"""
 
 from pathlib import Path
 
@@ -8,10 +12,21 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
 
-from captum_wg.visualization import STYLES, BaselineMaps, histogram, show, show_baselines, show_curves
+from captum_wg.visualization import (
+    STYLES,
+    BaselineMaps,
+    grid,
+    histogram,
+    show,
+    show_baselines,
+    show_curves,
+    show_displays,
+    visualize_attributions,
+)
 
 STORED = Path(__file__).parent / "pictures"
 SIDE = 48
+TOLERANCE = 3
 
 
 def scene():
@@ -38,6 +53,21 @@ def grid_of_methods():
     return show(np.stack([image, image[:, ::-1]]), maps, cell_size=1)[0]
 
 
+def grid_per_channel():
+    image, a = scene()
+    maps = {"signed": np.stack([a, -a]), "unsigned": np.stack([a**2, 0 * a])}
+    return grid(np.stack([image, image[:, ::-1]]), maps)[0]
+
+
+def batch():
+    _, a = scene()
+    return visualize_attributions(np.stack([a, np.abs(a)]), True, fig_size=(2, 1))[0]
+
+
+def displays():
+    return show_displays(*scene(), cell_size=1)[0]
+
+
 def baselines():
     image, a = (torch.from_numpy(part) for part in scene())
     starts = torch.stack([torch.zeros_like(image), image.mean((1, 2), keepdim=True).expand_as(image)])
@@ -61,7 +91,6 @@ def trained_against_random():
 
 
 def without_words(figure):
-    """Letters differ from machine to machine, and with them the layout."""
     for axis in figure.axes:
         axis.set(title="", xlabel="", ylabel="")
         axis.tick_params(labelleft=False, labelbottom=False, labelright=False, labeltop=False)
@@ -72,17 +101,45 @@ def without_words(figure):
     return figure
 
 
-PICTURES = [styles, grid_of_methods, baselines, curves, trained_against_random]
+def save(figure, folder, name):
+    path = folder / f"{name}.png"
+    without_words(figure).savefig(path, dpi=SIDE)
+    return path
+
+
+PICTURES = [
+    styles,
+    grid_of_methods,
+    grid_per_channel,
+    batch,
+    displays,
+    baselines,
+    curves,
+    trained_against_random,
+]
 
 
 @pytest.mark.parametrize("make", PICTURES, ids=lambda make: make.__name__)
 def test_pictures_are_as_they_were(make, tmp_path):
-    drawn = tmp_path / f"{make.__name__}.png"
-    without_words(make()).savefig(drawn, dpi=SIDE)
-    assert compare_images(str(STORED / drawn.name), str(drawn), tol=3) is None
+    drawn = save(make(), tmp_path, make.__name__)
+    assert compare_images(str(STORED / drawn.name), str(drawn), TOLERANCE) is None
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_change_is_seen(style, tmp_path):
+    """Signs the wrong way round, or twice the smoothing."""
+    image, a = scene()
+    smooth = 0.02 if style in ("signed", "unsigned") else 1 / 48
+    pictures = [
+        save(show(image, b, style, smooth=s, colorbar=False, caption=False, cell_size=0.5)[0], tmp_path, name)
+        for name, b, s in [("right", a, smooth), ("reversed", -a, smooth), ("soft", a, 2 * smooth)]
+    ]
+    right, reversed_, soft = map(str, pictures)
+    assert compare_images(right, soft, TOLERANCE) is not None
+    assert style == "unsigned" or compare_images(right, reversed_, TOLERANCE) is not None
 
 
 if __name__ == "__main__":
     STORED.mkdir(exist_ok=True)
     for make in PICTURES:
-        without_words(make()).savefig(STORED / f"{make.__name__}.png", dpi=SIDE)
+        save(make(), STORED, make.__name__)

@@ -80,10 +80,10 @@ def test_the_map_is_summed_and_smoothed_with_zero_in_the_middle():
 def test_smoothing_is_light_and_can_be_left_out():
     a, image = random_maps(3, 64, 64), photographs(3, 64, 64)
     by_default = layers(show(image, a)[1])[1]
-    assert (by_default == layers(show(image, a, smooth=1 / 64)[1])[1]).all()
+    assert (by_default == layers(show(image, a, smooth=1 / 48)[1])[1]).all()
     figure, axis = show(image, a, smooth=0)
     assert np.allclose(layers(axis)[1], a.sum(0)) and "not smoothed" in words(figure.get_supxlabel())
-    assert 0.5 < np.corrcoef(by_default.ravel(), a.sum(0).ravel())[0, 1] < 1
+    assert 0.4 < np.corrcoef(by_default.ravel(), a.sum(0).ravel())[0, 1] < 1
 
 
 def test_the_overlay_is_transparent_where_the_map_is_zero():

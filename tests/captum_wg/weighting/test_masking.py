@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_wg.weighting.masking import NEUTRALS, Features, neutral_values, ranks
+from captum_wg.weighting.masking import NEUTRALS, Features, neutral_values, numbered, ranks
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -125,6 +125,31 @@ def test_unknown_ranking(draw):
 def test_feature_masks_that_do_not_fit(draw, masks, error, match):
     with pytest.raises(error, match=match):
         Features((draw(2, 3),), masks)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_mask_of_steps_is_not_taken_for_one_of_features(draw, rows):
+    steps = torch.arange(4).expand(rows, 4)
+    with pytest.raises(ValueError, match=r"the first or the last dimensions .*mask\.unsqueeze\(-1\), else mask"):
+        Features((draw(4, 4, 4),), (steps,))
+    with pytest.raises(ValueError, match=r"not broadcast to the input's \(4, 4, 5\); for .*mask\.unsqueeze\(-1\)"):
+        Features((draw(4, 4, 5),), (steps,))
+    x = draw(4, 4, 4)
+    by_step, by_feature = (Features((x,), (mask,)).scores((x,)) for mask in (steps.unsqueeze(-1), steps.unsqueeze(1)))
+    torch.testing.assert_close(by_step, x.sum(2))
+    torch.testing.assert_close(by_feature, x.sum(1))
+    # Of other shapes there is one reading.
+    torch.testing.assert_close(Features((x,), (torch.arange(4),)).scores((x,)), x.sum(1))
+    assert Features((x,), (torch.zeros(1, 1, dtype=torch.long),)).count == 1
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.integers(-9, 9), min_size=1, max_size=6), min_size=1, max_size=3))
+def test_numbers_without_gaps(lists):
+    made, count = numbered(tuple(map(torch.tensor, lists)))
+    known = sorted({number for values in lists for number in values})
+    assert count == len(known)
+    assert [mask.tolist() for mask in made] == [[known.index(number) for number in values] for values in lists]
 
 
 # --- ranks
