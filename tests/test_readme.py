@@ -119,7 +119,7 @@ def test_readme_reads_on_the_index():
 
 def test_every_picture_is_shown():
     shown = {found[0] for page in PAGES for link in links(page) if (found := place(page, link))}
-    assert {path for path in (ROOT / "docs").glob("*.png") if path not in shown} == set()
+    assert {path for kind in ("png", "jpg") for path in (ROOT / "docs").glob(f"*.{kind}") if path not in shown} == set()
 
 
 def test_the_extras_that_pages_install_exist():

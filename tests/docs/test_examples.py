@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import networkx
+import numpy as np
 import pytest
 import torch
 
@@ -132,3 +133,22 @@ def test_words_of_similar_sentences(tmp_path):
     assert results["best choice there is"] <= results["weighted gradients"]
     text = page.read_text(encoding="utf-8")
     assert "guitar" in text and "<mark style" in text
+
+
+# --- the first picture
+
+
+def test_first_picture_shows_the_cat_and_four_different_maps(tmp_path):
+    figure = example("first_picture").main(["--steps", "1", "--figure", str(tmp_path / "cat.jpg")])
+    assert (tmp_path / "cat.jpg").stat().st_size > 20_000
+    assert "Egyptian cat" in figure.get_suptitle()
+    panels = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title().split()[0] for axes in panels] == [
+        "Egyptian",
+        "integrated",
+        "expected",
+        "weighted",
+        "weighted",
+    ]
+    drawn = [np.asarray(axes.images[-1].get_array()) for axes in panels[1:]]
+    assert all(not np.array_equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
