@@ -120,9 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         own.add_argument(name, type=_of_channels, metavar="R,G,B", help=words)
     own.add_argument("--classes", type=Path, metavar="FILE", help="the names of its classes, one a line")
-    page = commands.add_parser(
-        "report", help="a page of a folder's results", description=_REPORT, formatter_class=raw
-    )
+    page = commands.add_parser("report", help="a page of a folder's results", description=_REPORT, formatter_class=raw)
     page.set_defaults(run=report)
     page.add_argument("folder", type=Path, metavar="DIR", help="with results")
     page.add_argument("--out", type=Path, metavar="FILE", help="the page; default: report.html in DIR")

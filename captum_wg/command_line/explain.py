@@ -96,7 +96,7 @@ class _Run:
         pixels = preparation.pixels(x[0])
         panel, values, made_by = (out.with_name(f"{out.name}{end}") for end in (PANEL, ".npz", ".json"))
         write_panel(panel, pixels, attribution, self.settings.style, (f"{path.name}: {words}", self.explainer.title))
-        arrays = {"attribution": attribution.numpy(), "pixels": pixels.numpy()}
+        arrays: dict[str, Any] = {"attribution": attribution.numpy(), "pixels": pixels.numpy()}
         if rows is not None and found.maps is not None:
             bytes_ = (_small(preparation.pixels(rows)) * 255).round().astype(np.uint8)
             arrays |= {"baseline_pixels": bytes_, "baseline_maps": _small(found.maps)}

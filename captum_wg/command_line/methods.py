@@ -233,7 +233,9 @@ class Explainer:
         found, weights = self.attribution.attribute(
             x, target=target, weighting=recorded, return_weights=True, **settings
         )
-        return Explanation(self._on_image(found, x), recorded.distances, weights[0].tolist(), recorded.features, recorded.maps)
+        return Explanation(
+            self._on_image(found, x), recorded.distances, weights[0].tolist(), recorded.features, recorded.maps
+        )
 
     def _check_modules(self, layer: str | None) -> None:
         hooks, network = self.method.hooks, self.network

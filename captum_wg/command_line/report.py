@@ -23,8 +23,8 @@ def report(settings: argparse.Namespace) -> int:
         raise UsageError(f"{folder} can't be reported: {error}") from error
     if found is None:
         raise UsageError(
-            f"{folder} holds nothing to report; expected NAME.json beside NAME.npz, as captum-wg explain --out {folder} "
-            f"writes them, or {NAME}, which the commands of benchmarks write to their --out (of an older run the same "
+            f"{folder} holds nothing to report; expected NAME.json beside NAME.npz, which captum-wg explain writes to "
+            f"its --out, or {NAME}, which the commands of benchmarks write to their --out (of an older run the same "
             "command again writes it, and computes nothing anew)"
         )
     path = settings.out or folder / PAGE

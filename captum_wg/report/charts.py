@@ -29,7 +29,7 @@ def spec(chart: Chart) -> dict[str, Any]:
     scale = alt.Scale(type="log") if chart.logarithmic else alt.Scale(zero=False, nice=False)
     x = alt.X("x:Q", title=chart.x, scale=scale)
     colour = alt.Color("name:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
-    base = alt.Chart(alt.Data(values=values)).encode(x=x, color=colour)
+    base = alt.Chart(alt.InlineData(values=values)).encode(x=x, color=colour)
     few = max((len(line.x) for line in chart.lines), default=0) <= 12
     layers: list[alt.Chart] = [
         base.mark_line(point=few, strokeWidth=2).encode(

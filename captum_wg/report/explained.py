@@ -62,7 +62,7 @@ def _probability(record: dict[str, Any]) -> str:
 
 def _subject(name: str, record: dict[str, Any], values: dict[str, np.ndarray]) -> Subject:
     rows = record["baselines"]
-    starts = ()
+    starts: tuple[Start, ...] = ()
     if "baseline_maps" in values and all("weight" in row for row in rows):
         pictured = zip(rows, values["baseline_pixels"], values["baseline_maps"], strict=True)
         starts = tuple(Start(row["name"], pixels, m, row["weight"], row.get("D_alpha")) for row, pixels, m in pictured)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch.nn.functional import interpolate
@@ -20,7 +19,16 @@ from torch.nn.functional import interpolate
 from captum_wg.report.contents import Baseline, Example, Picture
 from captum_wg.visualization.arrays import Array, Map, input_images, maps_of
 from captum_wg.visualization.arrays import Image as Pixels
-from captum_wg.visualization.styles import COLOURS, SMOOTH, SUMMED, colours_of, draw_map, largest, prepared, top_photograph
+from captum_wg.visualization.styles import (
+    COLOURS,
+    SMOOTH,
+    SUMMED,
+    colours_of,
+    draw_map,
+    largest,
+    prepared,
+    top_photograph,
+)
 
 STYLES = SUMMED
 LIMIT = 3_400_000  # of 5 MB, a chart library and tables take the rest
@@ -100,7 +108,9 @@ def _example(subject: Subject, side: int) -> Example:
     one_scale = largest(of_starts.values()) if of_starts else 0.0
     pictures = _styled(of_starts, photograph, dict.fromkeys(of_starts, one_scale))
     baselines = tuple(
-        Baseline(start.name, _url(_shrunk(start.pixels, side)), Picture(start.name, styles), start.weight, start.distance)
+        Baseline(
+            start.name, _url(_shrunk(start.pixels, side)), Picture(start.name, styles), start.weight, start.distance
+        )
         for start, styles in zip(subject.starts, pictures.values(), strict=True)
     )
     return Example(
@@ -119,7 +129,8 @@ def _shrunk(pixels: Map, side: int) -> Pixels:
     longer = max(picture.shape[:2])
     if longer <= side:
         times = max(1, side // longer)
-        return picture.repeat(times, 0).repeat(times, 1)
+        enlarged: Pixels = picture.repeat(times, 0).repeat(times, 1)
+        return enlarged
     height, width = (max(1, round(n * side / longer)) for n in picture.shape[:2])
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
 
@@ -159,9 +170,9 @@ def _canvas(m: Array, photograph: Pixels, style: str) -> Pixels:
     """A map (h, w) in [-1, 1] drawn in a style, pixel by pixel."""
     figure = Figure((m.shape[1] / 100, m.shape[0] / 100), dpi=100)
     draw_map(figure.add_axes((0, 0, 1, 1)), m, photograph, style, 1.0, colours_of(COLOURS), TOP)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="rgba")
+    return np.frombuffer(buffer.getvalue(), np.uint8).reshape(*m.shape, 4)[..., :3]
 
 
 def _url(picture: Pixels) -> str:
