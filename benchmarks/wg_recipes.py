@@ -26,9 +26,10 @@ from benchmarks.run.command_line import exit_code, positive
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner
 from benchmarks.run.store import Store
-from benchmarks.tables import markdown, notes, report
+from benchmarks.tables import markdown, notes, page, report
 from benchmarks.tables.comparison import compare
 from benchmarks.tables.recipes import JUDGING, check_drawn, price, relation
+from captum_wg.report import Report
 
 REFERENCE = f"{EG}(n_steps=50, pool=10)"
 RECIPES = (
@@ -106,27 +107,39 @@ def recipes(settings: argparse.Namespace) -> None:
     of_reference = [f"{price(experiment, reference.name, size, settings.forward_cost):.0f}" for size in sizes.values()]
     shown, against = found.assign(gradients=found["gradients"].map("{:.0f}".format)), found["reference"]
 
-    def text(rows: pd.Series, *extra: str) -> str:
-        return markdown.comparison(shown[rows], results.directions, extra=[*extra, "gradients", "this judge"])
+    def words(rows: pd.Series, *extra: str) -> pd.DataFrame:
+        return markdown.compared(shown[rows], results.directions, extra=[*extra, "gradients", "this judge"])
 
+    is_reference = against == reference.name
+    parts = {
+        f"Against {reference.name}": words(is_reference),
+        "Against equal weights of the same baselines": words(~is_reference, "reference"),
+    }
     how = f"{settings.levels} levels, seed {settings.seed}."
+    title, line = f"Recipes: {results.data}", command(settings, "wg_recipes")
+    missing = notes.missing(results.models) or ["no image failed."]
+    meaning = (
+        f"Gradients: for one image, a forward counting as {settings.forward_cost:g} of one, and of a search's "
+        f"forwards the most that there may be; the reference {reference.name} takes {', '.join(of_reference)}. "
+        "This judge: the weights of the method or of its reference are fitted to it; it inserts what their fitness "
+        "removes, or the reverse (same removal); or neither (unseen). Improvement: relative change of the mean, "
+        "positive where better; paired by image; Holm's correction over both tables."
+    )
     document = markdown.document(
         [
-            f"# Recipes: {results.data}",
-            report.heading(results, command(settings, "wg_recipes"), how),
-            f"Gradients: for one image, a forward counting as {settings.forward_cost:g} of one, and of a search's "
-            f"forwards the most that there may be; the reference {reference.name} takes {', '.join(of_reference)}. "
-            "This judge: the weights of the method or of its reference are fitted to it; it inserts what their fitness "
-            "removes, or the reverse (same removal); or neither (unseen). Improvement: relative change of the mean, "
-            "positive where better; paired by image; Holm's correction over both tables.",
-            f"## Against {reference.name}",
-            text(against == reference.name),
-            "## Against equal weights of the same baselines",
-            text(against != reference.name, "reference"),
-            markdown.bullets(notes.missing(results.models) or ["no image failed."]),
+            f"# {title}",
+            report.heading(results, line, how),
+            meaning,
+            *(block for title, part in parts.items() for block in (f"## {title}", markdown.compared_text(part))),
+            markdown.bullets(missing),
         ]
     )
-    report.write(settings.out / "recipes.md", document, report.stamped(results, recipes=found, scores=results.scores))
+
+    def of_results() -> Report:
+        return page.of_results(results, title, report.about(results, how), line, [meaning, *missing], parts)
+
+    tables = report.stamped(results, recipes=found, scores=results.scores)
+    report.write(settings.out / "recipes.md", document, tables, page=of_results)
     print(document)
 
 

@@ -35,9 +35,10 @@ from benchmarks.run.command_line import exit_code, integer_from, positive
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Runner
 from benchmarks.run.store import Store
-from benchmarks.tables import markdown, notes, report
+from benchmarks.tables import markdown, notes, page, report
 from benchmarks.tables.comparison import compare
 from benchmarks.tables.recipes import CHOOSING, JUDGING, check_drawn, price, relation
+from captum_wg.report import Report
 
 DIRECTIONS = {name: JUDGES[name].higher_is_better for name in JUDGING}
 # Fitnesses that are less of one judge: of several removals, and of removal and insertion.
@@ -45,6 +46,12 @@ SEVERAL: dict[str, Any] = {"neutral": ("corners", "mean", "blur")}
 BOTH: dict[str, Any] = {"weighting": "both", "neutral": ("corners", "blur")}
 POOLS, KEEPS, STEPS = (5, 10, 25, 50), (1, 3, 5, 10), (5, 10, 20, 50)
 EQUAL = "equal weights"
+JUDGED = (
+    "The chosen ones on the other images, against the reference and the best with equal weights, by judges that "
+    "their weights are fitted to (fitted), that chose them on the first (chose), that insert what the weights' fitness "
+    "removes or the reverse (same removal), and that had no part in any of this (unseen). Improvement: relative change "
+    "of the mean, positive where better; paired by image; Holm's correction over this table."
+)
 # Of the expected gradients that the others are compared with.
 REFERENCE_POOL = 10
 
@@ -131,24 +138,29 @@ def search(settings: argparse.Namespace) -> None:
     """Compute what is missing, choose on the first images, judge on the others, write and print."""
     check_drawn(settings.baselines)
     found = plan.for_each_model(settings, partial(search_one, settings))
-    text = markdown.document(
-        [
-            "# The best weighting for a given cost",
-            f"{'. '.join(one.line for one in found)}. At most {settings.budget} gradients an image, a forward counting "
-            f"as {settings.forward_cost:g} of one and of a search's forwards the most that there may be. Each "
-            "weighting of each pool takes the most steps that the budget allows; a screened one at most so many that "
-            f"the maps of its whole pool would cost the budget. {settings.levels} levels, seed {settings.seed}.",
-            f"    {command(settings, 'wg_search')}",
-            *(block for one in found for block in _blocks(one)),
-        ]
+    title, line = "The best weighting for a given cost", command(settings, "wg_search")
+    about = (
+        f"{'. '.join(one.line for one in found)}. At most {settings.budget} gradients an image, a forward counting "
+        f"as {settings.forward_cost:g} of one and of a search's forwards the most that there may be. Each "
+        "weighting of each pool takes the most steps that the budget allows; a screened one at most so many that "
+        f"the maps of its whole pool would cost the budget. {settings.levels} levels, seed {settings.seed}."
     )
+    blocks = [f"# {title}", about, f"    {line}", *(block for one in found for block in _blocks(one))]
+    text = markdown.document(blocks)
     scores = joined(part.scores for one in found for part in (one.first, one.others))
     tables = {
         "search": pd.concat([one.candidates for one in found]),
         "recipes": pd.concat([one.judged for one in found]),
         "scores": with_constants(scores, seed=settings.seed),
     }
-    report.write(settings.out / "search.md", text, tables, {"search": draw(found)})
+    shown = [(one.first.model, name, frame) for one in found for name, frame in _shown(one).items()]
+
+    def of_search() -> Report:
+        made = tuple(page.of_frame(f"{model}: {name}", frame) for model, name, frame in shown)
+        missing = tuple(note for one in found for note in notes.missing([one.others]))
+        return Report(title, (about,), line, made, notes=(JUDGED, *missing))
+
+    report.write(settings.out / "search.md", text, tables, {"search": draw(found)}, of_search)
     print(text)
 
 
@@ -249,29 +261,37 @@ def draw(found: Sequence[Search]) -> Figure:
 def _blocks(one: Search) -> list[str]:
     table = one.candidates
     failed = int((table["n"] < table["n"].max()).sum())
+    *best, (_, judged) = _shown(one).items()
     chosen = "; ".join(f"{name} ({goal})" for goal, name in one.chosen.items())
     return [
         f"## {one.line}",
         f"Improvements on {one.reference}. Chosen of {len(table)}: {chosen}."
         + (f" {failed} candidates have no score for some images, and were not chosen." if failed else ""),
-        "The best by the fitted judge, on the first images:",
-        _best(table, table[FITTED]),
-        "The best on the mean of the choosing judges, on the first images:",
-        _best(table, table[list(CHOOSING)].mean(axis=1)),
-        "The chosen ones on the other images, against the reference and against the best with equal weights, by "
-        "judges that their weights are fitted to (fitted), that chose them on the first (chose), that insert what the "
-        "weights' fitness removes or the reverse (same removal), and that had no part in any of this (unseen). "
-        "Improvement: relative change of the mean, positive where better; paired by image; Holm's correction over this "
-        "table.",
-        markdown.comparison(one.judged, DIRECTIONS, extra=["reference", "this judge"]),
+        *(block for name, frame in best for block in (f"{name}:", markdown.table(frame))),
+        JUDGED,
+        markdown.compared_text(judged),
         *(f"- {note}" for note in notes.missing([one.others])),
     ]
 
 
-def _best(table: pd.DataFrame, by: pd.Series, count: int = 8) -> str:
+def _shown(one: Search) -> dict[str, pd.DataFrame]:
+    """The tables in words, by what they hold: the best candidates by two measures, and last the chosen ones."""
+    table = one.candidates
+    return {
+        "The best by the fitted judge, on the first images": _best(table, table[FITTED]),
+        "The best on the mean of the choosing judges, on the first images": _best(
+            table, table[list(CHOOSING)].mean(axis=1)
+        ),
+        "The chosen ones on the other images": markdown.compared(
+            one.judged, DIRECTIONS, extra=["reference", "this judge"]
+        ),
+    }
+
+
+def _best(table: pd.DataFrame, by: pd.Series, count: int = 8) -> pd.DataFrame:
     best = table.loc[by.sort_values(ascending=False).index[:count], ["method", "cost", *CHOOSING]]
     forms = {"cost": "{:.0f}".format, **dict.fromkeys(CHOOSING, markdown.percent)}
-    return markdown.table(best.assign(**{name: best[name].map(form) for name, form in forms.items()}))
+    return best.assign(**{name: best[name].map(form) for name, form in forms.items()})
 
 
 if __name__ == "__main__":

@@ -55,7 +55,12 @@ def mean_and_deviation(mean: float, deviation: float, digits: int = 4) -> str:
 
 def comparison(found: pd.DataFrame, *arguments: Any, **more: Any) -> str:
     """What `compare` found as a table of text; the others as in `compared`."""
-    return table(compared(found, *arguments, **more)) if len(found) else "Nothing to compare."
+    return compared_text(compared(found, *arguments, **more))
+
+
+def compared_text(words: pd.DataFrame) -> str:
+    """What `compared` gave as text."""
+    return table(words) if len(words) else "Nothing to compare."
 
 
 def compared(

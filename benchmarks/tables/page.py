@@ -45,15 +45,13 @@ def of_results(
         methods: the rows of the first table and of the curves, if not all.
     """
     rows = [row for row in results.methods if methods is None or row.name in methods]
+    more = (of_frame(name, frame) for name, frame in (tables or {}).items())
     examples, left_out = drawn([subject for model in results.models for subject in _subjects(results, model)])
     return Report(
         title,
         (about,),
         command,
-        (
-            *(_means(results, model, rows) for model in results.models),
-            *map(of_frame, tables or (), (tables or {}).values()),
-        ),
+        (*(_means(results, model, rows) for model in results.models), *more),
         (*(chart for model in results.models for chart in _curves(results, model, rows)), *charts),
         examples,
         (*notes, *filter(None, [left_out])),

@@ -58,7 +58,7 @@ def attribution(
         single = ["model"] * (len(results.models) == 1)
         words = markdown.compared(paired, judges, drop=single)
         in_page = {f"Against {EG}, paired by image": words}
-        against = [f"## Against {EG}, paired by image", markdown.table(words)]
+        against = [f"## Against {EG}, paired by image", markdown.compared_text(words)]
         explained.append(notes.COMPARED)
     explained += [*notes.notes(results, asked), *undrawn]
     title = f"Attribution table: {results.data}"

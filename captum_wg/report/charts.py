@@ -45,7 +45,7 @@ def spec(chart: Chart) -> dict[str, Any]:
     ]
     if any(line.low for line in chart.lines):
         layers.insert(0, base.mark_area(opacity=0.2).encode(y="low:Q", y2="high:Q"))
-    whole = alt.layer(*layers).properties(width="container", height=260, description=chart.title, background=None)
+    whole = alt.layer(*layers).properties(width="container", height=260, description=chart.title, background="transparent")
     made: dict[str, Any] = whole.configure_view(stroke=None).to_dict()
     return made
 

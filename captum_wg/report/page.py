@@ -56,7 +56,7 @@ def html(report: Report) -> str:
         report=report,
         charts=charts,
         # A closing tag in a text of the library's would end the element.
-        library=Markup(script.replace("</", r"<\/")),
+        library=Markup(re.sub("</(?=script)", r"<\\/", script, flags=re.IGNORECASE)),
         marks=MARKS,
         styles={style: _STYLES[style] for style in STYLES},
     )

@@ -33,6 +33,7 @@ from captum_wg.visualization.styles import (
 STYLES = SUMMED
 LIMIT = 3_400_000  # of 5 MB, a chart library and tables take the rest
 SIDES = (192, 144, 112, 80, 56, 40)  # of a picture, in pixels
+SMALL = 112  # of a baseline's, at most
 TOP = 0.1  # the share of pixels that "topk" shows
 _QUALITY = 72
 
@@ -101,12 +102,14 @@ def _example(subject: Subject, side: int) -> Example:
     photograph = _shrunk(subject.pixels, side)
     own = {name: _prepared(a, name, subject.pixels, photograph) for name, a in subject.maps.items()}
     maps = _styled(own, photograph, {name: largest([m]) for name, m in own.items()})
+    side = min(side, SMALL)
+    beneath = _shrunk(subject.pixels, side)
     of_starts = {
-        f"{i} {start.name}": _prepared(start.map, start.name, subject.pixels, photograph)
+        f"{i} {start.name}": _prepared(start.map, start.name, subject.pixels, beneath)
         for i, start in enumerate(subject.starts)
     }
     one_scale = largest(of_starts.values()) if of_starts else 0.0
-    pictures = _styled(of_starts, photograph, dict.fromkeys(of_starts, one_scale))
+    pictures = _styled(of_starts, beneath, dict.fromkeys(of_starts, one_scale))
     baselines = tuple(
         Baseline(
             start.name, _url(_shrunk(start.pixels, side)), Picture(start.name, styles), start.weight, start.distance

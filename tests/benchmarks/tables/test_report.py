@@ -72,7 +72,7 @@ def test_the_attribution_table(make, tmp_path):
     text = report.attribution(tmp_path, results, "python -m x --seed 3", lines=["Only 10 images."])
     assert (tmp_path / "table.md").read_text() == text
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("table.md", "table.csv", "paired.csv", "scores.csv", "maps.png")
+        *("table.md", "table.csv", "paired.csv", "scores.csv", "maps.png", "report.html", "report.json")
     }
     assert text.startswith(
         "# Attribution table: noise\n\nnet on noise: n = 10 of 10 tried. 10 baselines (references) x 50"
@@ -140,6 +140,8 @@ def test_the_tables_of_weighted_gradients(make, tmp_path):
             "scores.csv",
             "figure1.png",
             "figure2.png",
+            "report.html",
+            "report.json",
         )
     }
     tables = {name: pd.read_csv(tmp_path / f"{name}.csv") for name in ("table1", "table2", "table3", "figure2")}
