@@ -7,8 +7,9 @@ from typing import Any
 
 from captum_wg.report.contents import Chart
 
-# Okabe and Ito's but black and yellow, one of which is hard to see on any ground; lines of a colour differ in dashes.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A8A8A")
+# After Okabe and Ito, for people who can't tell some colours apart, but seen on a white and on a dark ground; lines of a
+# colour differ in dashes.
+_COLOURS = ("#2E86C8", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A8A8A")
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 
 
@@ -25,7 +26,9 @@ def spec(chart: Chart) -> dict[str, Any]:
     ]
     colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
     dashes = [_DASHES[(i // len(_COLOURS) + i) % len(_DASHES)] for i in range(len(names))]
-    legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, symbolSize=400, symbolStrokeWidth=2, title=None)
+    legend = alt.Legend(
+        orient="bottom", columns=1, labelLimit=230, symbolType="stroke", symbolSize=600, symbolStrokeWidth=2, title=None
+    )
     scale = alt.Scale(type="log") if chart.logarithmic else alt.Scale(zero=False, nice=False)
     x = alt.X("x:Q", title=chart.x, scale=scale)
     colour = alt.Color("name:N", scale=alt.Scale(domain=names, range=colours), legend=legend)

@@ -44,6 +44,10 @@ def html(report: Report) -> str:
         marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
         return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", marked))
 
+    def breakable(name: str) -> Markup:
+        """A name that may be broken within CamelCase and after signs."""
+        return Markup("<wbr>").join(re.split(r"(?<=[a-z])(?=[A-Z])|(?<=[=(_,/-])", name))
+
     environment = Environment(
         loader=PackageLoader("captum_wg.report"),
         autoescape=True,
@@ -51,7 +55,7 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"worded": worded, "numeric": numeric}
+    environment.filters |= {"breakable": breakable, "numeric": numeric, "worded": worded}
     return environment.get_template("page.html").render(
         report=report,
         charts=charts,

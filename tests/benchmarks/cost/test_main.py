@@ -82,4 +82,6 @@ def test_tenfold_compares_the_peaks(settings, tmp_path, monkeypatch, capsys):
     assert full["note"][full["row"] == "stability"].tolist() == ["MemoryError: none left"]
     assert cost.main(["--model", "tiny", "--tenfold", "--out", str(tmp_path)]) == 0
     assert "| stability" in capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == {"tenfold.csv", "tenfold.md"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("tenfold.csv", "tenfold.md", "report.html", "report.json")
+    }
