@@ -7,7 +7,7 @@ from typing import Any
 
 from captum_wg.report.contents import Chart
 
-# After Okabe and Ito, for people who can't tell some colours apart, but seen on a white and on a dark ground; lines of a
+# After Okabe and Ito, for people who can't tell some colours apart, but seen on white and on dark ground; lines of a
 # colour differ in dashes.
 _COLOURS = ("#2E86C8", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A8A8A")
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
@@ -25,7 +25,8 @@ def spec(chart: Chart) -> dict[str, Any]:
         for i, (x, y) in enumerate(zip(line.x, line.y, strict=True))
     ]
     colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
-    dashes = [_DASHES[(i // len(_COLOURS) + i) % len(_DASHES)] for i in range(len(names))]
+    rounds = [divmod(i, len(_COLOURS)) for i in range(len(names))]
+    dashes = [_DASHES[(again + place) % len(_DASHES)] for again, place in rounds]
     legend = alt.Legend(
         orient="bottom", columns=1, labelLimit=230, symbolType="stroke", symbolSize=600, symbolStrokeWidth=2, title=None
     )
@@ -48,7 +49,9 @@ def spec(chart: Chart) -> dict[str, Any]:
     ]
     if any(line.low for line in chart.lines):
         layers.insert(0, base.mark_area(opacity=0.2).encode(y="low:Q", y2="high:Q"))
-    whole = alt.layer(*layers).properties(width="container", height=260, description=chart.title, background="transparent")
+    whole = alt.layer(*layers).properties(
+        width="container", height=260, description=chart.title, background="transparent"
+    )
     made: dict[str, Any] = whole.configure_view(stroke=None).to_dict()
     return made
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch.nn.functional import interpolate
+from tqdm import tqdm
 
 from captum_wg.report.contents import Baseline, Example, Picture
 from captum_wg.visualization.arrays import Array, Map, input_images, maps_of
@@ -54,7 +55,7 @@ class Subject:
     """An image to draw: (C, H, W) in [0, 1], and its maps (c, h, w), which may be coarser, by method.
 
     Attributes:
-        starts: of the last of its baselines first or in any other order; they share one scale.
+        starts: its baselines, whose maps share one scale.
         caption: beneath its baselines.
     """
 
@@ -77,12 +78,12 @@ def drawn(subjects: Sequence[Subject]) -> tuple[tuple[Example, ...], str]:
     for side in SIDES[:-1]:
         first = _example(subjects[0], side)
         if _size(first) * len(subjects) <= LIMIT:
-            made = (first, *(_example(one, side) for one in subjects[1:]))
+            made = (first, *(_example(one, side) for one in _bar(subjects[1:])))
             if sum(map(_size, made)) <= LIMIT:
                 return made, ""
     found: list[Example] = []
     room = LIMIT
-    for one in subjects:
+    for one in _bar(subjects):
         example = _example(one, SIDES[-1])
         room -= _size(example)
         if room < 0:
@@ -90,6 +91,10 @@ def drawn(subjects: Sequence[Subject]) -> tuple[tuple[Example, ...], str]:
             return tuple(found), words
         found.append(example)
     return tuple(found), ""
+
+
+def _bar(subjects: Sequence[Subject]) -> Iterator[Subject]:
+    yield from tqdm(subjects, desc="report", unit="image", delay=2, leave=False, disable=None)
 
 
 def _size(example: Example) -> int:
@@ -154,32 +159,35 @@ def _styled(maps: Mapping[str, Array], photograph: Pixels, ends: Mapping[str, fl
         return {}
     found: dict[str, dict[str, str]] = {name: {} for name in maps}
     width = photograph.shape[1]
-    # One wide picture, a masked column behind each map: matplotlib's axes are slow to make.
+    # One wide picture, a masked column behind each map, on the same axes for all styles: matplotlib's are slow to make.
     scaled = [m / (ends[name] or 1.0) for name, m in maps.items()]
     wide = np.ma.masked_invalid(np.hstack([np.pad(m, ((0, 0), (0, 1)), constant_values=np.nan) for m in scaled]))
     beneath = np.tile(np.pad(photograph, ((0, 0), (0, 1), (0, 0))), (1, len(maps), 1))
+    figure = Figure((wide.shape[1] / 100, wide.shape[0] / 100), dpi=100)
+    axis = figure.add_axes((0, 0, 1, 1))
     for style in STYLES:
         if style == "topk":  # of each map on its own
             pictures = [top_photograph(photograph, m, TOP) for m in maps.values()]
         else:
-            whole = _canvas(wide, beneath, style)
+            draw_map(axis, wide, beneath, style, 1.0, colours_of(COLOURS), TOP)
+            whole = _rendered(figure).reshape(*wide.shape, 4)[..., :3]
+            for artist in (*axis.images, *axis.collections):
+                artist.remove()
             pictures = [whole[:, i * (width + 1) :][:, :width] for i in range(len(maps))]
         for name, picture in zip(maps, pictures, strict=True):
             found[name][style] = _url(picture)
     return found
 
 
-def _canvas(m: Array, photograph: Pixels, style: str) -> Pixels:
-    """A map (h, w) in [-1, 1] drawn in a style, pixel by pixel."""
-    figure = Figure((m.shape[1] / 100, m.shape[0] / 100), dpi=100)
-    draw_map(figure.add_axes((0, 0, 1, 1)), m, photograph, style, 1.0, colours_of(COLOURS), TOP)
+def _rendered(figure: Figure) -> Pixels:
+    """Its pixels, one after the other."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="rgba")
-    return np.frombuffer(buffer.getvalue(), np.uint8).reshape(*m.shape, 4)[..., :3]
+    return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
 def _url(picture: Pixels) -> str:
     """A data: URL of a picture (h, w, 3)."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "WEBP", quality=_QUALITY, method=4)
+    Image.fromarray(picture).save(buffer, "WEBP", quality=_QUALITY, method=2)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
