@@ -5,7 +5,8 @@
 Where `wg_search` chooses among many ways, this takes the few that are named (--methods) and compares each with the same
 reference, and each weighting also with equal weights of the same baselines: what of a gain is the weights', and what
 that of the baselines. Give a --seed that the search did not have: it draws other images and other references; --without
-FILE leaves out the images of an earlier run. Prints and writes to --out recipes.md, recipes.csv and scores.csv.
+FILE leaves out the images of an earlier run. Prints and writes to --out recipes.md, recipes.csv, scores.csv
+and report.html.
 """
 
 from __future__ import annotations

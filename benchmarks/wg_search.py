@@ -6,8 +6,8 @@ tries pools, steps, screening, keeps, powers, other fitnesses and norms (`candid
 gradients for an image, by default what expected gradients takes for 10 baselines x 50 steps, the reference. On the
 first of the images (--choose-on, half of them) it chooses the best for each goal; on the others these are judged,
 also by judges that had no part in the choice. Prints and writes to --out search.md, search.csv (all candidates on the
-first images), recipes.csv (the chosen ones on the others), scores.csv (image by image) and search.png (quality over
-cost).
+first images), recipes.csv (the chosen ones on the others), scores.csv (image by image), search.png (quality over
+cost) and report.html.
 """
 
 from __future__ import annotations

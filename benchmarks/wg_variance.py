@@ -3,8 +3,8 @@
     python -m benchmarks.wg_variance --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE
 
 redraws the set of baselines and explains each image with each set. It prints and writes to --out (variance.md,
-variance.csv): how far the maps of an image lie apart over the sets, EG against WG; and for each baseline whether its
-D_alpha goes with a small variance, which the claim rests on, in the two senses that the text allows.
+variance.csv, report.html): how far the maps of an image lie apart over the sets, EG against WG; and for each baseline
+whether its D_alpha goes with a small variance, which the claim rests on, in the two senses that the text allows.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python -m benchmarks.cost --model resnet18 --weights FILE --data cifar10 --root DIR --rows eg wg gradient-shap
     python -m benchmarks.cost --tenfold
 
-prints a table and writes it as cost.csv and cost.md (tenfold.*).
+prints a table and writes it as cost.csv, cost.md (tenfold.*) and report.html.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python -m benchmarks.quadrature --tables convergence samples steps --data cifar10 --root DIR --weights FILE
     python -m benchmarks.quadrature --tables screening precision --data cifar10 --root DIR --weights FILE
 
-prints the tables and writes them as quadrature.md and a csv each; convergence also draws convergence.png.
+prints the tables and writes them as quadrature.md, report.html and a csv each; convergence also draws convergence.png.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ def test_recipes_end_to_end(tmp_path, folder, capsys):
     words = [*folder, *SMALL, *FEW, "InsertionAUC", "DeletionAUC", "--out", str(out)]
     assert wg_recipes.main(words) == 0
     text, table = (out / "recipes.md").read_text(), pd.read_csv(out / "recipes.csv")
+    assert "Against equal weights of the same baselines" in (out / "report.html").read_text(encoding="utf-8")
     assert text in capsys.readouterr().out + "\n"
     what = {"DeletionAUC": "fitted", "InsertionAUC": "same removal"}
     assert table[["judge", "reference", "method", "this judge"]].values.tolist() == [

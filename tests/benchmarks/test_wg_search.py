@@ -79,6 +79,7 @@ def test_the_search_is_judged_on_the_other_half(tmp_path, folder, capsys):
     words = [*folder, *more, "--images", "5", "--budget", "32", "--out", str(tmp_path)]
     assert wg_search.main(words) == 0
     text = (tmp_path / "search.md").read_text()
+    assert "The chosen ones on the other images" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "chosen on the first 3 images, judged on the other 2" in text and text in capsys.readouterr().out + "\n"
     found, judged = pd.read_csv(tmp_path / "search.csv"), pd.read_csv(tmp_path / "recipes.csv")
     experiment = experiment_of(4)

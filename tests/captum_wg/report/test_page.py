@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from captum_wg.report import Cell, Chart, Column, Line, Report, Table, html
+from captum_wg.report.charts import library
 from captum_wg.report.page import numeric, points
+from captum_wg.report.pictures import LIMIT
 
 VOID = {"meta", "link", "img", "input", "br", "wbr"}
 
@@ -102,6 +104,10 @@ def test_numbers_names_and_notes_stand_in_it(page: Page, text: str) -> None:
     assert "<strong>Note</strong> one." in text and "<code>it</code>" in text and "<b>c" not in text
     assert "† The weights' own judge: Deletion judges WG by what their weights are fitted to." in said
     assert "baseline 2" in said and "0.250" in said
+
+
+def test_pictures_library_and_tables_stay_under_five_megabytes() -> None:
+    assert LIMIT + len(library()) + 500_000 < 5_000_000
 
 
 def test_what_is_not_there_is_said() -> None:
