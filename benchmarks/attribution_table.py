@@ -6,9 +6,10 @@
 
 The first is a look at a few rows and columns on the photographs that scikit-image and scikit-learn bring along; it
 needs neither a download nor a training. Each prints the table and writes table.md, table.csv, paired.csv, scores.csv
-(one row per method, metric and image), maps.png and picture.png to --out, and there keeps every result, so that the
-same command goes on after an interruption and a later one with more images, methods or metrics does only what is new.
-A run that ends early, by Ctrl-C or an error, writes none of these files: what it has finished is in --out/cells.
+(one row per method, metric and image), maps.png, picture.png and report.html, all of it on one page, to --out, and
+there keeps every result, so that the same command goes on after an interruption and a later one with more images,
+methods or metrics does only what is new. A run that ends early, by Ctrl-C or an error, writes none of these files: what
+it has finished is in --out/cells.
 """
 
 from __future__ import annotations

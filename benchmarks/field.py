@@ -3,10 +3,10 @@
     python -m benchmarks.field --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE --references FOLDER
     python -m benchmarks.field --data coco --root DIR --models efficientnet_lite0 --judges OverlapAUC PointingGame
 
-prints the table and writes field.md, field.csv (means, intervals, p), scores.csv and price.png to --out, and there
-keeps every result, so that the same command goes on after an interruption and a later one with more images, methods or
-judges does only what is new. --dear adds the rows that take hundreds of forwards for a map, and --recipes those of
-`captum_wg.recipes`, whose figures go to recipes.csv in the form of the package's own.
+prints the table and writes field.md, field.csv (means, intervals, p), scores.csv, price.png and report.html to --out,
+and there keeps every result, so that the same command goes on after an interruption and a later one with more images,
+methods or judges does only what is new. --dear adds the rows that take hundreds of forwards for a map, and --recipes
+those of `captum_wg.recipes`, whose figures go to recipes.csv in the form of the package's own.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from benchmarks.judges import columns
 from benchmarks.methods.of_recipes import row_of
 from benchmarks.methods.weightings import EG, WG
 from benchmarks.run.command_line import exit_code
-from benchmarks.tables import field, markdown, notes, report
+from benchmarks.tables import field, markdown, notes, page, report
 from captum_wg.recipes import KINDS, RECIPES, recipes_of
+from captum_wg.report import Report
 
 SMOOTH = "smooth=3/32"
 # Ours by price, which the figure joins.
@@ -79,23 +80,24 @@ def run(settings: argparse.Namespace) -> None:
     names = [*names, *(DEAR if settings.dear else ()), *recipes.values()]
     methods = experiments(settings)[0].methods(names)
     judged = [(row.name, judge.name) for row in methods for judge in judges]
-    results = Results(tuple(methods), tuple(judges), tabulate(settings, judged))
+    results = Results(tuple(methods), tuple(judges), tabulate(settings, judged, drawn=page.SHOWN))
     table = field.table(results, settings.seed)
     drawable = set(field.DRAWN) <= set(table["column"])
     drawn, undrawn = report.draw({"price": lambda: field.figure(table, LINES)} if drawable else {})
     how = f"{settings.n_baselines} references ({settings.baselines}), {settings.levels} levels, seed {settings.seed}."
-    document = markdown.document(
-        [
-            f"# The field: {results.data}",
-            report.heading(results, command(settings, "field"), how),
-            *field.text(table),
-            markdown.bullets([field.MEANING, *notes.notes(results, settings.images), *undrawn]),
-        ]
-    )
+    title, line = f"The field: {results.data}", command(settings, "field")
+    explained = [field.MEANING, *notes.notes(results, settings.images), *undrawn]
+    heading = [f"# {title}", report.heading(results, line, how)]
+    document = markdown.document([*heading, *field.text(table), markdown.bullets(explained)])
+
+    def shown() -> Report:
+        charts = field.charts(table, LINES) if drawable else ()
+        return page.of_results(results, title, report.about(results, how), line, explained, charts=charts)
+
     tables = report.stamped(results, field=table, scores=results.scores)
     if recipes:
         tables["recipes"] = field.of_recipes(table, recipes, settings.kind, f"{results.data}, seed {settings.seed}")
-    report.write(settings.out / "field.md", document, tables, drawn)
+    report.write(settings.out / "field.md", document, tables, drawn, shown)
     print(document)
 
 

@@ -4,9 +4,9 @@
     python -m benchmarks.wg_tables --data imagenet --root DIR --labels CSV --models efficientnet_lite0 densenet121
     python -m benchmarks.wg_tables --data coco --root DIR --models efficientnet_lite0 --images 200 --jobs 2
 
-writes tables.md, table1.csv, table2.csv, figure2.csv, figure1.png, figure2.png and scores.csv to --out, and there keeps
-every result, so that the same command goes on after an interruption and a later one with more images, methods or judges
-does only what is new.
+writes tables.md, table1.csv, table2.csv, figure2.csv, figure1.png, figure2.png, scores.csv and report.html to --out,
+and there keeps every result, so that the same command goes on after an interruption and a later one with more images,
+methods or judges does only what is new.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m benchmarks.wg_variance --data cifar10 --root DIR --models resnet18_cifar10 --weights FILE
 
 redraws the set of baselines and explains each image with each set. It prints and writes to --out (variance.md,
-variance.csv): how far the maps of an image lie apart over the sets, EG against WG; and for each baseline whether its
-D_alpha goes with a small variance, which the claim rests on, in the two senses that the text allows.
+variance.csv, report.html): how far the maps of an image lie apart over the sets, EG against WG; and for each baseline
+whether its D_alpha goes with a small variance, which the claim rests on, in the two senses that the text allows.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from benchmarks.run.command_line import exit_code, integer_from
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.run.runner import Cell, Runner
 from benchmarks.run.store import Store
-from benchmarks.tables import markdown, notes, report
+from benchmarks.tables import markdown, notes, page, report
 from benchmarks.tables.comparison import corrected, mean, mean_interval, p_values
+from captum_wg.report import Report
 
 METHODS = (WG, f"{WG}(power=2)", "ShuffledWeights", f"{EG}(normalise_maps=True)", f"{WG}(normalise_maps=True)")
 # How a baseline's own variance can be meant.
@@ -84,31 +85,40 @@ def variance(settings: argparse.Namespace) -> None:
         f"{settings.sets} sets of {settings.n_baselines} baselines ({settings.baselines}) x {settings.n_steps} steps, "
         f"seed {settings.seed}."
     )
-    text = markdown.document(
-        [
-            "# Do the weights make the map steadier?",
-            report.heading(Results((), (), models), command(settings, "wg_variance"), how),
-            "## The deviation of the map over redrawn sets of baselines",
+    results, line = Results((), (), models), command(settings, "wg_variance")
+    title = "Do the weights make the map steadier?"
+    # What is asked, how it is answered, and the answer.
+    parts = (
+        (
+            "The deviation of the map over redrawn sets of baselines",
             "Of an image's maps over the sets: the square root of the variance summed over all elements, relative to "
             "the norm of their mean, or absolute, which a method of smaller maps has smaller. The change against EG, "
             "image by image (negative: steadier): its mean, bootstrap interval, t-test and Wilcoxon's, each with "
             "Holm's correction over the table.",
-            markdown.table(changes(table, settings.seed), "{:.3g}"),
-            "## Is D_alpha related to the variance of a baseline's map?",
+            changes(table, settings.seed),
+        ),
+        (
+            "Is D_alpha related to the variance of a baseline's map?",
             "Spearman's correlation over the baselines of an image, its mean over the images (positive: the fit ones "
             "vary less, as the claim assumes), and tests of its being 0. Relative: to the map's squared norm. "
             + "; ".join(f"{name}: {meaning}" for name, meaning in SENSES.items())
             + f". Both are estimates, the noise of one from {settings.n_steps} points, and errors of an estimate bring "
             "its correlation nearer to 0.",
-            markdown.table(correlations(table, settings.seed), "{:.3g}"),
-            *(
-                f"{model}: {n} images left out ({why})."
-                for (model, why), n in failed[["model", "problem"]].value_counts().items()
-            ),
-            *notes.missing(models),
-        ]
+            correlations(table, settings.seed),
+        ),
     )
-    report.write(settings.out / "variance.md", text, {"variance": table})
+    left_out = failed[["model", "problem"]].value_counts().items()
+    missing = [f"{model}: {n} images left out ({why})." for (model, why), n in left_out] + notes.missing(models)
+    blocks = [f"# {title}", report.heading(results, line, how)]
+    for heading, words, frame in parts:
+        blocks += [f"## {heading}", words, markdown.table(frame, "{:.3g}")]
+    text = markdown.document([*blocks, *missing])
+
+    def shown() -> Report:
+        made = tuple(page.of_frame(heading, frame, words) for heading, words, frame in parts)
+        return Report(title, (report.about(results, how),), line, made, notes=tuple(missing))
+
+    report.write(settings.out / "variance.md", text, {"variance": table}, page=shown)
     print(text)
 
 

@@ -4,7 +4,7 @@
     python -m benchmarks.cost --model resnet18 --weights FILE --data cifar10 --root DIR --rows eg wg gradient-shap
     python -m benchmarks.cost --tenfold
 
-prints a table and writes it as cost.csv and cost.md (tenfold.*).
+prints a table and writes it as cost.csv, cost.md (tenfold.*) and report.html.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from benchmarks.cost.memory import Memory, in_fresh_process
 from benchmarks.cost.workloads import BY_NAME, MEASURES, SHAPES, SIZES, Row, Settings, Task, describe
 from benchmarks.run.command_line import add_options, check_writable, exit_code, integer_from
 from benchmarks.run.counting import in_turns
+from benchmarks.tables import markdown, page, report
 from captum_wg.engine.problem import automatic_rows
+from captum_wg.report import Report
 
 # Enough points to fill several micro-batches, so that those of both sizes are nearly the same.
 TENFOLD_STEPS = {"resnet18": 16, "efficientnet_lite0": 4, "tiny": 256}
@@ -132,8 +134,8 @@ def table(rows: Sequence[Row], results: dict[str, Result], settings: Settings) -
     return pd.DataFrame(lines)
 
 
-def readable(full: pd.DataFrame) -> str:
-    """The table in Markdown."""
+def readable(full: pd.DataFrame) -> pd.DataFrame:
+    """The table in words."""
 
     def text(form: str, *columns: str) -> list[str]:
         cells = full[[*columns]].itertuples(index=False)
@@ -154,7 +156,7 @@ def readable(full: pd.DataFrame) -> str:
         "ratio": spread("ratio", 2),
         "note": full["note"],
     }
-    return pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
+    return pd.DataFrame(shown)
 
 
 def heading(task: Task) -> str:
@@ -194,18 +196,18 @@ def tenfold(settings: Settings) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def tables(given: argparse.Namespace, rows: Sequence[Row]) -> Iterator[tuple[list[str], pd.DataFrame]]:
-    """What is printed of each model, and its table."""
+def tables(given: argparse.Namespace, rows: Sequence[Row]) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """What is said of each model, its table as it is printed, and in full."""
     for model in given.model:
         if given.tenfold:
             steps = given.settings.n_steps or TENFOLD_STEPS[model]
             full = tenfold(replace(given.settings, n_steps=steps).of(model))
-            yield [full.to_markdown(index=False, floatfmt=".2f")], full
+            yield "", full, full
         else:
             task = workloads.make_task(given.settings.of(model))
             task = replace(task, settings=replace(task.settings, **workloads.best_rows(task)))
             full = table(rows, measure(rows, task, given.repeats, given.memory), task.settings)
-            yield [heading(task), readable(full)], full
+            yield heading(task), readable(full), full
 
 
 def run(given: argparse.Namespace) -> int:
@@ -219,15 +221,18 @@ def run(given: argparse.Namespace) -> int:
         torch.set_num_threads(given.settings.threads)
     name, title = ("tenfold", "Peak memory at ten times the points") if given.tenfold else ("cost", "Cost")
     legend = [] if given.tenfold else [*NOTES, *(f"{row.name}: {row.title}." for row in rows)]
-    document, found = [f"# {title}"], []
-    for words, full in tables(given, rows):
-        print("\n\n".join(["", *words]), flush=True)
-        document += words
+    document, found, shown = [f"# {title}"], [], []
+    for model, (words, table_, full) in zip(given.model, tables(given, rows), strict=True):
+        blocks = [*filter(None, [words]), markdown.table(table_, "{:.2f}")]
+        print("\n\n".join(["", *blocks]), flush=True)
+        document += blocks
         found.append(full)
+        shown.append(page.of_frame(model, table_, words))
         # After each model: what is there stays, whatever becomes of the next.
         pd.concat(found).to_csv(given.out / f"{name}.csv", index=False)
         text = "\n\n".join(filter(None, [*document, "\n".join(f"- {line}" for line in legend)]))
         (given.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    report.write_page(given.out, lambda: Report(title, tables=tuple(shown), notes=tuple(legend)))
     print("\n".join(["", *legend, f"{time.perf_counter() - started:.0f} s; written to {given.out}"]))
     return 0 if any((full["ratio"].notna() | full["note"].eq("")).any() for full in found) else 1
 

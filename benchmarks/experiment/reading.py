@@ -8,14 +8,18 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from benchmarks.experiment import cells
-from benchmarks.experiment.bench import bench
+from benchmarks.experiment.bench import Bench, bench
 from benchmarks.experiment.missing import Plan
-from benchmarks.experiment.results import Drawn, ModelResults, Warned
+from benchmarks.experiment.results import Drawn, ModelResults, Warned, Weighted
 from benchmarks.experiment.scores import joined, with_constants
+from benchmarks.methods.method import Method
 from benchmarks.run.store import Key
 
+# Baselines of an image that a picture shows, the heaviest.
+HEAVIEST = 10
 _NUMBERS = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?:[\s,;]+[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)*")
 
 
@@ -85,6 +89,8 @@ def _drawn(plan: Plan, names: Collection[str]) -> Drawn:
     ready = bench(plan.experiment)
     pixels: list[np.ndarray] = []
     maps: dict[str, list[np.ndarray]] = {name: [] for name in plan.rows}
+    weighted: dict[str, Weighted] = {}
+    fitted = next((row for row in plan.rows.values() if _is_fitted(row)), None)
     images = tuple(image for image in plan.images if image.name in names)
     for chunk in plan.chunks:
         places = [i for i, image in enumerate(chunk.images) if image.name in names]
@@ -98,11 +104,29 @@ def _drawn(plan: Plan, names: Collection[str]) -> Drawn:
                 if not any(isinstance(value, str) for (value,) in values):
                     draws = cells.generators_of(plan.experiment, row, [chunk.images[i].name])
                     maps[name].append(cells.combined(row, x[None], values, draws)[0])
+                    if row is fitted:
+                        image = chunk.images[i].name
+                        weighted[image] = _weighted(ready, row, image, x, [value for (value,) in values])
     if not images:
         return Drawn()
-    return Drawn(
-        images, np.stack(pixels), {name: np.stack(own) for name, own in maps.items() if len(own) == len(images)}
-    )
+    whole = {name: np.stack(own) for name, own in maps.items() if len(own) == len(images)}
+    return Drawn(images, np.stack(pixels), whole, weighted)
+
+
+def _is_fitted(row: Method) -> bool:
+    """Whether its weights are those that its baselines' D_alpha give."""
+    own = row.weighting
+    return own is not None and own.fitted and not own.shuffled and own.screening_steps is None and own.pool > 1
+
+
+def _weighted(ready: Bench, row: Method, name: str, x: Tensor, values: list[np.ndarray]) -> Weighted:
+    """The heaviest baselines of an image (C, H, W), from the values of the row's ingredients."""
+    maps, distances = values
+    weights = row.weighting.weights(distances)
+    places = np.argsort(-weights, kind="stable")[:HEAVIEST]
+    baselines = ready.batch([name], x[None], [0]).baselines_of(x[None].to(ready.device))[places]
+    pixels = ready.network.preparation.pixels(baselines).numpy()
+    return Weighted(row.name, len(weights), places, pixels, maps[places], distances[places], weights[places])
 
 
 def _told_apart(given: pd.DataFrame) -> tuple[Warned, ...]:

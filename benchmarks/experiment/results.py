@@ -76,13 +76,32 @@ class Warned:
 
 
 @dataclass(frozen=True, eq=False)
+class Weighted:
+    """What baselines say of an image, the heaviest first: their places among all, pixels and maps (k, C, H, W), D_alpha
+    and weights (k,), by the row `method` of `of` baselines."""
+
+    method: str
+    of: int
+    places: np.ndarray
+    pixels: np.ndarray
+    maps: np.ndarray
+    distances: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Drawn:
     """The images of a picture: their pixels (n, C, H, W) in [0, 1], and the maps (n, C, H, W) of the methods that have
-    one of each."""
+    one of each.
+
+    Attributes:
+        weighted: by image, for the first row with weights that follow from D_alpha; an image may have none.
+    """
 
     images: tuple[Chosen, ...] = ()
     pixels: np.ndarray = field(default_factory=lambda: np.empty((0, 3, 1, 1), np.float32))
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weighted: Mapping[str, Weighted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

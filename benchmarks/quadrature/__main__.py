@@ -4,7 +4,7 @@
     python -m benchmarks.quadrature --tables convergence samples steps --data cifar10 --root DIR --weights FILE
     python -m benchmarks.quadrature --tables screening precision --data cifar10 --root DIR --weights FILE
 
-prints the tables and writes them as quadrature.md and a csv each; convergence also draws convergence.png.
+prints the tables and writes them as quadrature.md, report.html and a csv each; convergence also draws convergence.png.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from benchmarks.quadrature.problems import resnet18
 from benchmarks.quadrature.settings import Settings
 from benchmarks.run.command_line import add_options, check_writable, exit_code
 from benchmarks.run.gpus import own_device
+from benchmarks.tables import page, report
+from captum_wg.report import Report
 
 # Their titles, and what makes them, of the ResNet-18; convergence has networks of its own.
 TABLES = {
@@ -42,7 +44,7 @@ def run(given: argparse.Namespace) -> None:
     out = Path(settings.out)
     check_writable(out, out)
     problem = None if tables == ["convergence"] else resnet18(settings)
-    text = "# Quadrature\n"
+    text, shown = "# Quadrature\n", []
     for name in tables:
         title, make = TABLES[name]
         part, frames = make(settings, problem)
@@ -50,8 +52,10 @@ def run(given: argparse.Namespace) -> None:
         text += f"\n## {title}\n\n{part}\n"
         for file, frame in frames.items():
             frame.to_csv(out / f"{file}.csv", index=False)
+            shown.append(page.of_frame(f"{title} ({file}.csv)", frame))
         # After each table: what is there stays, whatever becomes of the next.
         (out / "quadrature.md").write_text(text, encoding="utf-8")
+    report.write_page(out, lambda: Report("Quadrature", tables=tuple(shown)))
     print(f"\n{time.perf_counter() - started:.0f} s; written to {settings.out}")
 
 

@@ -78,6 +78,11 @@ def table(scores: pd.DataFrame, rows: Sequence[Row], directions: Mapping[str, bo
 
 
 def text(table: pd.DataFrame) -> str:
+    """`wide` as text."""
+    return markdown.table(wide(table))
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
     """A line for each model and row, a column for each judge: the improvement and its corrected p."""
     keys = ["model", "setting", "method", "reference", "n"]
     cells = table.assign(
@@ -89,8 +94,8 @@ def text(table: pd.DataFrame) -> str:
     )
     # A pivot sorts by its index, so the order is kept in it.
     cells["order"] = cells.groupby(keys, sort=False).ngroup()
-    wide = cells.pivot(index=["order", *keys], columns="judge", values="cell")[table["judge"].drop_duplicates()]
-    return markdown.table(wide.fillna("").reset_index().drop(columns="order"))
+    found = cells.pivot(index=["order", *keys], columns="judge", values="cell")[table["judge"].drop_duplicates()]
+    return found.fillna("").reset_index().drop(columns="order")
 
 
 def _stars(p: float) -> str:

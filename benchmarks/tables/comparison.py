@@ -28,6 +28,8 @@ COLUMNS = (
     *("model", "judge", "method", "reference", "n", "reference_mean", "reference_std", "mean", "std"),
     *("improvement", "low", "high", "t_p", "t_holm", "wilcoxon_p", "wilcoxon_holm"),
 )
+# The p below which a method is worse than the best of its column.
+SIGNIFICANT = 0.01
 # Images beyond which the bootstrap is another one; numbers of its resamples that are in memory at a time.
 LARGE, NUMBERS = 1000, 2**22
 
@@ -91,6 +93,30 @@ def paired(
     of_each = {"reference_mean": mean(a), "reference_std": deviation(a), "mean": mean(b), "std": deviation(b)}
     of_change = {"improvement": change, "low": low, "high": high}
     return {"n": len(a), **of_each, **of_change, **p_values(b - a, rounding)}
+
+
+def against_best(scores: pd.DataFrame, higher: bool) -> pd.DataFrame:
+    """Each method of scores (images, methods) against the best of them: method, n, mean, std, best (whether it is), and
+    t_p, t_holm, ... of its difference from it on the images that both have, corrected over the methods.
+
+    Empty where there is no method.
+    """
+    better = scores.mean().sort_values(ascending=not higher)
+    if better.empty:
+        return pd.DataFrame()
+    best = str(better.index[0])
+    rows = []
+    for method in scores:
+        own = scores[method].dropna().to_numpy()
+        both = scores[[method, best]].dropna() if method != best else scores[[best, best]].iloc[:0]
+        rounding = 4 * np.finfo(float).eps * float(np.abs(both.to_numpy()).max(initial=0))
+        rows.append(
+            {
+                **{"method": method, "n": len(own), "mean": mean(own), "std": deviation(own), "best": method == best},
+                **p_values((both.iloc[:, 0] - both.iloc[:, 1]).to_numpy(), rounding),
+            }
+        )
+    return corrected(pd.DataFrame(rows))
 
 
 def p_values(differences: np.ndarray, rounding: float = 0.0) -> dict[str, float]:

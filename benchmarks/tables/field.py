@@ -11,7 +11,7 @@ the column), so that a cell says whether the row is worse than the best or tied 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.experiment.results import ModelResults, Results
 from benchmarks.tables import markdown
-from benchmarks.tables.comparison import corrected, mean_interval, p_values, wide
+from benchmarks.tables.comparison import SIGNIFICANT, against_best, mean_interval, wide
+from captum_wg.report import Chart, Line
 
 COSTS = ("seconds", "gradients", "forwards")
+COLUMNS = ("model", "method", *COSTS, "column", "higher", "n", "mean", "low", "high", "best", "t_p", "t_holm")
 REMOVED = ("blur", "noise")
 DELETION = tuple(f"DeletionAUC-{removal}" for removal in REMOVED)
 INSERTION = tuple(f"InsertionAUC-{removal}" for removal in REMOVED)
@@ -42,7 +44,6 @@ TOGETHER: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 JUDGES = (*DELETION, *INSERTION, *BLOCK_DELETION, *BLOCK_INSERTION, *CORRELATIONS)
 # Those of the figure.
 DRAWN = ("corr", "I - D")
-SIGNIFICANT = 0.01
 MEANING = (
     "Each cell is the mean over the images; **bold** is the best of the column, = is tied with it (paired t-test, "
     f"Holm's correction over the column, p >= {SIGNIFICANT}), and all others are worse. D and I: deletion (lower is "
@@ -61,35 +62,22 @@ def table(results: Results, seed: int = 0) -> pd.DataFrame:
     """
     found = []
     for model in results.models:
-        for column, higher, scores in _columns(results, model):
-            better = scores.mean().sort_values(ascending=not higher)
-            if better.empty:
+        for column, higher, scores in columns(results, model):
+            own = scores[[row.name for row in results.methods if row.name in scores]]
+            tested = against_best(own, bool(higher))
+            if tested.empty:
                 continue
-            best = str(better.index[0])
-            rows = []
-            for method in (row.name for row in results.methods if row.name in scores):
-                own = scores[method].dropna()
-                both = scores[[method, best]].dropna() if method != best else scores[[best, best]].iloc[:0]
-                rounding = 4 * np.finfo(float).eps * float(np.abs(both.to_numpy()).max(initial=0))
-                low, high = mean_interval(own.to_numpy(), seed)
-                rows.append(
-                    {
-                        **{"model": model.model, "method": method},
-                        **model.costs.reindex([method], columns=list(COSTS)).iloc[0].to_dict(),
-                        **{"column": column, "higher": higher, "n": len(own)},
-                        **{"mean": own.mean(), "low": low, "high": high, "best": method == best},
-                        **p_values((both.iloc[:, 0] - both.iloc[:, 1]).to_numpy(), rounding),
-                    }
-                )
-            found.append(corrected(pd.DataFrame(rows)))
-    return pd.concat(found, ignore_index=True).drop(columns=["wilcoxon_p", "wilcoxon_holm"])
+            costs = model.costs.reindex(tested["method"], columns=list(COSTS)).to_numpy().T
+            intervals = [mean_interval(own[name].dropna().to_numpy(), seed) for name in tested["method"]]
+            low, high = np.transpose(intervals)
+            of_column = {"model": model.model, "column": column, "higher": bool(higher), "low": low, "high": high}
+            found.append(tested.assign(**of_column, **dict(zip(COSTS, costs, strict=True)))[list(COLUMNS)])
+    return pd.concat(found, ignore_index=True)
 
 
 def text(table: pd.DataFrame) -> list[str]:
     """The table of each model as text, a row for each method; judges that a column is made of are in the csv alone."""
-    shown_together = set(table["column"]) & set(TOGETHER)
-    parts = {one for name in shown_together for names in TOGETHER[name] for one in names}
-    table = table[~table["column"].isin(parts)]
+    table = table[~table["column"].isin(parts(table["column"]))]
     blocks = []
     for model, of_model in table.groupby("model", sort=False):
         marked = of_model.assign(cell=[_cell(row) for row in of_model.itertuples()])
@@ -109,6 +97,11 @@ def text(table: pd.DataFrame) -> list[str]:
         shown = price.join(cells[list(heads.values())]).fillna("-").reset_index()
         blocks += [f"## {model}", markdown.table(shown)]
     return blocks
+
+
+def parts(columns: Iterable[str]) -> set[str]:
+    """The judges that columns are made of."""
+    return {one for name in columns if name in TOGETHER for names in TOGETHER[name] for one in names}
 
 
 def of_recipes(table: pd.DataFrame, rows: Mapping[tuple[int, str], str], kind: str, source: str) -> pd.DataFrame:
@@ -159,7 +152,26 @@ def figure(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> Figure:
     return figure
 
 
-def _columns(results: Results, model: ModelResults) -> list[tuple[str, bool, pd.DataFrame]]:
+def charts(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> list[Chart]:
+    """What `figure` draws, for a page."""
+    first, found = table[table["model"] == table["model"].iloc[0]], []
+    for column in DRAWN:
+        part = first[first["column"] == column].set_index("method")
+        price = (part["gradients"] + part["forwards"]).clip(lower=1)
+        joined = {name for names in lines.values() for name in names}
+        groups = {**lines, **{name: [name] for name in part.index if name not in joined}}
+        drawn = []
+        for label, names in groups.items():
+            own = sorted((name for name in names if price.get(name, np.nan) > 0), key=lambda name: price[name])
+            drawn.append(Line(label, tuple(map(float, price[own])), tuple(map(float, part["mean"][own]))))
+        x, y = "gradients + forwards for one map", f"{column} (higher is better)"
+        caption = "Every method at the price of its map, this project's at several prices."
+        shown = tuple(line for line in drawn if line.x)
+        found.append(Chart(f"{first['model'].iloc[0]}: {column} over price", x, y, shown, caption, logarithmic=True))
+    return found
+
+
+def columns(results: Results, model: ModelResults) -> list[tuple[str, bool | None, pd.DataFrame]]:
     """(name, whether higher is better, scores by image and method) of the columns that the judges allow."""
     asked = {judge.name: judge for judge in results.judges}
     scores = {name: wide(results.scores, model.model, name) for name in asked}
@@ -168,7 +180,7 @@ def _columns(results: Results, model: ModelResults) -> list[tuple[str, bool, pd.
         if set(added) | set(subtracted) <= set(asked):
             sums = [sum(scores[one] for one in names) / len(names) for names in (added, subtracted) if names]
             found.append((name, name != "D", sums[0] - sums[1] if subtracted else sums[0]))
-    return found + [(one, bool(asked[one].higher_is_better), scores[one]) for one in asked]
+    return found + [(one, asked[one].higher_is_better, scores[one]) for one in asked]
 
 
 def _cell(row: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -52,20 +53,28 @@ def mean_and_deviation(mean: float, deviation: float, digits: int = 4) -> str:
     return "-" if math.isnan(mean) else f"{mean:.{digits}f}{spread}"
 
 
-def comparison(
+def comparison(found: pd.DataFrame, *arguments: Any, **more: Any) -> str:
+    """What `compare` found as a table of text; the others as in `compared`."""
+    return compared_text(compared(found, *arguments, **more))
+
+
+def compared_text(words: pd.DataFrame) -> str:
+    """What `compared` gave as text."""
+    return table(words) if len(words) else "Nothing to compare."
+
+
+def compared(
     found: pd.DataFrame,
     higher_is_better: Mapping[str, bool | None],
     extra: Sequence[str] = (),
     drop: Sequence[str] = (),
-) -> str:
-    """What `compare` found as a table of text.
+) -> pd.DataFrame:
+    """What `compare` found in words.
 
     Args:
         extra: more of its columns to show, before the method.
         drop: columns of the text to leave out, such as that of a single model.
     """
-    if not len(found):
-        return "Nothing to compare."
     text = {
         "model": found["model"],
         "judge": [f"{judge}{ARROWS[higher_is_better[judge]]}" for judge in found["judge"]],
@@ -78,7 +87,7 @@ def comparison(
         "95 % interval": _each(interval, found, "low", "high"),
         **{title: _each(p_value, found, name) for name, title in P_VALUES.items()},
     }
-    return table(pd.DataFrame(text).drop(columns=list(drop)))
+    return pd.DataFrame(text).drop(columns=list(drop))
 
 
 def _each(form: Callable[..., str], found: pd.DataFrame, *names: str) -> list[str]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from benchmarks.methods.weightings import EG, WG
 from benchmarks.tables import markdown
 from benchmarks.tables.comparison import deviation, mean, mean_interval
+from captum_wg.report import Chart, Line
 
 # So many at most.
 REMOVED = 5
@@ -52,6 +53,25 @@ def text(curves: pd.DataFrame) -> str:
     )
     found = cells.pivot(index=["model", "judge", "n"], columns="removed", values="value").fillna("")
     return markdown.table(found.rename(columns=lambda n: EG if n < 0 else f"-{n}" if n else WG).reset_index())
+
+
+def charts(curves: pd.DataFrame) -> list[Chart]:
+    """What `draw` draws, for a page."""
+    found = []
+    for judge, part in curves.groupby("judge", sort=False, observed=True):
+        lines = []
+        for model, of_model in part.groupby("model", sort=False, observed=True):
+            own, equal = of_model[of_model["removed"] >= 0], of_model[of_model["removed"] < 0]
+            intervals = own[["low", "high"]].fillna({"low": own["mean"], "high": own["mean"]})
+            lines.append(
+                Line(f"{model}, {WG}", *map(tuple, (own["removed"], own["mean"], intervals["low"], intervals["high"])))
+            )
+            ends = (0.0, float(own["removed"].max())) if len(own) else ()
+            lines += [Line(f"{model}, {EG}", ends, (float(mean),) * len(ends)) for mean in equal["mean"]]
+        title = f"Least fit baselines removed: {judge}"
+        caption = "Lower is better; the bands are 95 % bootstrap intervals of the mean."
+        found.append(Chart(title, "baselines removed", str(judge), tuple(lines), caption))
+    return found
 
 
 def draw(curves: pd.DataFrame) -> Figure:

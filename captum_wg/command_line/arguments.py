@@ -13,11 +13,13 @@ from captum_wg.command_line import baseline_sets, methods, models
 from captum_wg.command_line.errors import UsageError
 from captum_wg.command_line.explain import explain
 from captum_wg.command_line.panel import STYLES
+from captum_wg.command_line.report import report
 
 _ABOUT = """Which parts of a photograph made a network see what it sees.
 
   captum-wg explain cat.jpg                     a picture of it in explanations/cat_panel.png
   captum-wg explain holiday/ --target "tabby"   a whole folder, for a class of your choice
+  captum-wg report explanations                 all of a folder on one page, with what each baseline says
   captum-wg explain -h                          all options
   captum-wg methods                             what else there is: methods, models, baselines
 """
@@ -25,11 +27,19 @@ _ABOUT = """Which parts of a photograph made a network see what it sees.
 _EXPLAIN = """Explain photographs. For each image NAME three files are written:
 
   NAME_panel.png   the photograph, and the map over it
-  NAME.npz         the map ("attribution") and the photograph as the network saw it ("pixels")
+  NAME.npz         the map ("attribution") and the photograph as the network saw it ("pixels"); small pictures of the
+                   baselines and of their maps, for captum-wg report
   NAME.json        class, probability, baselines and all settings
 
 The class and its probability are printed; with WeightedGradients also each baseline's D_alpha, the number of pixels
 that have to go, in the order of its map, before its probability is halved (small is good), and its weight.
+"""
+
+_REPORT = """One page of what a folder holds, report.html: the tables, which sort; curves; maps, in the style of your
+choice; and of each image every baseline's map, D_alpha and weight. It needs no network and no other file.
+
+DIR is a folder of captum-wg explain, or the --out of a command of benchmarks, such as python -m
+benchmarks.attribution_table.
 """
 
 _EXAMPLES = """examples:
@@ -110,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     ):
         own.add_argument(name, type=_of_channels, metavar="R,G,B", help=words)
     own.add_argument("--classes", type=Path, metavar="FILE", help="the names of its classes, one a line")
+    page = commands.add_parser("report", help="a page of a folder's results", description=_REPORT, formatter_class=raw)
+    page.set_defaults(run=report)
+    page.add_argument("folder", type=Path, metavar="DIR", help="with results")
+    page.add_argument("--out", type=Path, metavar="FILE", help="the page; default: report.html in DIR")
     for name, listing, words in (
         ("methods", _methods, "list the methods"),
         ("models", _models, "list the networks"),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
 from captum_wg.command_line.baseline_sets import BaselineSet
@@ -23,6 +24,9 @@ from captum_wg.command_line.methods import Explainer
 from captum_wg.command_line.models import Network, for_side, load
 from captum_wg.command_line.panel import write_panel
 from captum_wg.command_line.photographs import PANEL, find, read
+
+# Of the baselines' pictures that are kept for a report.
+_SIDE = 112
 
 
 def explain(settings: argparse.Namespace) -> int:
@@ -92,7 +96,11 @@ class _Run:
         pixels = preparation.pixels(x[0])
         panel, values, made_by = (out.with_name(f"{out.name}{end}") for end in (PANEL, ".npz", ".json"))
         write_panel(panel, pixels, attribution, self.settings.style, (f"{path.name}: {words}", self.explainer.title))
-        np.savez_compressed(values, attribution=attribution.numpy(), pixels=pixels.numpy())
+        arrays: dict[str, Any] = {"attribution": attribution.numpy(), "pixels": pixels.numpy()}
+        if rows is not None and found.maps is not None:
+            bytes_ = (_small(preparation.pixels(rows)) * 255).round().astype(np.uint8)
+            arrays |= {"baseline_pixels": bytes_, "baseline_maps": _small(found.maps)}
+        np.savez_compressed(values, **arrays)
         table = [
             {"name": label} | ({"D_alpha": d, "weight": w} if w is not None else {})
             for label, d, w in _padded(labels, found.distances, found.weights)
@@ -167,6 +175,13 @@ def _network(settings: argparse.Namespace) -> Network:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--classes {settings.classes} can't be read: {error}") from error
     return replace(network, preparation=preparation, classes=classes)
+
+
+def _small(pictures: Tensor) -> np.ndarray:
+    """Pictures (K, C, H, W) or (K, H, W) for a report, which are averaged to a side of `_SIDE` if they are larger."""
+    times = max(1, min(pictures.shape[-2:]) // _SIDE)
+    small: np.ndarray = avg_pool2d(pictures, times).numpy()
+    return small
 
 
 def _padded(labels: list[str], *columns: list[Any]) -> list[tuple[Any, ...]]:

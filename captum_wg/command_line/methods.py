@@ -11,6 +11,7 @@ from typing import Any
 
 import captum.attr
 import numpy as np
+import torch
 from captum.attr import Attribution, LayerAttribution
 from torch import Tensor, nn
 
@@ -138,25 +139,31 @@ class Explanation:
     Attributes:
         distances, weights: of each baseline, for WeightedGradients; no distances of one baseline alone.
         features: that D_alpha counts: pixels, or places of a layer.
+        maps: each baseline's own, summed over the channels, (K, h, w); None where there are no distances.
     """
 
     attribution: Tensor
     distances: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     features: int = 0
+    maps: Tensor | None = None
 
 
 class Recorded:
-    """The paper's weighting, of which D_alpha is kept."""
+    """The paper's weighting, of which D_alpha and the baselines' maps, summed over their channels, are kept."""
 
     def __init__(self) -> None:
         self._rule = Deletion()
         self.distances: list[int] = []
         self.features = 0
+        self.maps: Tensor | None = None
 
     def __call__(self, problem: Problem, maps: Maps) -> Tensor:
         distances = self._rule.distances(problem, maps)
         self.distances, self.features = distances[0].tolist(), maps.features.count
+        found = [maps.rows(torch.tensor([k]))[0] for k in range(maps.count)]
+        if all(one.ndim == 4 for one in found):
+            self.maps = torch.cat([one.detach().sum(1).cpu() for one in found])
         return self._rule.weights(distances)
 
 
@@ -226,7 +233,9 @@ class Explainer:
         found, weights = self.attribution.attribute(
             x, target=target, weighting=recorded, return_weights=True, **settings
         )
-        return Explanation(self._on_image(found, x), recorded.distances, weights[0].tolist(), recorded.features)
+        return Explanation(
+            self._on_image(found, x), recorded.distances, weights[0].tolist(), recorded.features, recorded.maps
+        )
 
     def _check_modules(self, layer: str | None) -> None:
         hooks, network = self.method.hooks, self.network

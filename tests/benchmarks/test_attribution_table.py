@@ -74,7 +74,8 @@ def test_the_command_end_to_end(tmp_path, weights, capsys):
     printed = capsys.readouterr().out
     assert "resnet18_digits on digits (scikit-learn): n = 2 of " in printed and "| ExpectedGradients" in printed
     first = pd.read_csv(tmp_path / "new" / "folder" / "scores.csv")
-    assert {"table.md", "table.csv", "paired.csv", "scores.csv", "maps.png", "picture.png"} == {
+    names = {"table.md", "table.csv", "paired.csv", "scores.csv", "maps.png", "picture.png"}
+    assert names | {"report.html", "report.json"} == {
         path.name for path in (tmp_path / "new" / "folder").iterdir() if path.is_file()
     }
     assert run(tmp_path / "fewer", *words) == 0

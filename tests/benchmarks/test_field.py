@@ -29,7 +29,7 @@ def test_the_field_end_to_end(tmp_path, folder, capsys):
     printed = capsys.readouterr().out
     assert "# The field" in printed and printed.count("PatchCorrected(n_steps=1, pool=2, patches=4)") >= 2
     assert sorted(path.name for path in out.iterdir() if path.is_file()) == [
-        *("field.csv", "field.md", "price.png", "scores.csv")
+        *("field.csv", "field.md", "price.png", "report.html", "report.json", "scores.csv")
     ]
     table = pd.read_csv(out / "field.csv")
     assert set(table["method"]) == set(rows) and {"D", "I", "I - D", "blocks", "corr"} <= set(table["column"])

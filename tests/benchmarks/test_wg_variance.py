@@ -34,6 +34,8 @@ def test_deviations_are_those_of_maps_made_set_by_set(words, tmp_path, capsys):
     assert table.loc[name, EG] == pytest.approx(float(variance.sum().sqrt() / mean.norm()), rel=1e-4)
     assert table.loc[name, f"{EG}, absolute"] == pytest.approx(float(variance.sum().sqrt()), rel=1e-4)
     text = (tmp_path / "variance.md").read_text()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Is D_alpha related" in page and "The deviation of the map" in page
     assert "n = 3 of" in text and "3 sets of 2 baselines (references) x 3 steps" in text and "--sets 3" in text
     assert text.strip() == capsys.readouterr().out.strip()
 

@@ -78,6 +78,21 @@ def test_images_and_maps_of_a_picture(ready, run):
     assert run().drawn.images == ()
 
 
+def test_baselines_of_a_picture_the_heaviest_first(ready, run):
+    shuffled, screened = "ShuffledWeights", f"{WG}(keep=1, screening_steps=1)"
+    results = run([EG, shuffled, screened, WG], COLUMNS[:1], drawn={"05", "11"})
+    assert set(results.drawn.weighted) == {"05", "11"}
+    for i, image in enumerate(results.drawn.images):
+        found = results.drawn.weighted[image.name]
+        assert found.method == WG and found.of == 2
+        assert found.weights.sum() == pytest.approx(1) and found.weights[0] >= found.weights[1]
+        assert np.allclose(found.weights, (1 / found.distances) / (1 / found.distances).sum())
+        assert np.allclose(np.tensordot(found.weights, found.maps, 1), results.drawn.maps[WG][i], atol=1e-6)
+        references = ready.network.preparation.pixels(ready.baselines)[found.places].numpy()
+        assert np.allclose(found.pixels, references, atol=1e-6)
+    assert run([EG], COLUMNS[:1], drawn={"05"}, folder="b").drawn.weighted == {}
+
+
 def test_the_mean_curves(ready, run, of):
     assert not len(run().curves)
     object.__setattr__(ready, "experiment", dataclasses.replace(ready.experiment, curves=True, levels=4))

@@ -63,7 +63,9 @@ def test_command_writes_its_files(tmp_path, capsys):
     assert "two-stage, end at x" in printed
     assert "the smallest error is that of" in printed
     assert (tmp_path / "quadrature.md").read_text().removeprefix("# Quadrature\n\n") in printed
-    assert {p.name for p in tmp_path.iterdir()} == {"convergence.csv", "convergence.png", "errors.csv", "quadrature.md"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        *("convergence.csv", "convergence.png", "errors.csv", "quadrature.md", "report.html", "report.json")
+    }
     assert {"estimator", "gradients", "error", "slope"} <= set(pd.read_csv(tmp_path / "convergence.csv").columns)
 
 

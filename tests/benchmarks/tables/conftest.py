@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.experiment.results import Chosen, ModelResults, Results, Selection
+from benchmarks.experiment.results import Chosen, Drawn, ModelResults, Results, Selection
 from benchmarks.experiment.settings import Experiment
 from benchmarks.judges.columns import JUDGES
 from benchmarks.methods.weightings import EG, WG
@@ -38,3 +38,16 @@ def fail():
         return replace(results, models=(replace(model, scores=scores),))
 
     return fail
+
+
+@pytest.fixture(scope="session")
+def drawn_by():
+    """Images of noise for a picture, with a map by each of the methods."""
+
+    def drawn_by(names, count=2):
+        generator = np.random.default_rng(0)
+        maps = {name: generator.normal(size=(count, 3, 8, 8)).astype(np.float32) for name in names}
+        images = tuple(Chosen(i, f"{i:02d}.png", i, 0) for i in range(count))
+        return Drawn(images, generator.random((count, 3, 8, 8), dtype=np.float32), maps)
+
+    return drawn_by

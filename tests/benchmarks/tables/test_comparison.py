@@ -6,7 +6,17 @@ import pytest
 from scipy import stats
 
 from benchmarks.tables import comparison
-from benchmarks.tables.comparison import COLUMNS, bootstrap, compare, holm, mean_interval, p_values, paired, wide
+from benchmarks.tables.comparison import (
+    COLUMNS,
+    against_best,
+    bootstrap,
+    compare,
+    holm,
+    mean_interval,
+    p_values,
+    paired,
+    wide,
+)
 
 DIRECTIONS = {"DeletionAUC": False, "InsertionAUC": True}
 
@@ -225,3 +235,24 @@ def test_the_interval_of_many_images_is_one_of_percentiles(monkeypatch):
     monkeypatch.setattr(comparison, "LARGE", 30)
     assert bootstrap((a, b), ratio, seed=5) == pytest.approx((low, high), rel=0.02)
     assert max(largest) > 7 * 30
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_every_method_against_the_best(higher):
+    scores = wide(frame(), "net", "DeletionAUC")[["WG", "Random", "EG"]].assign(Equal=lambda own: own["EG"])
+    scores.loc["image 3", "WG"] = np.nan
+    found = against_best(scores, higher).set_index("method")
+    assert found.index.tolist() == list(scores) and found["n"].tolist() == [29, 30, 30, 30]
+    best = "Random" if higher else "WG"
+    assert found["best"].to_dict() == {name: name == best for name in scores}
+    others = [name for name in scores if name != best]
+    p = [stats.ttest_rel(*scores[[name, best]].dropna().to_numpy().T).pvalue for name in others]
+    assert found.loc[others, "t_p"].tolist() == pytest.approx(p)
+    assert found.loc[others, "t_holm"].tolist() == pytest.approx(holm(np.array(p)))
+    assert math.isnan(found.loc[best, "t_p"])
+    assert found["mean"].tolist() == pytest.approx(scores.mean().tolist())
+    assert found["std"].tolist() == pytest.approx(scores.std().tolist())
+
+
+def test_without_methods_there_is_no_best():
+    assert against_best(pd.DataFrame(), True).empty

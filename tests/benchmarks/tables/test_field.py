@@ -96,3 +96,14 @@ def test_the_figure_shows_every_method_at_its_price(results):
         assert np.allclose(line.get_xydata(), [[250, means[EG]], [650, means[WG]]])
         assert np.allclose(axes.collections[0].get_offsets(), [[1, means["Random"]]])
         assert [text.get_text() for text in axes.texts] == ["Random"]
+
+
+def test_the_charts_show_what_the_figure_shows(results):
+    table = field.table(results)
+    charts = field.charts(table, {"ours": [WG, EG]})
+    assert [chart.title for chart in charts] == ["net: corr over price", "net: I - D over price"]
+    for chart, column in zip(charts, ("corr", "I - D"), strict=True):
+        means = table[table["column"] == column].set_index("method")["mean"]
+        ours, random = chart.lines
+        assert chart.logarithmic and (ours.name, random.name) == ("ours", "Random")
+        assert ours.x == (250, 650) and ours.y == (means[EG], means[WG]) and random.x == (1,)

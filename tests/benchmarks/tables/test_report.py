@@ -2,15 +2,14 @@ import os
 import time
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks.experiment.results import Chosen, Drawn
 from benchmarks.methods.weightings import EG, WG
 from benchmarks.run.errors import BenchmarkError
 from benchmarks.tables import ablations, removal, report
+from captum_wg.report import from_json, html
 
 TABLES = {"one": pd.DataFrame({"a": [1.5], "b": ["x, y"]}), "two": pd.DataFrame({"a": []})}
 
@@ -58,21 +57,14 @@ def test_what_a_killed_report_left_goes_after_a_while(tmp_path):
     assert not old.exists() and new.exists() and foreign.exists()
 
 
-def drawn_by(names, count=2):
-    generator = np.random.default_rng(0)
-    maps = {name: generator.normal(size=(count, 3, 8, 8)).astype(np.float32) for name in names}
-    images = tuple(Chosen(i, f"{i:02d}.png", i, 0) for i in range(count))
-    return Drawn(images, generator.random((count, 3, 8, 8), dtype=np.float32), maps)
-
-
-def test_the_attribution_table(make, tmp_path):
+def test_the_attribution_table(make, drawn_by, tmp_path):
     half = f"{WG}(keep=0.5)"
     judges = ["DeletionAUC", "InsertionAUC", "Sparseness-1ch"]
     results = make([EG, WG, half, "Random"], judges, 10, drawn=drawn_by([EG, WG]))
     text = report.attribution(tmp_path, results, "python -m x --seed 3", lines=["Only 10 images."])
     assert (tmp_path / "table.md").read_text() == text
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("table.md", "table.csv", "paired.csv", "scores.csv", "maps.png")
+        *("table.md", "table.csv", "paired.csv", "scores.csv", "maps.png", "report.html", "report.json")
     }
     assert text.startswith(
         "# Attribution table: noise\n\nnet on noise: n = 10 of 10 tried. 10 baselines (references) x 50"
@@ -123,7 +115,7 @@ def test_the_heading_names_the_local_radius_where_rows_need_one(radius, more, ma
     assert "radius" not in report.heading(results, "command")
 
 
-def test_the_tables_of_weighted_gradients(make, tmp_path):
+def test_the_tables_of_weighted_gradients(make, drawn_by, tmp_path):
     names = [*removal.methods(10).values(), "Random", f"{WG}(power=2)"]
     drawn = drawn_by([EG, WG, "Random"])
     results = make(names, ["DeletionAUC", "InsertionAUC"], drawn=drawn)
@@ -140,6 +132,8 @@ def test_the_tables_of_weighted_gradients(make, tmp_path):
             "scores.csv",
             "figure1.png",
             "figure2.png",
+            "report.html",
+            "report.json",
         )
     }
     tables = {name: pd.read_csv(tmp_path / f"{name}.csv") for name in ("table1", "table2", "table3", "figure2")}
@@ -153,3 +147,41 @@ def test_the_tables_of_weighted_gradients(make, tmp_path):
     assert f"D_alpha of {WG}: deletion" in text and text.count("D_alpha of") == 1
     report.weighted_gradients(tmp_path / "less", results, "command", keep=5, controls=[])
     assert not (tmp_path / "less" / "table3.csv").exists()
+
+
+def test_the_page_goes_with_its_run(make, drawn_by, tmp_path, monkeypatch, capsys):
+    report.attribution(tmp_path, make([EG, WG], images=2, drawn=drawn_by([EG, WG])), "a command")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "a command" in page and "D_alpha of" in page and page.count('class="map"') == 2 * 2 * 4
+    assert "".join(html(from_json((tmp_path / "report.json").read_text(encoding="utf-8")))) == page
+
+    def fail(of):
+        raise ImportError("needs the package jinja2")
+
+    # Without it the tables are written, and no page of older ones is left.
+    monkeypatch.setattr(report, "html", fail)
+    report.attribution(tmp_path, make([EG, WG], images=3), "another")
+    assert "report.html was not written: ImportError: needs the package jinja2" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists() and "another" in (tmp_path / "report.json").read_text()
+
+
+def test_the_same_results_give_the_same_page(make, drawn_by, tmp_path):
+    for folder in ("a", "b"):
+        report.attribution(tmp_path / folder, make([EG, WG], drawn=drawn_by([EG, WG])), "")
+    assert (tmp_path / "a" / "report.html").read_bytes() == (tmp_path / "b" / "report.html").read_bytes()
+
+
+def test_the_page_of_weighted_gradients_has_its_tables_and_curves(make, tmp_path):
+    names = [*removal.methods(10).values(), "Random", f"{WG}(power=2)"]
+    results = make(names, ["DeletionAUC", "InsertionAUC"])
+    rows = [ablations.Row("power", EG, f"{WG}(power=2)")]
+    report.weighted_gradients(tmp_path, results, "command", keep=5, controls=["Random"], settings=rows)
+    made = from_json((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert [table.title[:7] for table in made.tables] == ["net: me", "Table 1", "Table 2", "Table 3"]
+    assert [row[0].text for row in made.tables[0].rows] == [EG, WG, removal.kept(5), "Random"]
+    (chart,) = made.charts
+    own, equal = chart.lines
+    assert own.x == (0, 1, 2, 3, 4, 5) and all(
+        low < y < high for low, y, high in zip(own.low, own.y, own.high, strict=True)
+    )
+    assert equal.x == (0, 5) and equal.y[0] == equal.y[1]
