@@ -20,10 +20,10 @@ Shapes: B examples, K baselines, C channels, H, W; an image is an input (B, C, H
                     otherwise; over the batch, so give them if a map must not depend on the batch's other examples.
     values, stdev, center, low, high    Finite numbers: one, or C of them, one for each channel (dimension 1).
 
-Generators can be pickled and deep-copied. Results are detached from the inputs. All raise TypeError for numbers of
-another type and for inputs that are no floating Tensors (but sample, stratified and k_means(nearest=True) take ids, of
-inputs that are ids); ValueError for other numbers than the above, low > high, a generator on another device, an empty
-batch.
+Generators can be pickled and deep-copied (before PyTorch 2.4 not with a torch.Generator). Results are detached from the
+inputs. All raise TypeError for numbers of another type and for inputs that are no floating Tensors (but sample,
+stratified and k_means(nearest=True) take ids, of inputs that are ids); ValueError for other numbers than the above, low
+> high, a generator on another device, an empty batch.
 
 Source: for blur, maximum distance, uniform and gaussian noise Sturmfels, Lundberg and Lee, "Visualizing the impact of
 feature attribution baselines" (Distill, 2020).
@@ -146,7 +146,7 @@ class gaussian(_OfEach):
 
 @dataclass(frozen=True)
 class gaussian_blur(_OfEach):
-    """Each image blurred, once for each sigma (torchvision's gaussian_blur, with reflection at the border).
+    """Each image blurred, once for each sigma, mirrored at the border (as by torchvision's gaussian_blur).
 
     The kernel reaches 3 sigma to each side, or as far as reflection allows (the image's side less one pixel).
 
