@@ -229,7 +229,8 @@ class sample(OfData):
 
     Examples:
         >>> data = torch.arange(8.0).view(4, 2)
-        >>> sample(data, 4, generator=1)(torch.zeros(1, 2)).sort(0).values.equal(data)  # without replacement: all of them
+        >>> drawn = sample(data, 4, generator=1)(torch.zeros(1, 2))
+        >>> drawn.sort(0).values.equal(data)  # without replacement: all of them
         True
     """
 

@@ -234,7 +234,7 @@ class Stability(AngleMeasure):
 
     Examples:
         >>> peak = lambda z: -z.square().sum(1)
-        >>> Stability(peak).attribute(torch.zeros(1, 2), sampler="ball", radius=1.0)  # one number per example, shown on all
+        >>> Stability(peak).attribute(torch.zeros(1, 2), sampler="ball", radius=1.0)  # one number for each example
         tensor([[-1.0000, -1.0000]])
     """
 

