@@ -48,7 +48,8 @@ from captum_wg.engine.baseline_set import BaselineSet, format_baselines
 from captum_wg.engine.checks import DEFAULT_SEED, check_generator, check_inputs, check_positive_int
 from captum_wg.engine.tensors import Inputs, as_tuple, at_least_float32, like_inputs
 from captum_wg.integrals.random import Seed
-from captum_wg.weighting.masking import blurred, channel_means
+from captum_wg.weighting.blur import blurred
+from captum_wg.weighting.masking import channel_means
 
 __all__ = [
     "channel_mean",

@@ -29,10 +29,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from captum_wg.engine.checks import check_choice
-from captum_wg.engine.tensors import at_least_float32, beside
+from captum_wg.engine.tensors import beside
+from captum_wg.weighting.blur import blurred
 
 RANKINGS = ("signed", "absolute")
 
@@ -191,24 +191,6 @@ def _neutral_value(x: Tensor, neutral: Any, name: str) -> Tensor:
         raise ValueError(f"{name} holds NaN or infinite values; give finite ones")
     # Batched rows are picked out by example below, so an axis for the batch must stand there.
     return value.reshape((1,) * (x.ndim - value.ndim) + shape)
-
-
-def blurred(x: Tensor, sigma: float, reach: float) -> Tensor:
-    """Images (B, C, H, W) blurred by a Gaussian of sigma pixels, cut `reach` sigma, at most a side less 1, from its
-    middle; mirrored at the border, which itself stands there once (d c b | a b c d), as torchvision's gaussian_blur."""
-    radii = [min(math.ceil(reach * sigma), side - 1) for side in x.shape[2:]]
-    vertical, horizontal = (_gaussian(radius, sigma, x) for radius in radii)
-    kernel = torch.mm(vertical[:, None], horizontal[None, :]).expand(x.shape[1], 1, -1, -1)
-    # Not every PyTorch mirrors half precision.
-    padded = functional.pad(at_least_float32(x), (radii[1], radii[1], radii[0], radii[0]), mode="reflect")
-    return functional.conv2d(padded.to(x.dtype), kernel, groups=x.shape[1])
-
-
-def _gaussian(radius: int, sigma: float, like: Tensor) -> Tensor:
-    """2 radius + 1 weights, which sum to 1."""
-    offsets = torch.linspace(-radius, radius, 2 * radius + 1, dtype=like.dtype, device=like.device)
-    density = torch.exp(-0.5 * (offsets / sigma).pow(2))
-    return density / density.sum()
 
 
 def channel_means(x: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
 
@@ -9,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_wg.weighting.masking import NEUTRALS, Features, blurred, neutral_values, ranks
+from captum_wg.weighting.masking import NEUTRALS, Features, neutral_values, ranks
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -316,23 +315,3 @@ def test_auto_may_be_something_else(draw):
     mixed = neutral_values((images, vectors), ("auto", 3), auto=auto)
     assert mixed[0] is auto[0] and mixed[1].item() == 3
     assert neutral_values((images,), "corners", auto=auto)[0].shape == (2, 3, 1, 1)
-
-
-# --- blurs
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("height, width", [(8, 8), (6, 7), (2, 3), (1, 5), (33, 20)])
-def test_blurs_are_torchvisions(draw, dtype, height, width):
-    reference = pytest.importorskip("torchvision.transforms.functional").gaussian_blur
-
-    for channels, (sigma, reach), layout in itertools.product(
-        (1, 3, 4),
-        ((0.3, 2), (0.7, 3), (2.5, 3), (max(height, width) / 8, 2), (9.0, 3)),  # the last reaches beyond every side
-        (torch.contiguous_format, torch.channels_last),
-    ):
-        x = draw(2, channels, height, width).to(dtype).contiguous(memory_format=layout)
-        sides = [min(2 * math.ceil(reach * sigma) + 1, 2 * side - 1) for side in (width, height)]
-        result = blurred(x, sigma, reach)
-        assert result.dtype == dtype
-        torch.testing.assert_close(result, reference(x, sides, [sigma, sigma]), atol=1e-6, rtol=1e-6)
