@@ -46,6 +46,8 @@ from captum_wg.shap_explanation import to_shap
 from captum_wg.weighted_gradients import WeightedGradients
 from captum_wg.weighting import Both, Deletion, Equal, Insertion
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AttributionDataset",
     "AttributionResult",

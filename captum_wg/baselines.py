@@ -20,10 +20,10 @@ Shapes: B examples, K baselines, C channels, H, W; an image is an input (B, C, H
                     otherwise; over the batch, so give them if a map must not depend on the batch's other examples.
     values, stdev, center, low, high    Finite numbers: one, or C of them, one for each channel (dimension 1).
 
-Generators can be pickled and deep-copied. Results are detached from the inputs. All raise TypeError for numbers of
-another type and for inputs that are no floating Tensors (but sample, stratified and k_means(nearest=True) take ids, of
-inputs that are ids); ValueError for other numbers than the above, low > high, a generator on another device, an empty
-batch.
+Generators can be pickled and deep-copied (before PyTorch 2.4 not with a torch.Generator). Results are detached from the
+inputs. All raise TypeError for numbers of another type and for inputs that are no floating Tensors (but sample,
+stratified and k_means(nearest=True) take ids, of inputs that are ids); ValueError for other numbers than the above, low
+> high, a generator on another device, an empty batch.
 
 Source: for blur, maximum distance, uniform and gaussian noise Sturmfels, Lundberg and Lee, "Visualizing the impact of
 feature attribution baselines" (Distill, 2020).
@@ -48,7 +48,8 @@ from captum_wg.engine.baseline_set import BaselineSet, format_baselines
 from captum_wg.engine.checks import DEFAULT_SEED, check_generator, check_inputs, check_positive_int
 from captum_wg.engine.tensors import Inputs, as_tuple, at_least_float32, like_inputs
 from captum_wg.integrals.random import Seed
-from captum_wg.weighting.masking import blurred, channel_means
+from captum_wg.weighting.blur import blurred
+from captum_wg.weighting.masking import channel_means
 
 __all__ = [
     "channel_mean",
@@ -146,11 +147,15 @@ class gaussian(_OfEach):
 
 @dataclass(frozen=True)
 class gaussian_blur(_OfEach):
-    """Each image blurred, once for each sigma (torchvision's gaussian_blur, with reflection at the border).
+    """Each image blurred, once for each sigma, mirrored at the border (as by torchvision's gaussian_blur).
 
     The kernel reaches 3 sigma to each side, or as far as reflection allows (the image's side less one pixel).
 
     sigmas: in pixels; a number above 0, or K of them. Returns when called: (B, K, C, H, W).
+
+    Examples:
+        >>> gaussian_blur([1, 2])(torch.rand(5, 3, 8, 8)).shape
+        torch.Size([5, 2, 3, 8, 8])
     """
 
     sigmas: Numbers
@@ -222,6 +227,12 @@ class sample(OfData):
             token ids, of whole numbers. Integer images (0 ... 255) are refused rather than converted: baselines must
             be prepared like the inputs.
         ValueError: empty data; rows of another shape than the inputs' examples; NaN or infinite values.
+
+    Examples:
+        >>> data = torch.arange(8.0).view(4, 2)
+        >>> drawn = sample(data, 4, generator=1)(torch.zeros(1, 2))
+        >>> drawn.sort(0).values.equal(data)  # without replacement: all of them
+        True
     """
 
     data: Any
@@ -260,6 +271,11 @@ class compose:
     Raises:
         TypeError: a part that is neither callable nor Tensors.
         ValueError: no parts; a part whose result has another shape, or another K for another element of a tuple.
+
+    Examples:
+        >>> references = compose(constant(0.0, 1.0), channel_mean())
+        >>> references(torch.rand(5, 3, 8, 8)).shape  # each example's own, for one of them is
+        torch.Size([5, 3, 3, 8, 8])
     """
 
     parts: tuple[Any, ...]

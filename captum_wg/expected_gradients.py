@@ -37,6 +37,16 @@ class ExpectedGradients(CompleteAttribution):
 
     Args:
         forward_func, multiply_by_inputs, baselines: as in `CompleteAttribution`.
+
+    Examples:
+        >>> x = torch.tensor([[3.0, 1.0]])
+        >>> baselines = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+        >>> product = ExpectedGradients(lambda z: z.prod(1))
+        >>> product.attribute(x, baselines)  # (3 / 2 + 2) / 2, (3 / 2 + 0) / 2
+        tensor([[1.7500, 0.7500]])
+        >>> result = product.attribute(x, baselines, return_convergence_delta=True)
+        >>> result.attributions.sum().item(), result.delta.abs().item() < 1e-6  # 3 - (0 + 1) / 2
+        (2.5, True)
     """
 
     # A flag of which no more is known than that it is a bool may still be False.

@@ -359,7 +359,15 @@ def _as_arguments(additional_forward_args: object) -> tuple[Any, ...]:
 
 
 class LayerExpectedGradients(LayerForm, ExpectedGradients):
-    """`ExpectedGradients` at a layer: the mean over baselines of Captum's LayerIntegratedGradients."""
+    """`ExpectedGradients` at a layer: the mean over baselines of Captum's LayerIntegratedGradients.
+
+    Examples:
+        >>> net = nn.Sequential(nn.Embedding(3, 2), nn.Flatten(), nn.Linear(4, 1))
+        >>> ids, padding = torch.tensor([[1, 2]]), torch.tensor([[0, 0]])
+        >>> found = LayerExpectedGradients(net, net[0]).attribute(ids, padding, return_convergence_delta=True)
+        >>> found.attributions.shape, found.delta.abs().item() < 1e-5
+        (torch.Size([1, 2, 2]), True)
+    """
 
     attribute = _at_layer(ExpectedGradients.attribute)
     compute_convergence_delta = _at_layer(ExpectedGradients.compute_convergence_delta)

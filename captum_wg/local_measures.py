@@ -71,6 +71,16 @@ class GeneralizedAttribution(LocalAttribution):
         forward_func, baselines: as in `ExpectedGradients`. F is the output at `target`, as everywhere in Captum (the
             code published with the paper takes the sum of all logits: for that, give `lambda x: model(x).sum(1)` and
             no target).
+
+    Examples:
+        >>> square = GeneralizedAttribution(lambda z: z.square().sum(1))
+        >>> x, references = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0], [2.0, 4.0]])
+        >>> found = square.attribute(x, references, sampler="staggered", n_samples=4, measures={
+        ...     "mean": "local_integrated_gradients",
+        ...     "largest": lambda gradients, *_: gradients.amax(1),
+        ... })
+        >>> found["mean"], found["largest"]
+        (tensor([[1.7500, 3.5000]]), tensor([[3.2500, 6.5000]]))
     """
 
     @logged
@@ -203,6 +213,11 @@ class GradientVariance(SingleMeasure):
     """The variance of the gradient around the input (Payne et al. 2024, Eq. 6): E_s[(grad F(s) - E grad F)^2].
 
     The population variance, never negative, exactly 0 for a constant gradient. In squared units of F per unit of input.
+
+    Examples:
+        >>> x, references = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0], [2.0, 4.0]])
+        >>> GradientVariance(lambda z: z.sum(1)).attribute(x, references)  # the gradient is 1 everywhere
+        tensor([[0., 0.]])
     """
 
     measure = Variance
@@ -216,6 +231,11 @@ class Stability(AngleMeasure):
 
     angle: between which vectors the cosine is taken, see `captum_wg.cosines.cosines`: "channel_pairs" (the published
     form, images of 3 channels), "pixel", "global" (the equation to the letter) or "auto". A zero vector counts as 0.
+
+    Examples:
+        >>> peak = lambda z: -z.square().sum(1)
+        >>> Stability(peak).attribute(torch.zeros(1, 2), sampler="ball", radius=1.0)  # one number for each example
+        tensor([[-1.0000, -1.0000]])
     """
 
     measure = StabilityCosine
@@ -226,6 +246,10 @@ class Consistency(AngleMeasure):
 
     E_s[cos(grad F(x), grad F(s))], in [-1, 1]: 1 where the function is linear. Takes one gradient more per example.
     `angle` as in `Stability`.
+
+    Examples:
+        >>> Consistency(lambda z: z.sum(1)).attribute(torch.zeros(1, 2), sampler="ball", radius=1.0)
+        tensor([[1.0000, 1.0000]])
     """
 
     measure = ConsistencyCosine

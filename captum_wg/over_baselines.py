@@ -98,6 +98,14 @@ class OverBaselines(CompleteAttribution):
     Raises:
         TypeError, ValueError: no instance of an attribution, one that takes no baseline, or that averages over
             baselines itself.
+
+    Examples:
+        >>> from captum.attr import DeepLift
+        >>> net = torch.nn.Linear(2, 1, bias=False)
+        >>> net.weight.data = torch.tensor([[1.0, 2.0]])
+        >>> references = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
+        >>> OverBaselines(DeepLift(net)).attribute(torch.tensor([[3.0, 3.0]]), references)  # of a mean of (1, 2)
+        tensor([[2., 2.]])
     """
 
     def __init__(self, method: Attribution, weighting: Weighting = "equal", baselines: Baselines = None):

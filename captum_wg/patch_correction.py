@@ -60,6 +60,15 @@ class PatchCorrected(BaselineAttribution):
 
     Raises:
         TypeError, ValueError: no instance of an attribution, or one of a layer or neuron; a setting that can't be.
+
+    Examples:
+        >>> from captum_wg import ExpectedGradients
+        >>> method = ExpectedGradients(lambda z: z.prod(1))
+        >>> x, columns = torch.tensor([[3.0, 1.0]]), torch.tensor([[0, 1]])
+        >>> method.attribute(x)
+        tensor([[1.5000, 1.5000]])
+        >>> PatchCorrected(method, neutral=0.0, output="identity").attribute(x, feature_mask=columns)  # 0 without
+        tensor([[3., 3.]])
     """
 
     def __init__(

@@ -49,6 +49,12 @@ def smoothed_mix(map: Tensor, smooth: float | tuple[float, ...] = 3 / 32) -> Ten
     Raises:
         TypeError, ValueError: a map of another kind or shape (a table (B, F) has no neighbours), or that is not finite;
             smooth out of range, or of another length than space.
+
+    Examples:
+        >>> point = torch.tensor([[[0.0, 0, 1, 0, 0]]])
+        >>> mix = smoothed_mix(point, 0.1)
+        >>> [round(value, 3) for value in mix[0, 0].tolist()], round(mix.sum().item(), 6)
+        ([0.0, 0.053, 0.893, 0.053, 0.0], 1.0)
     """
     _check_map(map)
     sigmas = _shares(smooth, map.ndim - 2)

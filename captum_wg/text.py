@@ -39,6 +39,10 @@ def word_groups(texts: Sequence[str], offsets: Offsets, pattern: str = WORD) -> 
 
     Raises:
         ValueError: offsets of another shape, or outside of the text.
+
+    Examples:
+        >>> word_groups(["so-so film"], [[[0, 0], [0, 2], [2, 3], [3, 5], [6, 10], [0, 0]]])
+        (tensor([[2, 0, 0, 0, 1, 7]]), [['so-so', 'film']])
     """
     try:
         spans = torch.as_tensor(offsets).tolist()
@@ -87,6 +91,13 @@ def token_attributions(attributions: Tensor, groups: Tensor | None = None) -> Te
 
     Raises:
         TypeError, ValueError: attributions that are not of shape (B, T, E), groups of another shape or kind.
+
+    Examples:
+        >>> vectors = torch.arange(8.0).view(1, 4, 2)
+        >>> token_attributions(vectors)
+        tensor([[ 1.,  5.,  9., 13.]])
+        >>> token_attributions(vectors, torch.tensor([[0, 0, 1, 2]]))
+        tensor([[ 6.,  9., 13.]])
     """
     if attributions.ndim != 3:
         raise ValueError(f"attributions must have shape (B, T, E), got {tuple(attributions.shape)}")

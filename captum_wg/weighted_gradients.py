@@ -54,6 +54,19 @@ class WeightedGradients(CompleteAttribution):
     Args:
         forward_func, baselines: as in `CompleteAttribution`.
         multiply_by_inputs: False leaves the factor x - x'_k out of the maps, which are then ranked and averaged so.
+
+    Examples:
+        >>> net = lambda z: z @ torch.tensor([1.0, 2.0, 3.0, 4.0])
+        >>> x = torch.ones(1, 4)
+        >>> baselines = torch.tensor([[0.0, 0, 0, 0], [1.0, 1, 0, -1], [1.0, -1, 1, 1]])
+        >>> method = WeightedGradients(net)
+        >>> method.fitness(x, baselines)  # features that must go until f(x) = 10 is halved
+        tensor([[2, 2, 3]])
+        >>> result = method.attribute(x, baselines, return_weights=True)
+        >>> result.weights  # 1/2, 1/2 and 1/3 of their sum
+        tensor([[0.3750, 0.3750, 0.2500]])
+        >>> result.attributions
+        tensor([[0.3750, 1.7500, 2.2500, 4.5000]])
     """
 
     _has_weights = True
@@ -123,9 +136,9 @@ class WeightedGradients(CompleteAttribution):
         """Weighted gradients of inputs.
 
         Args:
-            inputs, baselines, target, additional_forward_args, n_steps, method, internal_batch_size, pairing,
-                show_progress, return_steps: as in `ExpectedGradients.attribute`; the tolerance of automatic steps holds
-                for each baseline's own integral, and the steps are 0 for baselines left out by screening.
+            inputs, baselines, target, additional_forward_args, n_steps, method, internal_batch_size: as in
+                `ExpectedGradients.attribute`; the tolerance of automatic steps holds for each baseline's own integral.
+            pairing, show_progress, return_steps: as there; the steps are 0 for baselines left out by screening.
             return_convergence_delta: also return sum_i phi_i - (F(x) - sum_k w_k F(x'_k)), (B,).
             weighting: "deletion" (the paper), "insertion", "both" or "equal"; one of `Deletion`, `Insertion`, `Both`,
                 `Equal` of captum_wg with its settings; or a callable (problem, maps) -> weights (B, K)

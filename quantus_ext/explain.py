@@ -126,6 +126,12 @@ class explainer:
     Raises:
         ValueError: an unknown method or argument; inputs or targets that don't fit; a result that is no single map of
             the inputs' shape.
+
+    Examples:
+        >>> net = nn.Linear(2, 1)
+        >>> net.weight.data = torch.tensor([[1.0, 2.0]])
+        >>> explainer("ExpectedGradients", n_steps=5)(net, np.ones((1, 2), dtype=np.float32), [0])
+        array([[1., 2.]], dtype=float32)
     """
 
     def __init__(self, method: Method, /, **kwargs: Any):

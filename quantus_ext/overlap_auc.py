@@ -32,6 +32,12 @@ class OverlapAUC(CurveMetric):
     Source: Duc et al., "Weighted Average Gradients", 2025, "AUC of Overlapping Score", with N = 100. Its text, "the
     percentage of the overlapping of T_k with S", fits both denominators; the figures it publishes fit "top". The paper
     does not say how many pixels T_k has where round(k |S|) is 0; here one.
+
+    Examples:
+        >>> x, map = np.zeros((1, 1, 2, 2)), np.array([[[[4.0, 3.0], [2.0, 1.0]]]])
+        >>> mask = np.array([[[1, 0], [1, 0]]])
+        >>> OverlapAUC(levels=2, disable_warnings=True)(None, x, None, map, s_batch=mask)  # 1 of 1, then 1 of 2
+        [0.75]
     """
 
     name = "Overlap AUC"

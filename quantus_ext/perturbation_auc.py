@@ -189,6 +189,14 @@ class DeletionAUC(PerturbationAUC):
 
     After a call, `curves` holds the curves (B, number of levels) of its examples and `fractions` their levels; `plot()`
     draws the mean curve in a band of one standard deviation.
+
+    Examples:
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False)).eval()
+        >>> net[1].weight.data = torch.tensor([[4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+        >>> x, right = np.ones((1, 1, 2, 2)), np.array([[[[4.0, 3.0], [2.0, 1.0]]]])
+        >>> metric = DeletionAUC(levels=4, removal=0.0, disable_warnings=True)
+        >>> [round(metric(net, x, [0], a)[0], 3) for a in (right, -right)]
+        [0.795, 0.87]
     """
 
     name = "Deletion AUC"
@@ -221,6 +229,14 @@ class InsertionAUC(PerturbationAUC):
 
     Source: Duc et al., "Weighted Average Gradients", 2025, appendix A, which prefers deletion: an input of which little
     is left lies far from what the model was trained on.
+
+    Examples:
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False)).eval()
+        >>> net[1].weight.data = torch.tensor([[4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+        >>> x, right = np.ones((1, 1, 2, 2)), np.array([[[[4.0, 3.0], [2.0, 1.0]]]])
+        >>> metric = InsertionAUC(levels=4, removal=0.0, disable_warnings=True)
+        >>> [round(metric(net, x, [0], a)[0], 3) for a in (right, -right)]
+        [0.995, 0.92]
     """
 
     name = "Insertion AUC"

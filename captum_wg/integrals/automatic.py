@@ -39,6 +39,13 @@ class Automatic:
             WeightedGradients it holds for the delta of every baseline's own integral, and so for any weights.
         max_steps: the most points per baseline, of 6, 17, 50, 149, 446, ...; examples left outside the tolerance are
             warned of.
+
+    Examples:
+        >>> from captum_wg import ExpectedGradients
+        >>> kink = ExpectedGradients(lambda z: (z - 0.7).relu().sum(1))
+        >>> x = torch.ones(1, 1)
+        >>> kink.attribute(x, n_steps=Automatic(tolerance=0.02), return_steps=True).steps
+        tensor([[149]])
     """
 
     tolerance: float = 0.01

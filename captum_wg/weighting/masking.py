@@ -32,6 +32,7 @@ from torch import Tensor
 
 from captum_wg.engine.checks import check_choice
 from captum_wg.engine.tensors import beside
+from captum_wg.weighting.blur import blurred
 
 RANKINGS = ("signed", "absolute")
 
@@ -191,16 +192,6 @@ def _neutral_value(x: Tensor, neutral: Any, name: str) -> Tensor:
         raise ValueError(f"{name} holds NaN or infinite values; give finite ones")
     # Batched rows are picked out by example below, so an axis for the batch must stand there.
     return value.reshape((1,) * (x.ndim - value.ndim) + shape)
-
-
-def blurred(x: Tensor, sigma: float, reach: float) -> Tensor:
-    """Images (B, C, H, W) blurred by a Gaussian of sigma pixels, cut `reach` sigma, at most a side less 1, from its
-    middle; mirrored at the border."""
-    from torchvision.transforms.functional import gaussian_blur  # late: not every program blurs, and it takes a while
-
-    sides = [min(2 * math.ceil(reach * sigma) + 1, 2 * side - 1) for side in (x.shape[3], x.shape[2])]
-    result: Tensor = gaussian_blur(x, sides, [sigma, sigma])
-    return result
 
 
 def channel_means(x: Tensor) -> Tensor:

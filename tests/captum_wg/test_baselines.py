@@ -321,8 +321,9 @@ def test_a_torch_generator_goes_on(make):
     assert not torch.equal(first, second)
     source.manual_seed(3)
     assert torch.equal(generator(IMAGES), first) and torch.equal(generator(IMAGES), second)
-    twin = copy.deepcopy(generator)
-    assert torch.equal(twin(IMAGES), generator(IMAGES))
+    if torch.__version__ >= (2, 4):  # before, a torch.Generator can't be copied
+        twin = copy.deepcopy(generator)
+        assert torch.equal(twin(IMAGES), generator(IMAGES))
 
 
 def test_reprs():

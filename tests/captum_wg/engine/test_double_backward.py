@@ -76,7 +76,7 @@ def test_what_stands_in_the_way_is_named(model, names):
 
 def test_fused_attention_is_named_and_its_remedy_works():
     model = nn.Sequential(nn.Linear(4, 4), Attention(), nn.Linear(4, 2))
-    x = torch.randn(2, 3, 4)
+    x = torch.randn(2, 1, 3, 4)
     with pytest.raises(ValueError, match=r"in 1 \(Attention\).*sdpa_kernel\(SDPBackend.MATH\)"):
         check_double_backward(model, x)
     with sdpa_kernel(SDPBackend.MATH):
