@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+from benchmarks.methods.patch_corrected import PATCHES
 from benchmarks.methods.rows import written
 from benchmarks.methods.weightings import EG, WG
 from captum_wg.recipes import Recipe
@@ -13,7 +14,8 @@ from captum_wg.recipes import Recipe
 def row_of(recipe: Recipe) -> str:
     """The name of a recipe's row."""
     of_paths: dict[str, Any] = {"n_steps": recipe.n_steps, "pool": recipe.n_references}
-    words: dict[str, Any] = {"patches": recipe.patches} if recipe.patches else {}
+    # What a row has where its name says nothing is not said, so that it is the same row.
+    words: dict[str, Any] = {"patches": recipe.patches} if recipe.patches not in (0, PATCHES) else {}
     if recipe.method == "patch ablation":
         base = "PatchAblation"
     elif recipe.method == "DeepLift" and recipe.patches:

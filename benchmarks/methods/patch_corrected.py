@@ -16,6 +16,8 @@ from captum_wg.baselines import channel_mean
 from captum_wg.engine.checks import check_choice, check_positive_int
 from captum_wg.patch_correction import grid
 
+# Of a side.
+PATCHES = 8
 REMOVES = "{} removes patches by the mean of each channel; judges that remove otherwise are not its own yardstick."
 
 
@@ -25,7 +27,7 @@ def patch_corrected(
     *,
     n_steps: int = 1,
     pool: int | None = None,
-    patches: int = 8,
+    patches: int = PATCHES,
     method: str = EG,
 ) -> Method:
     """The row of `PatchCorrected`.
@@ -57,7 +59,7 @@ def _corrected(batch: Batch, *, n_steps: int, pool: int | None, patches: int, de
     return batch.in_parts(PatchCorrected(ExpectedGradients(batch.model), patches).attribute, n_steps=n_steps)
 
 
-def patch_ablation(name: str, settings: MethodSettings, *, patches: int = 8) -> Method:
+def patch_ablation(name: str, settings: MethodSettings, *, patches: int = PATCHES) -> Method:
     """The row of the drops of the output alone, each written into every pixel of its patch.
 
     Args:

@@ -122,7 +122,8 @@ def of_recipes(table: pd.DataFrame, rows: Mapping[tuple[int, str], str], kind: s
         for (model, own), of_model in reached[reached["n"] > 0].round(3).iterrows()
         if own == method
     ]
-    return pd.DataFrame(found, columns=["price", "kind", "name", *reached.columns, "source"])
+    columns = ["price", "kind", "name", *reached.columns, "source"]
+    return pd.DataFrame(found, columns=columns).astype({"n": int})
 
 
 def figure(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> Figure:
