@@ -16,7 +16,7 @@ def report(settings: argparse.Namespace) -> int:
     """
     folder = settings.folder
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder")
+        raise UsageError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     try:
         found = read(folder) or explained(folder)
     except (OSError, ValueError) as error:

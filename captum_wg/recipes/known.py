@@ -129,10 +129,10 @@ def table() -> pd.DataFrame:
     """All recipes with their settings, their price in gradients and forwards, and what they reached where.
 
     Returns:
-        One row for each recipe, kind of images and network that it was measured on. corr: how well sums of the map predict what removals cost
-        (`quantus_ext.PatchDeletionCorrelation`, `SubsetCorrelation`), higher is better; D and I: deletion AUC (lower is
-        better) and insertion AUC (higher is better); n: of how many images; source: of which network and data. NaN:
-        not measured.
+        One row for each recipe, kind of images and network that it was measured on. corr: how well sums of the map
+        predict what removals cost (`quantus_ext.PatchDeletionCorrelation`, `SubsetCorrelation`), higher is better; D
+        and I: deletion AUC (lower is better) and insertion AUC (higher is better); n: of how many images; source: of
+        which network and data. NaN: not measured.
 
     Raises:
         ImportError: pandas or scipy is not installed.

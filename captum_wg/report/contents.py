@@ -101,7 +101,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a page shows; an empty part is left out.
+    """All that a page shows; of an empty part it says that it is not there.
 
     Attributes:
         lead: paragraphs above all else: the data, how many images, the settings.

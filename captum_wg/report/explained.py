@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from captum_wg.report.contents import Cell, Column, Report, Table
-from captum_wg.report.pictures import Start, Subject, drawn
+from captum_wg.report.pictures import Start, Subject, check_drawable, drawn
 
 # What both files must hold to be of an explained image.
 _IN_RECORD, _IN_VALUES = ("image", "class", "probability", "method", "baselines"), ("attribution", "pixels")
+_COLUMNS = ("image", "class", "probability", "method", "seconds")
 _SHOWN = ("model", "steps", "seed", "layer", "patches", "price")
 
 
 def explained(folder: Path) -> Report | None:
-    """The report of the images in a folder and the folders below it; None if there are none."""
-    found: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
-    notes = []
+    """The report of the images in a folder and the folders below it; None if there are none.
+
+    An image whose files are broken is left out, and a note says so.
+
+    Raises:
+        ValueError: all are broken.
+    """
+    rows: dict[str, tuple[Cell, ...]] = {}
+    subjects, settings, notes = [], [], []
     for path in sorted(folder.rglob("*.json")):
         values_path = path.with_suffix(".npz") if path.suffix == ".json" else path
         if not values_path.is_file():
@@ -28,19 +34,28 @@ def explained(folder: Path) -> Report | None:
         name = path.relative_to(folder).with_suffix("").as_posix()
         try:
             record, values = _read(path, values_path)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            notes.append(f"{name} is left out, as its files can't be read: {error}")
-        else:
-            if set(_IN_RECORD) <= set(record) and set(_IN_VALUES) <= set(values):
-                found[name] = record, values
-    if not found:
+            if not (set(_IN_RECORD) <= set(record) and set(_IN_VALUES) <= set(values)):
+                continue
+            subject, row, setting = _subject(name, record, values), _row(name, record), _settings(record)
+            check_drawable(subject)
+        except Exception as error:  # a file may be broken in any way, and the others are still to be shown
+            words = " ".join(str(error).split()) or "no message"
+            notes.append(f"{name} is left out, as its files can't be used: {type(error).__name__}: {words[:300]}")
+            continue
+        rows[name] = row
+        subjects.append(subject)
+        settings.append(setting)
+    if not rows:
+        if notes:
+            raise ValueError("; ".join(notes))
         return None
-    examples, left_out = drawn([_subject(name, *one) for name, one in found.items()])
-    records = {name: record for name, (record, _) in found.items()}
+    examples, left_out = drawn(subjects)
     return Report(
-        f"Explanations: {_counted(len(found), 'image')}",
-        tuple(dict.fromkeys(map(_settings, records.values()))),
-        tables=(_table(records),),
+        f"Explanations: {_counted(len(rows), 'image')}",
+        tuple(dict.fromkeys(settings)),
+        tables=(
+            Table("Images", tuple(map(Column, _COLUMNS)), tuple(rows.values()), "What was explained of each image."),
+        ),
         examples=examples,
         notes=(*filter(None, [left_out]), *notes),
     )
@@ -77,13 +92,9 @@ def _settings(record: dict[str, Any]) -> str:
     return f"{record['method']}{f': {words}' if words else ''}."
 
 
-def _table(records: dict[str, dict[str, Any]]) -> Table:
-    names = ("image", "class", "probability", "method", "seconds")
-    rows = tuple(
-        tuple(map(Cell, (name, _class(one), _probability(one), one["method"], str(one.get("seconds", "-")))))
-        for name, one in records.items()
-    )
-    return Table("Images", tuple(map(Column, names)), rows, "What was explained of each image.")
+def _row(name: str, record: dict[str, Any]) -> tuple[Cell, ...]:
+    cells = (name, _class(record), _probability(record), record["method"], str(record.get("seconds", "-")))
+    return tuple(map(Cell, cells))
 
 
 def _counted(n: int, noun: str) -> str:

@@ -93,6 +93,15 @@ def drawn(subjects: Sequence[Subject]) -> tuple[tuple[Example, ...], str]:
     return tuple(found), ""
 
 
+def check_drawable(subject: Subject) -> None:
+    """Raise what drawing an image would raise.
+
+    Raises:
+        TypeError, ValueError: a map that is none of its image.
+    """
+    _example(subject, SIDES[-1])
+
+
 def _bar(subjects: Sequence[Subject]) -> Iterator[Subject]:
     yield from tqdm(subjects, desc="report", unit="image", delay=2, leave=False, disable=None)
 

@@ -1,7 +1,9 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from captum_wg.report import explained
 
@@ -42,6 +44,36 @@ def test_files_that_are_no_explanations_are_passed_over(explained_folder: Write)
     report = explained(folder)
     assert report is not None and [one.name for one in report.examples] == ["a"]
     assert [note.split(" is left out, as")[0] for note in report.notes] == ["broken", "cut"]
+
+
+@pytest.mark.parametrize("kind", ["empty", "flipped", "probability", "arguments", "shape", "nan", "more maps"])
+def test_an_image_with_broken_files_is_left_out_and_named(kind: str, explained_folder: Write) -> None:
+    folder = explained_folder("a", "bad")
+    record, file = folder / "bad.json", folder / "bad.npz"
+    if kind == "empty":
+        file.write_bytes(b"")
+    elif kind == "flipped":
+        data = bytearray(file.read_bytes())
+        data[60:160] = bytes(255 - byte for byte in data[60:160])
+        file.write_bytes(bytes(data))
+    elif kind in ("probability", "arguments"):
+        record.write_text(json.dumps(json.loads(record.read_text()) | {kind: None}))
+    else:
+        with np.load(file) as arrays:
+            values = dict(arrays)
+        if kind == "more maps":
+            values["baseline_maps"] = np.concatenate([values["baseline_maps"]] * 2)
+        else:
+            a = values["attribution"]
+            values["attribution"] = np.zeros(5) if kind == "shape" else np.full_like(a, np.nan)
+        np.savez(file, **values)
+    report = explained(folder)
+    assert report is not None and [one.name for one in report.examples] == ["a"]
+    assert len(report.notes) == 1 and report.notes[0].startswith("bad is left out, as its files can't be used: ")
+    # Where nothing else is there, the reason is the error.
+    (folder / "a.npz").unlink()
+    with pytest.raises(ValueError, match="bad is left out"):
+        explained(folder)
 
 
 def test_a_folder_without_any(tmp_path: Path) -> None:
