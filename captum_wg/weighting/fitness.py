@@ -209,9 +209,9 @@ class BoundFitness:
             what, value = _UNREACHABLE[rule.ways]
             start = "f(x)" if rule.score == "output" else "its distance from the baselines' outputs"
             warn(
-                f"the baselines of examples {name_rows(~reachable)} can't be told apart and weigh the same (as in "
-                f"ExpectedGradients; keep takes the first): {what} alpha = {rule.alpha} of {start}, so that D_alpha is "
-                f"{value} for all. Choose another neutral, alpha or output, such as "
+                f"for examples {name_rows(~reachable)} {what} alpha = {rule.alpha} of {start}: D_alpha is {value} for "
+                "all their baselines, which therefore can't be told apart and weigh the same (as in ExpectedGradients; "
+                "keep takes the first). Choose another neutral, alpha or output, such as "
                 f"weighting={type(rule).__name__}(neutral='blur')"
             )
         return (answers[0] if alone else geometric_mean(torch.stack(answers))).view(-1, count)
