@@ -96,9 +96,7 @@ def _means(results: Results, model: ModelResults, methods: Sequence[Method]) -> 
 def _fitted(judges: Sequence[Judge], methods: Sequence[Method]) -> list[str]:
     """The rows whose weights are fitted to one of the judges."""
     weighted = [row for row in methods if row.weighting and row.weighting.fitted and not row.weighting.shuffled]
-    return [
-        row.name for row in weighted if any(row.weighting.fitness.relation(one.works_by) == "fitted" for one in judges)
-    ]
+    return [row.name for row in weighted if any(one.works_by in row.weighting.fitness.works_by for one in judges)]
 
 
 def _marked(scores: pd.DataFrame, higher: bool | None, methods: Sequence[str], images: int) -> list[Cell]:
