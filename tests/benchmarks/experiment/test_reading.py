@@ -29,6 +29,13 @@ def test_costs_are_of_all_that_a_map_is_made_of(run):
     assert costs["forwards"][WG] > costs["forwards"][EG] and costs["seconds"][WG] > costs["seconds"][EG] > 0
 
 
+def test_a_row_of_fewer_baselines_costs_its_share_of_a_shared_walk(run):
+    alone, fewer = run(methods=(EG,), judges=COLUMNS[:1]).costs, f"{EG}(pool=1)"
+    costs = run(methods=(fewer, EG), judges=COLUMNS[:1]).costs
+    assert costs["gradients"].to_dict() == {fewer: 2, EG: alone["gradients"][EG]}
+    assert costs["seconds"][fewer] == pytest.approx(costs["seconds"][EG] / 2)
+
+
 def test_a_failing_row_has_its_reason_and_the_others_go_on(run, monkeypatch, of):
     def fail(batch):
         raise RuntimeError("this one fails")
