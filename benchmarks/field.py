@@ -35,6 +35,10 @@ LINES = {
     ],
     "WeightedGradients": [f"{WG}(n_steps=5, pool=50)"],
     "PatchCorrected": [f"PatchCorrected({words})" for words in ("n_steps=1, pool=24, patches=6", "n_steps=5, pool=37")],
+    "PatchCorrected SmoothGrad": [
+        f"PatchCorrected(n_steps={steps}, pool={pool}, patches={patches}, method=SmoothGrad)"
+        for steps, pool, patches in ((1, 10, 3), (1, 24, 6), (1, 50, 8), (2, 52, 12))
+    ],
 }
 OURS = [name for names in LINES.values() for name in names if "pool=100" not in name]
 OTHERS = (

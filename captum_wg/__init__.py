@@ -23,6 +23,7 @@ from captum_wg.layers import (
     LayerGeneralizedAttribution,
     LayerGradientVariance,
     LayerLocalIntegratedGradients,
+    LayerSmoothGrad,
     LayerStability,
     LayerWeightedGradients,
     NeuronConsistency,
@@ -30,6 +31,7 @@ from captum_wg.layers import (
     NeuronGeneralizedAttribution,
     NeuronGradientVariance,
     NeuronLocalIntegratedGradients,
+    NeuronSmoothGrad,
     NeuronStability,
     NeuronWeightedGradients,
 )
@@ -43,6 +45,7 @@ from captum_wg.local_measures import (
 from captum_wg.over_baselines import OverBaselines
 from captum_wg.patch_correction import PatchCorrected
 from captum_wg.shap_explanation import to_shap
+from captum_wg.smooth_grad import SmoothGrad
 from captum_wg.weighted_gradients import WeightedGradients
 from captum_wg.weighting import Both, Deletion, Equal, Insertion
 
@@ -65,6 +68,7 @@ __all__ = [
     "LayerGeneralizedAttribution",
     "LayerGradientVariance",
     "LayerLocalIntegratedGradients",
+    "LayerSmoothGrad",
     "LayerStability",
     "LayerWeightedGradients",
     "LocalIntegratedGradients",
@@ -73,10 +77,12 @@ __all__ = [
     "NeuronGeneralizedAttribution",
     "NeuronGradientVariance",
     "NeuronLocalIntegratedGradients",
+    "NeuronSmoothGrad",
     "NeuronStability",
     "NeuronWeightedGradients",
     "OverBaselines",
     "PatchCorrected",
+    "SmoothGrad",
     "Stability",
     "WeightedGradients",
     "attribute_dataset",

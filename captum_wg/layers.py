@@ -40,6 +40,7 @@ from captum_wg.local_measures import (
     LocalIntegratedGradients,
     Stability,
 )
+from captum_wg.smooth_grad import SmoothGrad
 from captum_wg.weighted_gradients import WeightedGradients
 
 # What an id counts for in the size of an example: it becomes a vector.
@@ -381,6 +382,12 @@ class LayerWeightedGradients(LayerForm, WeightedGradients):
     compute_convergence_delta = _at_layer(WeightedGradients.compute_convergence_delta)
 
 
+class LayerSmoothGrad(LayerForm, SmoothGrad):
+    """`SmoothGrad` at a layer, whose activations the noise is added to."""
+
+    attribute = _at_layer(SmoothGrad.attribute)
+
+
 class LayerGeneralizedAttribution(LayerForm, GeneralizedAttribution):
     """`GeneralizedAttribution` at a layer."""
 
@@ -425,6 +432,12 @@ class NeuronWeightedGradients(NeuronForm, WeightedGradients):
     attribute = _of_neuron(WeightedGradients.attribute)
     fitness = _of_neuron(WeightedGradients.fitness)
     compute_convergence_delta = _of_neuron(WeightedGradients.compute_convergence_delta)
+
+
+class NeuronSmoothGrad(NeuronForm, SmoothGrad):
+    """`SmoothGrad` of a neuron."""
+
+    attribute = _of_neuron(SmoothGrad.attribute)
 
 
 class NeuronGeneralizedAttribution(NeuronForm, GeneralizedAttribution):

@@ -20,6 +20,8 @@ def row_of(recipe: Recipe) -> str:
         base = "PatchAblation"
     elif recipe.method == "DeepLift" and recipe.patches:
         base, words = "PatchCorrected", {"pool": recipe.n_references, **words, "method": "DeepLift"}
+    elif recipe.method == "SmoothGrad":
+        base, words = "PatchCorrected", of_paths | words | {"method": "SmoothGrad"}
     elif recipe.method == "DeepLift":
         base, words = "DeepLiftShap", {"pool": recipe.n_references}
     elif recipe.method == "integrated gradients":

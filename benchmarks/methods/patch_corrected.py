@@ -8,16 +8,17 @@ from captum.attr import DeepLift, FeatureAblation
 from torch import Tensor
 
 from benchmarks.methods.hookable import hookable
-from benchmarks.methods.method import Batch, Method, MethodSettings, explained
+from benchmarks.methods.method import NO_DRAWS, SAME_DRAWS, Batch, Method, MethodSettings, explained
 from benchmarks.methods.weightings import EG
 from benchmarks.run.errors import BenchmarkError
-from captum_wg import ExpectedGradients, OverBaselines, PatchCorrected
+from captum_wg import ExpectedGradients, OverBaselines, PatchCorrected, SmoothGrad
 from captum_wg.baselines import channel_mean
 from captum_wg.engine.checks import check_choice, check_positive_int
 from captum_wg.patch_correction import grid
 
 # Of a side.
 PATCHES = 8
+METHODS = (EG, "SmoothGrad", "DeepLift")
 REMOVES = "{} removes patches by the mean of each channel; judges that remove otherwise are not its own yardstick."
 
 
@@ -36,7 +37,8 @@ def patch_corrected(
         n_steps: points on the path from each baseline.
         pool: of how many baselines, the first ones; None: all.
         patches: of a side.
-        method: what is corrected, ExpectedGradients or DeepLift, which has no points.
+        method: what is corrected: ExpectedGradients; SmoothGrad, of as many samples, times the image from the
+            baselines' mean; or DeepLift, which has no points.
 
     Raises:
         BenchmarkError: a value that can't be.
@@ -45,17 +47,22 @@ def patch_corrected(
         for word, value in (("n_steps", n_steps), ("patches", patches)):
             check_positive_int(value, word)
         settings.check_pool(1 if pool is None else check_positive_int(pool, "pool"))
-        check_choice(method, "method", (EG, "DeepLift"))
+        check_choice(method, "method", METHODS)
     except (TypeError, ValueError) as error:
         raise BenchmarkError(f"{name}: {error}") from error
-    explain = partial(_corrected, n_steps=n_steps, pool=pool, patches=patches, deep_lift=method != EG)
-    return explained(name, explain, notes=(REMOVES.format(name),))
+    draws = SAME_DRAWS if method == "SmoothGrad" else NO_DRAWS
+    explain = partial(_corrected, n_steps=n_steps, pool=pool, patches=patches, method=method)
+    return explained(name, explain, notes=(REMOVES.format(name),), draws=draws)
 
 
-def _corrected(batch: Batch, *, n_steps: int, pool: int | None, patches: int, deep_lift: bool) -> Tensor:
+def _corrected(batch: Batch, *, n_steps: int, pool: int | None, patches: int, method: str) -> Tensor:
     batch = batch.of_first(pool)
-    if deep_lift:
+    if method == "DeepLift":
         return batch.in_parts(PatchCorrected(OverBaselines(DeepLift(hookable(batch.model))), patches).attribute)
+    if method == "SmoothGrad":
+        count = n_steps * len(batch.baselines_of(batch.inputs[:1]))
+        corrected = PatchCorrected(SmoothGrad(batch.model), patches).attribute
+        return batch.in_parts(corrected, n_samples=count, generator=batch.seed)
     return batch.in_parts(PatchCorrected(ExpectedGradients(batch.model), patches).attribute, n_steps=n_steps)
 
 

@@ -43,7 +43,7 @@ class Random(PathsRule):
         which = reference_order(references.count, n, draws)
         nodes = torch.rand(n, generator=draws, device=draws.device, dtype=torch.float64)
         weights = torch.full((n,), 1 / n, dtype=torch.float64, device="cpu")
-        noise = _noise(inputs, n, each, draws) if any(each) else None
+        noise = gaussian_noise(inputs, n, each, draws) if any(each) else None
         return Paths(inputs, references, which, nodes, weights, noise)
 
 
@@ -87,17 +87,29 @@ def _is_deviation(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
-def _noise(inputs: tuple[Tensor, ...], n_samples: int, stdevs: tuple[float, ...], generator: torch.Generator) -> Noise:
+def gaussian_noise(
+    inputs: tuple[Tensor, ...],
+    n_samples: int,
+    stdevs: tuple[float, ...],
+    generator: torch.Generator,
+    antithetic: bool = False,
+) -> Noise:
+    """Gaussian noise at S points, the same for all examples: noise(points) -> (1, s, *feature) for each element.
+
+    antithetic: that of every second point is the one before it with the other sign.
+    """
     # One seed a point: its noise is drawn when its turn comes, so that memory does not grow with n_samples.
-    seeds = torch.randint(2**62, (n_samples,), generator=generator, device=generator.device).tolist()
+    drawn_once = -(-n_samples // 2) if antithetic else n_samples
+    seeds = torch.randint(2**62, (drawn_once,), generator=generator, device=generator.device).tolist()
+    signed = [(seed, sign) for seed in seeds for sign in (1, -1)] if antithetic else [(seed, 1) for seed in seeds]
     dtype = accumulation_dtype(*(x.dtype for x in inputs))
 
     def noise(chosen: slice) -> tuple[Tensor, ...]:
-        draws = [torch.Generator(generator.device).manual_seed(seed) for seed in seeds[chosen]]
+        draws = [(torch.Generator(generator.device).manual_seed(seed), sign) for seed, sign in signed[chosen]]
 
         def drawn(x: Tensor) -> Tensor:
             shape = (1, 1, *x.shape[1:])
-            own = [torch.randn(shape, generator=g, device=g.device, dtype=dtype) for g in draws]
+            own = [sign * torch.randn(shape, generator=g, device=g.device, dtype=dtype) for g, sign in draws]
             return torch.cat(own, dim=1).to(x.device)
 
         return tuple(stdev * drawn(x) for stdev, x in zip(stdevs, inputs, strict=True))

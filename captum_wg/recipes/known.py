@@ -39,6 +39,7 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
         _eg(20),
         _eg(20, staggered=True),
         _eg(11, patches=3),
+        Recipe("SmoothGrad", 10, patches=3),
         Recipe("DeepLift", 10),
         Recipe("integrated gradients", n_steps=20),
         Recipe("patch ablation", patches=4),
@@ -47,6 +48,7 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
         _eg(60),
         _eg(60, staggered=True),
         _eg(24, patches=6),
+        Recipe("SmoothGrad", 24, patches=6),
         Recipe("DeepLift", 30),
         Recipe("DeepLift", 12, patches=6),
         Recipe("integrated gradients", n_steps=60),
@@ -55,6 +57,8 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
     250: (
         _eg(50, 5),
         _eg(37, 5, patches=8),
+        Recipe("SmoothGrad", 50, patches=8),
+        Recipe("SmoothGrad", 52, 2, patches=12),
         Recipe("DeepLift", 125),
         Recipe("DeepLift", 93, patches=8),
         Recipe("integrated gradients", n_steps=250),
@@ -63,6 +67,7 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
     1000: (
         _eg(100, 10),
         _eg(187, 5, patches=8),
+        Recipe("SmoothGrad", 50, 2, patches=30),
         Recipe("weighted gradients", 47, 5),
         Recipe("DeepLift", 500),
         Recipe("patch ablation", patches=31),

@@ -16,10 +16,14 @@ from captum_wg.engine.targets import Target
 from captum_wg.expected_gradients import ExpectedGradients
 from captum_wg.over_baselines import OverBaselines
 from captum_wg.patch_correction import PatchCorrected, grid
+from captum_wg.smooth_grad import SmoothGrad
 from captum_wg.smoothing import check_smooth, smoothed_mix
 from captum_wg.weighted_gradients import WeightedGradients
 
-METHODS = ("expected gradients", "weighted gradients", "integrated gradients", "DeepLift", "patch ablation")
+METHODS = (
+    *("expected gradients", "weighted gradients", "integrated gradients"),
+    *("SmoothGrad", "DeepLift", "patch ablation"),
+)
 # Forwards that D_alpha takes for one baseline, at most: ceil(log2(P + 1)) of up to 65,535 pixels.
 _SEARCH = 16
 
@@ -79,9 +83,10 @@ class Recipe:
     """One way to spend a price.
 
     Attributes:
-        method: "expected gradients", "weighted gradients", "integrated gradients" (from zeros), "DeepLift" (over
-            references), "patch ablation" (each patch alone replaced by the channels' means, no gradients).
-        n_references: K; n_steps: gradients on each path; staggered: these are one for each, shifted from path to path.
+        method: "expected gradients", "weighted gradients", "integrated gradients" (from zeros), "SmoothGrad" (times the
+            input from the mean of references), "DeepLift" (over references), "patch ablation" (each patch alone
+            replaced by the channels' means, no gradients).
+        n_references: K; n_steps: gradients for each; staggered: these are one for each, shifted from path to path.
         patches: the maps are corrected by (`PatchCorrected`), or are, the drops by patches of a grid so fine.
         smooth: the maps are mixed with their blur (`smoothed_mix`); None: not.
 
@@ -102,7 +107,11 @@ class Recipe:
     @property
     def name(self) -> str:
         """As in the table."""
-        words = {"DeepLift": f"over {self.n_references}", "integrated gradients": f"from zeros, {self.n_steps} steps"}
+        words = {
+            "DeepLift": f"over {self.n_references}",
+            "integrated gradients": f"from zeros, {self.n_steps} steps",
+            "SmoothGrad": f"{self.gradients} samples",
+        }
         size = words.get(self.method, f"{self.n_references} x {self.n_steps}")
         grid_words = f"{self.patches} x {self.patches} patches"
         if self.method == "patch ablation":
@@ -126,8 +135,8 @@ class Recipe:
         """The recipe where there are no more references than these (None: enough): more points for each."""
         if n_references is None or n_references >= self.n_references:
             return self
-        paths = self.method == "expected gradients"
-        steps = self.n_references * self.n_steps // n_references if paths else self.n_steps
+        same_price = self.method in ("expected gradients", "SmoothGrad")
+        steps = self.n_references * self.n_steps // n_references if same_price else self.n_steps
         return replace(self, n_references=n_references, n_steps=steps, staggered=False)
 
     def attribution(self, model: Callable[..., Any], references: Tensor | None = None) -> Ready:
@@ -147,6 +156,8 @@ class Recipe:
             method = OverBaselines(DeepLift(model))
         elif self.method == "integrated gradients":
             method, settings = ExpectedGradients(model), {"baselines": 0.0, "n_steps": self.n_steps}
+        elif self.method == "SmoothGrad":
+            method, settings = SmoothGrad(model), settings | {"n_samples": self.gradients}
         else:
             weighted = self.method == "weighted gradients"
             method = WeightedGradients(model) if weighted else ExpectedGradients(model)
