@@ -109,7 +109,7 @@ class SmoothGrad(BaselineAttribution):
         for tile in problem.gradients(points, count):
             for total, gradient in zip(totals, tile.gradients, strict=True):
                 total[tile.examples] += gradient.to(total.dtype).sum(1)
-        means = references.mean(torch.full((references.count,), 1 / references.count).to(totals[0]))
+        means = references.mean(totals[0].new_full((references.count,), 1 / references.count))
         maps = tuple(
             total / count * (x.to(total.dtype) - mean.squeeze(1) if self._multiply_by_inputs else 1)
             for total, x, mean in zip(totals, problem.inputs, means, strict=True)
