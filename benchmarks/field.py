@@ -36,8 +36,8 @@ LINES = {
     "WeightedGradients": [f"{WG}(n_steps=5, pool=50)"],
     "PatchCorrected": [f"PatchCorrected({words})" for words in ("n_steps=1, pool=24, patches=6", "n_steps=5, pool=37")],
     "PatchCorrected SmoothGrad": [
-        f"PatchCorrected(n_steps={steps}, pool={pool}, patches={patches}, method=SmoothGrad)"
-        for steps, pool, patches in ((1, 10, 3), (1, 24, 6), (1, 50, 8), (2, 52, 12))
+        f"PatchCorrected(n_steps={samples}, pool={pool}, patches={patches}, method=SmoothGrad)"
+        for samples, pool, patches in ((4, 20, 4), (10, 60, 7), (50, 60, 8), (104, 60, 12))
     ],
 }
 OURS = [name for names in LINES.values() for name in names if "pool=100" not in name]

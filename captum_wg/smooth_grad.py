@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from captum_wg.attribution_base import BaselineAttribution, check_smooth_maps, logged

@@ -34,11 +34,10 @@ def patch_corrected(
     """The row of `PatchCorrected`.
 
     Args:
-        n_steps: points on the path from each baseline.
+        n_steps: points on the path from each baseline, or samples of SmoothGrad.
         pool: of how many baselines, the first ones; None: all.
         patches: of a side.
-        method: what is corrected: ExpectedGradients; SmoothGrad, of as many samples, times the image from the
-            baselines' mean; or DeepLift, which has no points.
+        method: what is corrected: ExpectedGradients; SmoothGrad, times the image from the baselines' mean; or DeepLift.
 
     Raises:
         BenchmarkError: a value that can't be.
@@ -60,9 +59,8 @@ def _corrected(batch: Batch, *, n_steps: int, pool: int | None, patches: int, me
     if method == "DeepLift":
         return batch.in_parts(PatchCorrected(OverBaselines(DeepLift(hookable(batch.model))), patches).attribute)
     if method == "SmoothGrad":
-        count = n_steps * len(batch.baselines_of(batch.inputs[:1]))
         corrected = PatchCorrected(SmoothGrad(batch.model), patches).attribute
-        return batch.in_parts(corrected, n_samples=count, generator=batch.seed)
+        return batch.in_parts(corrected, n_samples=n_steps, generator=batch.seed)
     return batch.in_parts(PatchCorrected(ExpectedGradients(batch.model), patches).attribute, n_steps=n_steps)
 
 

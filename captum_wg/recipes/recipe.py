@@ -86,7 +86,8 @@ class Recipe:
         method: "expected gradients", "weighted gradients", "integrated gradients" (from zeros), "SmoothGrad" (times the
             input from the mean of references), "DeepLift" (over references), "patch ablation" (each patch alone
             replaced by the channels' means, no gradients).
-        n_references: K; n_steps: gradients for each; staggered: these are one for each, shifted from path to path.
+        n_references: K; n_steps: gradients for each, of SmoothGrad for all together; staggered: these are one for each,
+            shifted from path to path.
         patches: the maps are corrected by (`PatchCorrected`), or are, the drops by patches of a grid so fine.
         smooth: the maps are mixed with their blur (`smoothed_mix`); None: not.
 
@@ -110,7 +111,7 @@ class Recipe:
         words = {
             "DeepLift": f"over {self.n_references}",
             "integrated gradients": f"from zeros, {self.n_steps} steps",
-            "SmoothGrad": f"{self.gradients} samples",
+            "SmoothGrad": f"{self.n_steps} samples",
         }
         size = words.get(self.method, f"{self.n_references} x {self.n_steps}")
         grid_words = f"{self.patches} x {self.patches} patches"
@@ -124,6 +125,8 @@ class Recipe:
         """Gradients an image; the two rows of a DeepLift pair count as two."""
         if self.method == "patch ablation":
             return 0
+        if self.method == "SmoothGrad":
+            return self.n_steps
         return (2 if self.method == "DeepLift" else 1) * max(1, self.n_references) * self.n_steps
 
     @property
@@ -135,8 +138,8 @@ class Recipe:
         """The recipe where there are no more references than these (None: enough): more points for each."""
         if n_references is None or n_references >= self.n_references:
             return self
-        same_price = self.method in ("expected gradients", "SmoothGrad")
-        steps = self.n_references * self.n_steps // n_references if same_price else self.n_steps
+        paths = self.method == "expected gradients"
+        steps = self.n_references * self.n_steps // n_references if paths else self.n_steps
         return replace(self, n_references=n_references, n_steps=steps, staggered=False)
 
     def attribution(self, model: Callable[..., Any], references: Tensor | None = None) -> Ready:
@@ -157,7 +160,7 @@ class Recipe:
         elif self.method == "integrated gradients":
             method, settings = ExpectedGradients(model), {"baselines": 0.0, "n_steps": self.n_steps}
         elif self.method == "SmoothGrad":
-            method, settings = SmoothGrad(model), settings | {"n_samples": self.gradients}
+            method, settings = SmoothGrad(model), settings | {"n_samples": self.n_steps}
         else:
             weighted = self.method == "weighted gradients"
             method = WeightedGradients(model) if weighted else ExpectedGradients(model)
