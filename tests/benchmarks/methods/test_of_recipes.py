@@ -27,6 +27,7 @@ def test_every_recipe_is_a_row():
         Recipe("weighted gradients", 3, 2),
         Recipe("integrated gradients", n_steps=4),
         Recipe("DeepLift", 3),
+        Recipe("SmoothGrad", 3, 5, patches=4),
         Recipe("DeepLift", 3, patches=4),
         Recipe("patch ablation", patches=4),
     ],

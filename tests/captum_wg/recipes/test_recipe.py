@@ -2,7 +2,7 @@ import pytest
 import torch
 from captum.attr import DeepLift, FeatureAblation, NoiseTunnel
 
-from captum_wg import ExpectedGradients, OverBaselines, PatchCorrected, WeightedGradients, recipes
+from captum_wg import ExpectedGradients, OverBaselines, PatchCorrected, SmoothGrad, WeightedGradients, recipes
 from captum_wg.recipes import RECIPES, Recipe
 from captum_wg.smoothing import smoothed_mix
 
@@ -55,6 +55,10 @@ def test_settings_are_those_of_the_methods_by_hand(net, images, references):
         Recipe("expected gradients", 6, 2, patches=4): corrected.attribute(x, references[:6], TARGET, n_steps=2),
         Recipe("weighted gradients", 4, 2): WeightedGradients(net).attribute(x, references[:4], TARGET, n_steps=2),
         Recipe("integrated gradients", n_steps=9): eg.attribute(x, 0.0, TARGET, n_steps=9),
+        Recipe("SmoothGrad", 6, 5): SmoothGrad(net).attribute(x, references[:6], TARGET, n_samples=5),
+        Recipe("SmoothGrad", 6, 5, patches=4): PatchCorrected(SmoothGrad(net), 4).attribute(
+            x, references[:6], TARGET, n_samples=5
+        ),
         Recipe("DeepLift", 6): OverBaselines(DeepLift(net)).attribute(x, references[:6], TARGET),
         Recipe("patch ablation", patches=3): FeatureAblation(net).attribute(x, grey, TARGET, feature_mask=groups),
     }
@@ -77,6 +81,7 @@ def test_names_tell_the_settings():
         "expected gradients, 24 x 1 and 6 x 6 patches",
         "expected gradients, 60 x 1, staggered, smoothed",
         "integrated gradients, from zeros, 60 steps",
+        "SmoothGrad, 10 samples and 7 x 7 patches",
         "DeepLift, over 30",
         "patch ablation, 7 x 7 patches",
     ):
@@ -89,6 +94,7 @@ def test_names_tell_the_settings():
         (Recipe("expected gradients", 50, 5), 25, Recipe("expected gradients", 25, 10)),
         (Recipe("expected gradients", 60, staggered=True), 25, Recipe("expected gradients", 25, 2)),
         (Recipe("expected gradients", 37, 5, patches=8), 10, Recipe("expected gradients", 10, 18, patches=8)),
+        (Recipe("SmoothGrad", 60, 104, patches=12), 10, Recipe("SmoothGrad", 10, 104, patches=12)),
         (Recipe("DeepLift", 125), 10, Recipe("DeepLift", 10)),
         (Recipe("weighted gradients", 47, 5), 10, Recipe("weighted gradients", 10, 5)),
         (Recipe("expected gradients", 50, 5), 50, Recipe("expected gradients", 50, 5)),
