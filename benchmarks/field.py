@@ -37,7 +37,7 @@ LINES = {
     "PatchCorrected": [f"PatchCorrected({words})" for words in ("n_steps=1, pool=24, patches=6", "n_steps=5, pool=37")],
     "PatchCorrected SmoothGrad": [
         f"PatchCorrected(n_steps={samples}, pool={pool}, patches={patches}, method=SmoothGrad)"
-        for samples, pool, patches in ((4, 20, 4), (10, 60, 7), (50, 60, 8), (104, 60, 12))
+        for samples, pool, patches in ((4, 20, 4), (24, 60, 6), (50, 60, 8))
     ],
 }
 OURS = [name for names in LINES.values() for name in names if "pool=100" not in name]

@@ -383,7 +383,7 @@ class LayerWeightedGradients(LayerForm, WeightedGradients):
 
 
 class LayerSmoothGrad(LayerForm, SmoothGrad):
-    """`SmoothGrad` at a layer, whose activations the noise is added to."""
+    """`SmoothGrad` at a layer: noisy are its activations, which are compared with the mean of the baselines'."""
 
     attribute = _at_layer(SmoothGrad.attribute)
 

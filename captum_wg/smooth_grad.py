@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from captum_wg.attribution_base import BaselineAttribution, check_smooth_maps, logged
@@ -12,7 +14,7 @@ from captum_wg.engine.baseline_set import Baselines
 from captum_wg.engine.checks import check_bool, check_generator, check_number, check_positive_int
 from captum_wg.engine.problem import Points
 from captum_wg.engine.targets import Target
-from captum_wg.engine.tensors import In, accumulation_dtype, along
+from captum_wg.engine.tensors import In, accumulation_dtype, along, finest
 from captum_wg.integrals.random import Seed, gaussian_noise
 from captum_wg.integrals.rule import zero_sums
 from captum_wg.smoothing import Smooth
@@ -25,17 +27,21 @@ class SmoothGrad(BaselineAttribution):
 
         phi_i(x) = (x_i - 1/K sum_k x'_k,i) 1/S sum_s dF(x + sigma e_s) / dx_i,        e_s ~ N(0, I),
 
-    sigma being the share `noise_level` of the range max(x) - min(x) of each example, as Smilkov et al. 2017,
-    "SmoothGrad: removing noise by adding noise", have it. Baselines say what the input is compared with; they cost
-    nothing: no gradient is taken there. Without any it is compared with zeros, so that how the inputs are encoded
-    counts (of images in [0, 1] black ones): give references, or `captum_wg.baselines.channel_mean`.
+    sigma being the share `noise_level` of the range max(x) - min(x) of each example, as in Smilkov et al. 2017,
+    "SmoothGrad: removing noise by adding noise". The range is over all features of an example: standardise the columns
+    of a table first. Where there is one number, or all are equal, there is no range, and no noise.
 
-    Captum's NoiseTunnel(Saliency) is the mean gradient alone, and NoiseTunnel(InputXGradient) has the noise in the
-    factor too, which adds to the variance. Unlike both this draws noise in pairs e, -e (`antithetic`), which takes the
-    gradient's linear part out of the error, the same for all examples, and by the range of each of them.
+    Baselines say what the input is compared with; no gradient is taken there, so they cost nothing. Without any it is
+    compared with zeros, and how inputs are encoded counts (of images in [0, 1] zeros are black): give references, or
+    `captum_wg.baselines.channel_mean`.
 
-    On CIFAR-10 and photographs (docs/results.md) these maps have the lowest deletion AUC of all rows for 50 gradients;
-    under `PatchCorrected` they also predict removals best. There is no completeness, and no convergence delta.
+    Captum's NoiseTunnel(Saliency) with abs=False is the mean gradient alone; NoiseTunnel(InputXGradient) has the noise
+    in the factor too, which adds sigma^2 times the mean second derivative, and variance. Here noise comes in pairs e,
+    -e (`antithetic`), which cancels the gradient's linear part for even n_samples; the draws are the same for all
+    examples, scaled by the range of each.
+
+    Few gradients suffice for a low deletion AUC, and for `PatchCorrected` to start from: docs/results.md has the
+    figures. There is no completeness: the sum means nothing, and there is no convergence delta.
 
     Args:
         forward_func, baselines: as in `BaselineAttribution`.
@@ -75,10 +81,10 @@ class SmoothGrad(BaselineAttribution):
             inputs: a Tensor or tuple of Tensors (B, *feature), floating point.
             baselines, target, additional_forward_args, internal_batch_size, pairing, show_progress, smooth: as in
                 `ExpectedGradients.attribute`.
-            n_samples: S; B * S gradients are taken.
+            n_samples: S, best even; B * S gradients are taken.
             noise_level: the noise's standard deviation as a share of each example's range, at least 0 (there the map is
                 InputXGradient's, from the mean baseline); one number, or one for each element of a tuple.
-            antithetic: whether the noise of every second sample is that of the one before with the other sign.
+            antithetic: whether samples come in pairs of noise with either sign.
             generator: of the noise: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
 
         Returns:
@@ -97,7 +103,7 @@ class SmoothGrad(BaselineAttribution):
         draws = check_generator(generator, problem.inputs[0].device)
         noise = gaussian_noise(problem.inputs, count, levels, draws, antithetic)
         dtype = accumulation_dtype(*problem.inputs)
-        ranges = tuple(_range(x).to(dtype) for x in problem.inputs)
+        ranges = tuple(_range(x, dtype) for x in problem.inputs)
 
         def points(examples: slice, chosen: slice) -> Points:
             added = (along(r[examples].unsqueeze(1), e) * e for r, e in zip(ranges, noise(chosen), strict=True))
@@ -108,9 +114,11 @@ class SmoothGrad(BaselineAttribution):
         for tile in problem.gradients(points, count):
             for total, gradient in zip(totals, tile.gradients, strict=True):
                 total[tile.examples] += gradient.to(total.dtype).sum(1)
-        means = references.mean(totals[0].new_full((references.count,), 1 / references.count))
+        # As exact as can be: 0 where an example is its baselines.
+        exact = finest(totals[0].device)
+        means = references.mean(totals[0].new_full((references.count,), 1 / references.count, dtype=exact))
         maps = tuple(
-            total / count * (x.to(total.dtype) - mean.squeeze(1) if self._multiply_by_inputs else 1)
+            total / count * (x.to(total.dtype) - mean.squeeze(1).to(total.dtype) if self._multiply_by_inputs else 1)
             for total, x, mean in zip(totals, problem.inputs, means, strict=True)
         )
         return cast(In, self._finish(problem, maps, smooth)[0])
@@ -125,10 +133,13 @@ def _levels(noise_level: object, n_inputs: int) -> tuple[float, ...]:
     each = noise_level if isinstance(noise_level, tuple) else (noise_level,) * n_inputs
     if len(each) != n_inputs:
         raise ValueError(f"noise_level must be a number, or one for each of the {n_inputs} inputs, got {noise_level!r}")
-    return tuple(check_number(level, "noise_level", 0.0) for level in each)
+    for level in each:
+        if check_number(level, "noise_level", 0.0) == math.inf:
+            raise ValueError("noise_level must be finite, a share of each example's range, got inf")
+    return tuple(map(float, each))
 
 
-def _range(x: Tensor) -> Tensor:
+def _range(x: Tensor, dtype: torch.dtype) -> Tensor:
     """max - min of each example, (B,)."""
-    flat = x.flatten(1)
-    return flat.amax(1) - flat.amin(1)
+    flat = x.reshape(len(x), -1)
+    return flat.amax(1).to(dtype) - flat.amin(1).to(dtype)

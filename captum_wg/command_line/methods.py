@@ -92,6 +92,7 @@ METHODS: dict[str, Method] = {
         "integrated gradients over baselines, each weighted by how well it explains this image", _paths
     ),
     "ExpectedGradients": _ours("integrated gradients averaged over baselines", _paths),
+    "SmoothGrad": _ours("gradients averaged over noisy copies, times what the image has beyond the baselines' mean"),
     "GradientVariance": _ours("how much the gradient varies between the image and the baselines"),
     "Stability": _ours("how little the gradient's direction changes with the direction of the change"),
     "Consistency": _ours("how little the gradient's direction changes at all"),

@@ -96,21 +96,23 @@ def gaussian_noise(
 ) -> Noise:
     """Gaussian noise at S points, the same for all examples: noise(points) -> (1, s, *feature) for each element.
 
-    antithetic: that of every second point is the one before it with the other sign.
+    antithetic: points come in pairs, of which the second has the noise of the first with the other sign.
     """
-    # One seed a point: its noise is drawn when its turn comes, so that memory does not grow with n_samples.
-    drawn_once = -(-n_samples // 2) if antithetic else n_samples
-    seeds = torch.randint(2**62, (drawn_once,), generator=generator, device=generator.device).tolist()
-    signed = [(seed, sign) for seed in seeds for sign in (1, -1)] if antithetic else [(seed, 1) for seed in seeds]
+    # One seed a point, or pair: its noise is drawn when its turn comes, so that memory does not grow with n_samples.
+    each = 2 if antithetic else 1
+    seeds = torch.randint(2**62, (-(-n_samples // each),), generator=generator, device=generator.device).tolist()
     dtype = accumulation_dtype(*(x.dtype for x in inputs))
 
     def noise(chosen: slice) -> tuple[Tensor, ...]:
-        draws = [(torch.Generator(generator.device).manual_seed(seed), sign) for seed, sign in signed[chosen]]
+        first = chosen.start // each
+        draws = [torch.Generator(generator.device).manual_seed(seed) for seed in seeds[first : -(-chosen.stop // each)]]
+        wanted = slice(chosen.start - each * first, chosen.stop - each * first)
 
         def drawn(x: Tensor) -> Tensor:
             shape = (1, 1, *x.shape[1:])
-            own = [sign * torch.randn(shape, generator=g, device=g.device, dtype=dtype) for g, sign in draws]
-            return torch.cat(own, dim=1).to(x.device)
+            own = [torch.randn(shape, generator=g, device=g.device, dtype=dtype) for g in draws]
+            once = torch.cat(own, dim=1).to(x.device)
+            return torch.stack([once, -once], dim=2).flatten(1, 2)[:, wanted] if antithetic else once
 
         return tuple(stdev * drawn(x) for stdev, x in zip(stdevs, inputs, strict=True))
 

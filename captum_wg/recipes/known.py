@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from captum_wg import baselines
@@ -36,19 +37,19 @@ def _eg(n_references: int, n_steps: int = 1, **more: Any) -> Recipe:
 # Of each price, best known first.
 RECIPES: dict[int, tuple[Recipe, ...]] = {
     20: (
+        Recipe("SmoothGrad", 20, 4, patches=4),
         _eg(20),
         _eg(20, staggered=True),
         _eg(11, patches=3),
-        Recipe("SmoothGrad", 20, 4, patches=4),
         Recipe("DeepLift", 10),
         Recipe("integrated gradients", n_steps=20),
         Recipe("patch ablation", patches=4),
     ),
     60: (
+        Recipe("SmoothGrad", 60, 24, patches=6),
         _eg(60),
         _eg(60, staggered=True),
         _eg(24, patches=6),
-        Recipe("SmoothGrad", 60, 10, patches=7),
         Recipe("DeepLift", 30),
         Recipe("DeepLift", 12, patches=6),
         Recipe("integrated gradients", n_steps=60),
@@ -57,7 +58,7 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
     250: (
         _eg(50, 5),
         _eg(37, 5, patches=8),
-        Recipe("SmoothGrad", 60, 104, patches=12),
+        Recipe("SmoothGrad", 60, 50, patches=8),
         Recipe("DeepLift", 125),
         Recipe("DeepLift", 93, patches=8),
         Recipe("integrated gradients", n_steps=250),
@@ -66,7 +67,6 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
     1000: (
         _eg(100, 10),
         _eg(187, 5, patches=8),
-        Recipe("SmoothGrad", 60, 100, patches=30),
         Recipe("weighted gradients", 47, 5),
         Recipe("DeepLift", 500),
         Recipe("patch ablation", patches=31),
@@ -76,7 +76,8 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
 
 def recipes_of(price: int, kind: str = SMALL) -> tuple[Recipe, ...]:
     """The recipes of a price, best known first. For photographs maps of gradients come smoothed, and
-    after these as they are: smoothing takes away noise at their size, but not at that of small images.
+    after these as they are: smoothing takes away noise at their size, but not at that of small images. Four noisy
+    gradients are too few at their size.
 
     Raises:
         ValueError: another price or kind.
@@ -87,7 +88,9 @@ def recipes_of(price: int, kind: str = SMALL) -> tuple[Recipe, ...]:
     plain = RECIPES[price]
     if kind == SMALL:
         return plain
-    return (*(replace(r, smooth=SMOOTH) for r in plain if not r.patches), *plain)
+    smoothed = [replace(r, smooth=SMOOTH) for r in plain if not r.patches]
+    first = plain[:1] if plain[0].patches and price > 20 else ()
+    return (*first, *smoothed, *plain[len(first) :])
 
 
 def explain(
@@ -108,14 +111,14 @@ def explain(
         model: any function of images that is explained.
         inputs: (B, C, H, W), floating point.
         references: images that references are drawn from, prepared like the inputs: a Tensor (N, C, H, W), a Dataset or
-            whatever `baselines.sample` takes, of all classes. Of fewer than the recipe wants all are taken, with more
-            points for each.
+            whatever `baselines.sample` takes, of all classes. Of fewer than the recipe wants all are taken, for
+            expected gradients with more points for each.
         target, additional_forward_args: as in Captum.
         price: 20, 60, 250 or 1000 gradients and forwards an image.
         kind: "small images" or "photographs"; None: by their size.
-        generator: of the draw; None is a fixed seed.
-        **attribute_kwargs: as `ExpectedGradients.attribute` (internal_batch_size, show_progress, ...); smooth stands in
-            place of the recipe's.
+        generator: of the draw and of noise; None is a fixed seed.
+        **attribute_kwargs: as the recipe's method takes them (internal_batch_size, show_progress, ...). Recipes with
+            patches are not complete and have no convergence delta. smooth stands in place of the recipe's.
 
     Returns:
         (B, C, H, W), in an `AttributionResult` if more than that was asked for.
@@ -203,4 +206,6 @@ def attributions(
     fitting = list(dict.fromkeys(recipe.of_fewer(size) for recipe in recipes))
     most = max((recipe.n_references for recipe in fitting), default=0)
     pool: Any = baselines.sample(references, most, generator)(inputs) if most else None
-    return [recipe.attribution(model, pool) for recipe in fitting]
+    if isinstance(generator, torch.Generator):
+        generator = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    return [recipe.attribution(model, pool, generator) for recipe in fitting]

@@ -142,8 +142,10 @@ class Recipe:
         steps = self.n_references * self.n_steps // n_references if paths else self.n_steps
         return replace(self, n_references=n_references, n_steps=steps, staggered=False)
 
-    def attribution(self, model: Callable[..., Any], references: Tensor | None = None) -> Ready:
-        """The recipe for a model, with its references (K, C, H, W), of which it takes the first."""
+    def attribution(
+        self, model: Callable[..., Any], references: Tensor | None = None, seed: int | None = None
+    ) -> Ready:
+        """The recipe for a model, with its references (K, C, H, W), of which it takes the first; seed: of noise."""
         if references is None and self.n_references:
             raise ValueError(f"references are missing: {self.name} takes {self.n_references}; give (K, C, H, W)")
         own = None if references is None else references[: self.n_references]
@@ -160,7 +162,7 @@ class Recipe:
         elif self.method == "integrated gradients":
             method, settings = ExpectedGradients(model), {"baselines": 0.0, "n_steps": self.n_steps}
         elif self.method == "SmoothGrad":
-            method, settings = SmoothGrad(model), settings | {"n_samples": self.n_steps}
+            method, settings = SmoothGrad(model), settings | {"n_samples": self.n_steps, "generator": seed}
         else:
             weighted = self.method == "weighted gradients"
             method = WeightedGradients(model) if weighted else ExpectedGradients(model)

@@ -49,6 +49,7 @@ def test_it_is_the_mean_gradient_at_its_points_times_the_difference(net, x, refe
     seen = Points(net)
     arguments = dict(n_samples=7, antithetic=antithetic, generator=3, internal_batch_size=size)
     made = SmoothGrad(seen).attribute(x, references, TARGETS, **arguments)
+    assert size is None or max(map(len, seen.rows)) <= size
     rows = torch.cat(seen.rows)[:21].view(3, 7, 5)  # those beyond are repeats that fill up
     for i, target in enumerate(TARGETS):
         total = torch.zeros(5, dtype=torch.float64)
@@ -72,20 +73,23 @@ def test_noise_is_gaussian_by_the_range_of_each_example_and_comes_in_pairs(make_
     assert torch.corrcoef(drawn).fill_diagonal_(0).abs().max() < 0.25
 
 
-def test_it_tends_to_captums_noise_tunnel(net, x):
-    found = SmoothGrad(net).attribute(x, target=TARGETS, n_samples=4000)
-    for i, target in enumerate(TARGETS):
+def test_it_tends_to_captums_noise_tunnel(x):
+    def cubes(z):
+        return z.pow(3).sum(1)
+
+    found = SmoothGrad(cubes).attribute(x, n_samples=4000)
+    for i in range(3):
         one = x[i : i + 1]
         stdev = 0.15 * float(one.max() - one.min())
+        # By hand: the mean of 3 (x + sigma e)^2.
+        torch.testing.assert_close(found[i], one[0] * 3 * (one[0] ** 2 + stdev**2), rtol=0.05, atol=0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            captums = NoiseTunnel(Saliency(net)).attribute(
-                one.clone(), nt_samples=4000, stdevs=stdev, target=target, abs=False
-            )
-        torch.testing.assert_close(found[i], (one * captums)[0], rtol=0.05, atol=0.01 * float(x[i].abs().max()))
-    alone = SmoothGrad(net, multiply_by_inputs=False)
-    torch.testing.assert_close(alone.attribute(x, target=TARGETS, n_samples=4000) * x, found)
-    assert not alone.multiplies_by_inputs and SmoothGrad(net).multiplies_by_inputs
+            captums = NoiseTunnel(Saliency(cubes)).attribute(one.clone(), nt_samples=4000, stdevs=stdev, abs=False)
+        torch.testing.assert_close(found[i], (one * captums)[0], rtol=0.1, atol=0)
+    alone = SmoothGrad(cubes, multiply_by_inputs=False)
+    torch.testing.assert_close(alone.attribute(x, n_samples=4000) * x, found)
+    assert not alone.multiplies_by_inputs and SmoothGrad(cubes).multiplies_by_inputs
 
 
 def test_pairs_are_exact_where_gradients_are_linear_and_single_ones_are_not(x, draw):
@@ -157,9 +161,69 @@ def test_dtypes_seeds_and_the_callers_things(net, x, references):
     other = method.attribute(x, references, TARGETS, generator=6)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first, again) and not torch.equal(first, other)
-    half = SmoothGrad(net.to(torch.bfloat16)).attribute(x.bfloat16(), references.bfloat16(), TARGETS, generator=5)
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.double(), first, rtol=0.1, atol=0.05)
+
+
+def test_sums_are_kept_in_more_than_half_precision(draw):
+    weights = torch.tensor([1.0, -0.5, 3.0, 0.375], dtype=torch.bfloat16)
+    x = draw(2, 4).bfloat16()
+    made = SmoothGrad(lambda z: (z * weights).sum(1)).attribute(x, n_samples=51)
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(made, x * weights, rtol=2**-8, atol=0)
+    # Whose range half precision can't hold.
+    wide = torch.tensor([[40000.0, -40000.0, 1.0]]).half()
+    made = SmoothGrad(lambda z: (z.float() * 1e-3).sum(1)).attribute(wide, noise_level=0.0)
+    torch.testing.assert_close(made, (wide.float() * 1e-3).half(), rtol=1e-2, atol=0)
+
+
+def test_an_input_that_is_its_baselines_has_nothing(draw):
+    x = torch.full((1, 4), 0.7)
+    assert not SmoothGrad(lambda z: z.sum(1) * 1000).attribute(x, x.expand(10, 4)).any()
+
+
+def test_numbers_of_examples_are_inputs_and_elements_too(draw):
+    x, y = draw(3, 4), draw(3, seed=1)
+    torch.testing.assert_close(SmoothGrad(lambda z: z**2).attribute(y), 2 * y**2)
+    made = SmoothGrad(lambda a, b: (a**2).sum(1) * b).attribute((x, y), n_samples=2, noise_level=(0.3, 0.3))
+    assert [m.shape for m in made] == [(3, 4), (3,)]
+
+
+def test_elements_of_a_tuple_have_noise_of_their_own():
+    x, n = torch.linspace(0, 1, 400).expand(2, 400).double(), []
+
+    def f(a, b):
+        n.append(torch.corrcoef(torch.stack([(a - x[:1])[0], (b - x[:1])[0]]))[0, 1].item())
+        return a.sum(1) + b.sum(1)
+
+    SmoothGrad(f).attribute((x, x), n_samples=1, noise_level=2.0)
+    assert abs(n[-1]) < 0.2
+
+
+def test_arguments_that_go_with_the_examples(draw):
+    x, a = draw(3, 4), draw(3, 4, seed=1)
+    made = SmoothGrad(lambda z, a: (z * a).pow(2).sum(1)).attribute(x, additional_forward_args=a, n_samples=2)
+    torch.testing.assert_close(made, 2 * x**2 * a**2)
+
+
+def test_paired_baselines(net, x, references):
+    method = SmoothGrad(net)
+    made = method.attribute(x, references[:3], TARGETS, pairing="paired", n_samples=4)
+    for i, target in enumerate(TARGETS):
+        one = method.attribute(x[i : i + 1], references[i : i + 1], target, n_samples=4)
+        torch.testing.assert_close(made[i : i + 1], one)
+
+
+@pytest.mark.filterwarnings("ignore:Setting forward:UserWarning")
+def test_wrappers_and_inference_mode(net, x, references):
+    expected = SmoothGrad(net).attribute(x, references, TARGETS)
+    bound = NoiseTunnel(SmoothGrad(net, baselines=references))
+    torch.testing.assert_close(bound.attribute(x, nt_samples=2, stdevs=0.0, target=TARGETS), expected)
+    with torch.inference_mode():
+        torch.testing.assert_close(SmoothGrad(net).attribute(x, references, TARGETS), expected)
+
+
+def test_a_progress_bar_is_drawn_if_asked_for(net, x, capsys):
+    SmoothGrad(net).attribute(x, target=TARGETS, show_progress=True)
+    assert "SmoothGrad" in capsys.readouterr().err
 
 
 def test_of_layers_the_noise_is_theirs(make_net, draw):
@@ -190,6 +254,7 @@ def test_ids_of_tokens_have_no_noise_but_their_vectors_have(draw):
         ({"n_samples": 0}, "n_samples must be a whole number of at least 1"),
         ({"noise_level": -0.1}, "noise_level must be"),
         ({"noise_level": math.nan}, "noise_level must be"),
+        ({"noise_level": math.inf}, "noise_level must be finite"),
         ({"noise_level": (0.1, 0.1)}, "noise_level must be a number, or one for each of the 1 inputs"),
         ({"antithetic": 1}, "antithetic must be"),
         ({"smooth": 2}, "smooth"),
@@ -197,7 +262,9 @@ def test_ids_of_tokens_have_no_noise_but_their_vectors_have(draw):
     ],
 )
 def test_arguments_are_checked(net, x, arguments, words):
+    seen = Points(net)
     with pytest.raises((TypeError, ValueError), match=words):
-        SmoothGrad(net).attribute(x, target=TARGETS, **arguments)
+        SmoothGrad(seen).attribute(x, target=TARGETS, **arguments)
+    assert sum(map(len, seen.rows)) == 0
     with pytest.raises(TypeError, match="multiply_by_inputs"):
         SmoothGrad(net, multiply_by_inputs=1)

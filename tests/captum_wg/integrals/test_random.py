@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from captum_wg.engine.baseline_set import format_baselines
-from captum_wg.integrals.random import Random, Staggered
+from captum_wg.integrals.random import Random, Staggered, gaussian_noise
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -70,6 +70,20 @@ def test_noise_is_gaussian_of_its_element_and_shared_by_the_examples(draw):
     assert torch.equal(dy, y.unsqueeze(1).expand_as(dy))
     part = paths.at(slice(1, 2), slice(7, 9)).differences[0]
     assert torch.equal(part, dx[1:2, 7:9])
+
+
+@pytest.mark.parametrize("n", [1, 6, 7])
+def test_pairs_of_noise_are_the_same_in_any_parts(draw, n):
+    x = (draw(3, 20), draw(3, 2, 5, seed=1))
+    noise = gaussian_noise(x, n, (1.0, 2.0), torch.Generator().manual_seed(3), antithetic=True)
+    whole = noise(slice(0, n))
+    assert [w.shape for w in whole] == [(1, n, 20), (1, n, 2, 5)]
+    for start in range(n):
+        for stop in range(start + 1, n + 1):
+            for part, full in zip(noise(slice(start, stop)), whole, strict=True):
+                assert torch.equal(part, full[:, start:stop])
+    assert torch.equal(whole[0][:, 1::2], -whole[0][:, 0 : n - 1 : 2])
+    assert len(whole[0][0, ::2].unique(dim=0)) == (n + 1) // 2
 
 
 def test_the_noise_moves_the_point_as_far_as_its_node_says(draw):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from captum_wg import ExpectedGradients, baselines, recipes
+from captum_wg import ExpectedGradients, PatchCorrected, SmoothGrad, baselines, recipes
 from captum_wg.recipes import RECIPES
 from captum_wg.smoothing import smoothed_mix
 
@@ -13,13 +13,14 @@ TARGET = [0, 1, 2, 0, 1]
 
 def test_explain_is_the_first_recipe_with_drawn_references(net, images, references):
     drawn = baselines.sample(references, 60)
-    expected = ExpectedGradients(net).attribute(images, drawn, TARGET, n_steps=1)
+    method = PatchCorrected(SmoothGrad(net), 6)
+    expected = method.attribute(images, drawn, TARGET, n_samples=24)
     torch.testing.assert_close(recipes.explain(net, images, references, TARGET), expected)
     data = TensorDataset(references, torch.zeros(70))
     torch.testing.assert_close(recipes.explain(net, images, data, TARGET), expected)
     other = recipes.explain(net, images, references, TARGET, generator=1)
     assert not torch.allclose(other, expected)
-    few = ExpectedGradients(net).attribute(images, references[:10], TARGET, n_steps=6)
+    few = method.attribute(images, references[:10], TARGET, n_samples=24)
     torch.testing.assert_close(recipes.explain(net, images, references[:10], TARGET), few)
 
 
@@ -38,6 +39,30 @@ def test_photographs_are_told_by_their_size_and_smoothed(references):
         recipes.explain(f, narrow, others[:, :, :95], price=20),
         recipes.explain(f, narrow, others[:, :, :95], price=20, kind="small images"),
     )
+
+
+def test_noise_has_the_seed_of_the_draw(net, images, references):
+    def explain(generator):
+        return recipes.explain(net, images, references[:60], TARGET, generator=generator)
+
+    # Of 60 references all are taken, whatever the seed, so that the maps differ by the noise.
+    first, again, other = explain(1), explain(1), explain(2)
+    assert torch.equal(first, again) and not torch.allclose(first, other, rtol=1e-3)
+    draws, more = (torch.Generator().manual_seed(7) for _ in range(2))
+    assert torch.equal(explain(draws), explain(more)) and not torch.equal(explain(draws), explain(more.manual_seed(7)))
+
+
+def test_at_photographs_size_corrected_noise_comes_first_where_its_gradients_suffice():
+    firsts = {price: recipes.recipes_of(price, "photographs")[0] for price in RECIPES}
+    assert [(r.method, r.smooth is None) for r in firsts.values()] == [
+        ("expected gradients", False),
+        ("SmoothGrad", True),
+        ("expected gradients", False),
+        ("expected gradients", False),
+    ]
+    for price in RECIPES:
+        every = recipes.recipes_of(price, "photographs")
+        assert len(set(every)) == len(every) and set(RECIPES[price]) <= set(every)
 
 
 def test_the_table_has_all_recipes_with_the_figures_that_there_are():
@@ -82,13 +107,16 @@ def test_smooth_stands_in_place_of_the_recipes_and_results_keep_their_delta(refe
     wide = torch.randn(2, 1, 96, 120, generator=torch.Generator().manual_seed(0))
     others = torch.randn(4, 1, 96, 120, generator=torch.Generator().manual_seed(1))
 
-    def explain(**more):
-        return recipes.explain(lambda x: x.pow(3).mean((1, 2, 3)), wide, others, price=20, **more)
+    def f(x):
+        return x.pow(3).mean((1, 2, 3))
 
-    plain, smooth = (explain(kind=kind) for kind in recipes.KINDS)
-    torch.testing.assert_close(explain(smooth=None), plain, rtol=0, atol=0)
+    def explain(**more):
+        return recipes.explain(f, wide, others, price=20, **more)
+
+    plain, smooth = ExpectedGradients(f).attribute(wide, others, n_steps=5), explain(kind="photographs")
+    torch.testing.assert_close(explain(smooth=None), plain)
     torch.testing.assert_close(explain(smooth=3 / 32), smooth, rtol=0, atol=0)
-    torch.testing.assert_close(explain(smooth=0.2), smoothed_mix(plain, 0.2), rtol=0, atol=0)
+    torch.testing.assert_close(explain(smooth=0.2), smoothed_mix(plain, 0.2))
     found, delta = explain(return_convergence_delta=True)
     torch.testing.assert_close(found, smooth, rtol=0, atol=0)
     torch.testing.assert_close(delta, explain(smooth=None, return_convergence_delta=True).delta)

@@ -16,7 +16,8 @@ TARGET = [0, 1, 2, 0, 1]
 @pytest.mark.parametrize("price", RECIPES)
 def test_no_recipe_costs_more_than_its_price(price):
     for recipe in RECIPES[price]:
-        assert 0.7 * price < recipe.gradients + recipe.forwards <= price, recipe.name
+        assert recipe.gradients + recipe.forwards <= price, recipe.name
+    assert max(recipe.gradients + recipe.forwards for recipe in RECIPES[price]) > 0.95 * price
 
 
 @pytest.mark.usefixtures("unprobed")
@@ -81,7 +82,7 @@ def test_names_tell_the_settings():
         "expected gradients, 24 x 1 and 6 x 6 patches",
         "expected gradients, 60 x 1, staggered, smoothed",
         "integrated gradients, from zeros, 60 steps",
-        "SmoothGrad, 10 samples and 7 x 7 patches",
+        "SmoothGrad, 24 samples and 6 x 6 patches",
         "DeepLift, over 30",
         "patch ablation, 7 x 7 patches",
     ):
