@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "--price",
         type=int,
         choices=methods.PRICES,
-        help="instead of a method: the best known recipe for so many gradients an image",
+        help="instead of a method: the best known recipe for so many gradients and forwards",
     )
     how.add_argument("--steps", type=_positive, default=16, help="gradients on each path; default: %(default)s")
     how.add_argument("--seed", type=int, default=0, help="of all that is random; default: %(default)s")
@@ -157,7 +157,7 @@ def _methods(settings: argparse.Namespace) -> int:
         usual = f" [baselines: {method.baselines}]" if method.baselines else ""
         print(f"{name:<26}{method.summary}{layers.get(method.by_layer, '')}{usual}")
     print("--patches N corrects any of them by the removal of patches (PatchCorrected).")
-    print(f"--price {'|'.join(map(str, methods.PRICES))} takes the best known recipe of so many gradients an image.")
+    print(f"--price {'|'.join(map(str, methods.PRICES))} takes the best known recipe of so many gradients and forwards.")
     return 0
 
 
