@@ -141,9 +141,9 @@ def figure(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> Figure:
         joined = {name for names in lines.values() for name in names}
         others = [name for name in part.index if name not in joined]
         axes.scatter(price[others], part["mean"][others], color="0.45", s=18)
-        for color, (label, names) in zip(("C0", "C1", "C2"), lines.items(), strict=False):
+        for i, (label, names) in enumerate(lines.items()):
             own = sorted((name for name in names if name in part.index), key=lambda name: price[name])
-            axes.plot(price[own], part["mean"][own], "o-", color=color, label=label)
+            axes.plot(price[own], part["mean"][own], "o-", color=f"C{i}", label=label)
         for name in others:
             axes.annotate(name, (price[name], part["mean"][name]), (3, 3), textcoords="offset points", fontsize=6)
         axes.set(xscale="log", xlabel="gradients + forwards for one map", ylabel=f"{column} (higher is better)")

@@ -98,6 +98,13 @@ def test_the_figure_shows_every_method_at_its_price(results):
         assert [text.get_text() for text in axes.texts] == ["Random"]
 
 
+def test_any_number_of_lines_is_drawn_in_colours_of_their_own(results):
+    lines = {f"line {i}": [EG, WG] for i in range(6)}
+    for axes in field.figure(field.table(results), lines).axes:
+        assert [line.get_label() for line in axes.lines] == list(lines)
+        assert len({line.get_color() for line in axes.lines}) == 6
+
+
 def test_the_charts_show_what_the_figure_shows(results):
     table = field.table(results)
     charts = field.charts(table, {"ours": [WG, EG]})
