@@ -157,7 +157,8 @@ def _methods(settings: argparse.Namespace) -> int:
         usual = f" [baselines: {method.baselines}]" if method.baselines else ""
         print(f"{name:<26}{method.summary}{layers.get(method.by_layer, '')}{usual}")
     print("--patches N corrects any of them by the removal of patches (PatchCorrected).")
-    print(f"--price {'|'.join(map(str, methods.PRICES))} takes the best known recipe of so many gradients and forwards.")
+    prices = "|".join(map(str, methods.PRICES))
+    print(f"--price {prices} takes the best known recipe of so many gradients and forwards.")
     return 0
 
 
