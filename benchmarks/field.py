@@ -34,7 +34,9 @@ LINES = {
         *(f"{EG}(n_steps={steps}, pool={pool})" for steps, pool in ((5, 50), (10, 100))),
     ],
     "WeightedGradients": [f"{WG}(n_steps=5, pool=50)"],
-    "PatchCorrected": [f"PatchCorrected({words})" for words in ("n_steps=1, pool=24, patches=6", "n_steps=5, pool=37")],
+    "PatchCorrected EG": [
+        f"PatchCorrected({words})" for words in ("n_steps=1, pool=24, patches=6", "n_steps=5, pool=37")
+    ],
     "PatchCorrected SmoothGrad": [
         f"PatchCorrected(n_steps={samples}, pool={pool}, patches={patches}, method=SmoothGrad)"
         for samples, pool, patches in ((4, 20, 4), (24, 60, 6), (50, 60, 8))

@@ -40,8 +40,8 @@ class SmoothGrad(BaselineAttribution):
     -e (`antithetic`), which cancels the gradient's linear part for even n_samples; the draws are the same for all
     examples, scaled by the range of each.
 
-    Few gradients suffice for a low deletion AUC, and for `PatchCorrected` to start from: docs/results.md has the
-    figures. There is no completeness: the sum means nothing, and there is no convergence delta.
+    Few gradients suffice for a low deletion AUC (docs/results.md, by NoiseTunnel's form from zeros), and for
+    `PatchCorrected` to start from. There is no completeness: the sum means nothing, and there is no convergence delta.
 
     Args:
         forward_func, baselines: as in `BaselineAttribution`.

@@ -49,7 +49,7 @@ _EXAMPLES = """examples:
   captum-wg explain cat.jpg --baselines holiday:20          20 photographs of a folder as baselines
   captum-wg explain cat.jpg --method IntegratedGradients --baselines black --steps 50
   captum-wg explain cat.jpg --method LayerGradCam
-  captum-wg explain cat.jpg --price 250                     the best known recipe of 250 gradients
+  captum-wg explain cat.jpg --price 250                     the best known recipe of 250 gradients and forwards
   captum-wg explain cat.jpg --model torchvision:resnet50
   captum-wg explain scan.png --model mine.pt2 --size 128 --mean 0.5 --std 0.25 --classes names.txt
 

@@ -37,10 +37,10 @@ def _eg(n_references: int, n_steps: int = 1, **more: Any) -> Recipe:
 # Of each price, best known first.
 RECIPES: dict[int, tuple[Recipe, ...]] = {
     20: (
-        Recipe("SmoothGrad", 20, 4, patches=4),
         _eg(20),
         _eg(20, staggered=True),
         _eg(11, patches=3),
+        Recipe("SmoothGrad", 20, 4, patches=4),
         Recipe("DeepLift", 10),
         Recipe("integrated gradients", n_steps=20),
         Recipe("patch ablation", patches=4),
@@ -75,9 +75,9 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
 
 
 def recipes_of(price: int, kind: str = SMALL) -> tuple[Recipe, ...]:
-    """The recipes of a price, best known first. For photographs maps of gradients come smoothed, and
-    after these as they are: smoothing takes away noise at their size, but not at that of small images. Four noisy
-    gradients are too few at their size.
+    """The recipes of a price, best known first. For photographs maps of gradients come smoothed, and after these as
+    they are: smoothing takes away noise at their size, but not at that of small images. A first recipe with patches
+    stays first, as it is.
 
     Raises:
         ValueError: another price or kind.
@@ -89,7 +89,7 @@ def recipes_of(price: int, kind: str = SMALL) -> tuple[Recipe, ...]:
     if kind == SMALL:
         return plain
     smoothed = [replace(r, smooth=SMOOTH) for r in plain if not r.patches]
-    first = plain[:1] if plain[0].patches and price > 20 else ()
+    first = plain[:1] if plain[0].patches else ()
     return (*first, *smoothed, *plain[len(first) :])
 
 
@@ -117,8 +117,12 @@ def explain(
         price: 20, 60, 250 or 1000 gradients and forwards an image.
         kind: "small images" or "photographs"; None: by their size.
         generator: of the draw and of noise; None is a fixed seed.
-        **attribute_kwargs: as the recipe's method takes them (internal_batch_size, show_progress, ...). Recipes with
-            patches are not complete and have no convergence delta. smooth stands in place of the recipe's.
+        **attribute_kwargs: as the recipe's method takes them (internal_batch_size, show_progress, ...); smooth stands
+            in place of the recipe's.
+
+    At 60 the map is `PatchCorrected`: in units of the probability (or of the output, if that is one column), not
+    complete, without a convergence delta. At the other prices, and by
+    recipes_of(60)[1].attribution(model, references), it is complete, in units of the output.
 
     Returns:
         (B, C, H, W), in an `AttributionResult` if more than that was asked for.
