@@ -36,10 +36,10 @@ class PatchCorrected(BaselineAttribution):
 
     Gradients know a pixel's details, but not what x itself loses; a removal knows that, but only by patches. By a
     ResNet-18 on CIFAR-10 (docs/results.md, 100 images, removals other than these) sums of the maps of `SmoothGrad`, 50
-    samples, with 8 x 8 patches predict drops with a correlation of .416 (of expected gradients, 37 references x 5, with the
-    same patches .421), those of 50 references x 5 without patches .271. Deletion by single pixels is
-    worse (.230 against .190; lower is better), with 24 samples and 6 x 6 patches not beyond chance (.204), and random
-    pixels are predicted no better: what a removal of patches says is spread evenly inside them.
+    samples, with 8 x 8 patches predict drops with a correlation of .416 (of expected gradients, 37 references x 5, with
+    the same patches .421), those of 50 references x 5 without patches .271. Deletion by single pixels is worse (.230
+    against .190; lower is better), with 24 samples and 6 x 6 patches not beyond chance (.204), and random pixels are
+    predicted no better: what a removal of patches says is spread evenly inside them.
 
     The price: P forwards an example for P patches, without gradients, and one of the example itself. Completeness is
     given up: the map is in units of f (a probability, unless `output` says otherwise), its sum is nothing in
