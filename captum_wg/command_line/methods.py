@@ -222,6 +222,7 @@ class Explainer:
         np.random.seed(self.seed)  # of which Captum's GradientShap draws
         if self.price is not None:
             recipe = recipes.recipes_of(self.price, recipes.known.kind_of(x))[0]
+            recipe = recipe.of_fewer(None if baselines is None else len(baselines))
             self.title = f"recipe of price {self.price}: {recipe.name}"
             found = recipes.explain(self.network.model, x, baselines, target, self.price, generator=self.seed)
             return Explanation(found[0])

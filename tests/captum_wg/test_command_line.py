@@ -235,6 +235,7 @@ def test_every_method_makes_a_map_that_favours_what_is_red(method: str, tmp_path
         ({"method": "IntegratedGradients", "layer": "0"}, (1, SIDE, SIDE)),
         ({"method": "WeightedGradients", "patches": 4}, (3, SIDE, SIDE)),
         ({"price": 20}, (3, SIDE, SIDE)),
+        ({"price": 60}, (3, SIDE, SIDE)),
     ],
 )
 def test_layers_patches_and_recipes(settings: dict[str, object], shape: tuple[int, ...], tmp_path: Path) -> None:
@@ -245,6 +246,12 @@ def test_layers_patches_and_recipes(settings: dict[str, object], shape: tuple[in
     rows, _ = BaselineSet.parse("black,blur").of(x, photo, preparation, 0)
     map_ = explainer.explain(x, rows, 0).attribution
     assert tuple(map_.shape) == shape and map_.sum(0)[10:22, 10:22].mean() > 1.5 * map_.sum(0).mean()
+    if price := settings.get("price"):
+        method = {
+            20: f"expected gradients, {len(rows)} x {20 // len(rows)}",
+            60: "SmoothGrad, 24 samples and 6 x 6 patches",
+        }[price]  # type: ignore[index]
+        assert explainer.title == f"recipe of price {price}: {method}"
 
 
 def test_layers_that_do_not_fit() -> None:
