@@ -164,7 +164,7 @@ def test_dtypes_seeds_and_the_callers_things(net, x, references):
 
 
 def test_sums_are_kept_in_more_than_half_precision(draw):
-    weights = torch.tensor([1.0, -0.5, 3.0, 0.375], dtype=torch.bfloat16)
+    weights = torch.tensor([165 / 128, -65 / 128, 193 / 64, 97 / 256], dtype=torch.bfloat16)
     x = draw(2, 4).bfloat16()
     made = SmoothGrad(lambda z: (z * weights).sum(1)).attribute(x, n_samples=51, internal_batch_size=1)
     assert made.dtype == torch.bfloat16
