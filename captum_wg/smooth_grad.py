@@ -141,5 +141,5 @@ def _levels(noise_level: object, n_inputs: int) -> tuple[float, ...]:
 
 def _range(x: Tensor, dtype: torch.dtype) -> Tensor:
     """max - min of each example, (B,)."""
-    flat = x.reshape(len(x), -1)
-    return flat.amax(1).to(dtype) - flat.amin(1).to(dtype)
+    low, high = x.reshape(len(x), -1).aminmax(dim=1)
+    return high.to(dtype) - low.to(dtype)

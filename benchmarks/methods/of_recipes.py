@@ -8,11 +8,19 @@ from typing import Any
 from benchmarks.methods.patch_corrected import PATCHES
 from benchmarks.methods.rows import written
 from benchmarks.methods.weightings import EG, WG
+from benchmarks.run.errors import BenchmarkError
 from captum_wg.recipes import Recipe
 
 
 def row_of(recipe: Recipe) -> str:
-    """The name of a recipe's row."""
+    """The name of a recipe's row.
+
+    Raises:
+        BenchmarkError: there is none of such a recipe.
+    """
+    # PatchCorrected has no row around WG, and SmoothGrad none without it.
+    if recipe.method == ("weighted gradients" if recipe.patches else "SmoothGrad"):
+        raise BenchmarkError(f"no row is the recipe {recipe.name}")
     of_paths: dict[str, Any] = {"n_steps": recipe.n_steps, "pool": recipe.n_references}
     # What a row has where its name says nothing is not said, so that it is the same row.
     words: dict[str, Any] = {"patches": recipe.patches} if recipe.patches not in (0, PATCHES) else {}

@@ -5,6 +5,7 @@ import torch
 from benchmarks.methods.method import Batch, MethodSettings
 from benchmarks.methods.of_recipes import row_of
 from benchmarks.methods.rows import method
+from benchmarks.run.errors import BenchmarkError
 from captum_wg.recipes import KINDS, RECIPES, recipes_of
 from captum_wg.recipes.recipe import Recipe
 
@@ -15,6 +16,12 @@ def test_every_recipe_is_a_row():
     settings = MethodSettings(n_baselines=1000)
     assert [method(name, settings).name for name in names] == names
     assert len(set(names)) == len(set(recipes))
+
+
+@pytest.mark.parametrize("recipe", [Recipe("SmoothGrad", 3, 5), Recipe("weighted gradients", 3, 2, patches=4)])
+def test_a_recipe_without_a_row_is_no_other_row(recipe):
+    with pytest.raises(BenchmarkError, match=f"no row is the recipe {recipe.name}"):
+        row_of(recipe)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ TARGET = [0, 1, 2, 0, 1]
 @pytest.mark.parametrize("price", RECIPES)
 def test_no_recipe_costs_more_than_its_price(price):
     for recipe in RECIPES[price]:
-        assert recipe.gradients + recipe.forwards <= price, recipe.name
-    assert max(recipe.gradients + recipe.forwards for recipe in RECIPES[price]) > 0.95 * price
+        # Which is as good for less than half of its price.
+        least = 0 if recipe == Recipe("SmoothGrad", 60, 50, patches=8) else 0.7 * price
+        assert least < recipe.gradients + recipe.forwards <= price, recipe.name
 
 
 @pytest.mark.usefixtures("unprobed")
