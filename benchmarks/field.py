@@ -37,10 +37,7 @@ LINES = {
     "PatchCorrected EG": [
         f"PatchCorrected({words})" for words in ("n_steps=1, pool=24, patches=6", "n_steps=5, pool=37")
     ],
-    "PatchCorrected SmoothGrad": [
-        f"PatchCorrected(n_steps={samples}, pool={pool}, patches={patches}, method=SmoothGrad)"
-        for samples, pool, patches in ((4, 20, 4), (24, 60, 6), (50, 60, 8))
-    ],
+    "PatchCorrected SmoothGrad": [row_of(one) for own in RECIPES.values() for one in own if one.method == "SmoothGrad"],
 }
 OURS = [name for names in LINES.values() for name in names if "pool=100" not in name]
 OTHERS = (

@@ -111,7 +111,7 @@ class PerturbationAUC(CurveMetric):
         keys, key_of = np.unique(np.arange(len(x))[:, None] * (counts.max() + 1) + counts, return_inverse=True)
         examples, removed = (torch.from_numpy(k).to(score.device) for k in np.divmod(keys, counts.max() + 1))
         values = to_tensor(data["values_batch"]).to(score.device) if "values_batch" in data else self.removal
-        x, places = x.to(score.device), places.to(score.device)
+        x, places, features = x.to(score.device), places.to(score.device), features.to(score.device)
 
         outputs = np.empty((len(self.ways), len(keys)))
         shown = {"desc": "masked inputs", "unit": "row", "leave": False, "disable": not self.display_progressbar}

@@ -160,7 +160,7 @@ def removal_drops(
     Raises:
         ValueError: an output that is not finite; values of another shape.
     """
-    count = len(sets)
+    count, features = len(sets), features.to(score.device)
     x, sets, of_score = x.to(score.device), sets.to(score.device), torch.from_numpy(numbers).to(score.device)
     values = values.to(score.device) if isinstance(values, Tensor) else values
     outputs = np.empty(len(x) * count)

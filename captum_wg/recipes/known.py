@@ -58,6 +58,7 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
     250: (
         _eg(50, 5),
         _eg(37, 5, patches=8),
+        Recipe("SmoothGrad", 60, 120, patches=8, n_subsets=64),
         Recipe("SmoothGrad", 60, 50, patches=8),
         Recipe("DeepLift", 125),
         Recipe("DeepLift", 93, patches=8),

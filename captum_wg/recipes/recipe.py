@@ -88,7 +88,8 @@ class Recipe:
             replaced by the channels' means, no gradients).
         n_references: K; n_steps: gradients for each, of SmoothGrad for all together; staggered: these are one for each,
             shifted from path to path.
-        patches: the maps are corrected by (`PatchCorrected`), or are, the drops by patches of a grid so fine.
+        patches: the maps are corrected by (`PatchCorrected`), or are, the drops by patches of a grid so fine;
+            n_subsets: and by those of so many random subsets of these.
         smooth: the maps are mixed with their blur (`smoothed_mix`); None: not.
 
     Raises:
@@ -99,6 +100,7 @@ class Recipe:
     n_references: int = 0
     n_steps: int = 1
     patches: int = 0
+    n_subsets: int = 0
     staggered: bool = False
     smooth: float | None = None
 
@@ -114,7 +116,7 @@ class Recipe:
             "SmoothGrad": f"{self.n_steps} samples",
         }
         size = words.get(self.method, f"{self.n_references} x {self.n_steps}")
-        grid_words = f"{self.patches} x {self.patches} patches"
+        grid_words = f"{self.patches} x {self.patches} patches" + f", {self.n_subsets} subsets" * bool(self.n_subsets)
         if self.method == "patch ablation":
             return f"{self.method}, {grid_words}"
         parts = [f"{self.method}, {size}", "staggered" * self.staggered, "smoothed" * (self.smooth is not None)]
@@ -132,7 +134,7 @@ class Recipe:
     @property
     def forwards(self) -> int:
         """Forwards an image, of a search for weights the most that there may be (of up to 65,535 pixels)."""
-        return self.patches**2 + _SEARCH * self.n_references * (self.method == "weighted gradients")
+        return self.patches**2 + self.n_subsets + _SEARCH * self.n_references * (self.method == "weighted gradients")
 
     def of_fewer(self, n_references: int | None) -> Recipe:
         """The recipe where there are no more references than these (None: enough): more points for each."""
@@ -168,4 +170,6 @@ class Recipe:
             method = WeightedGradients(model) if weighted else ExpectedGradients(model)
             spread = {"n_samples": self.n_references * self.n_steps, "sampling": "staggered"}
             settings |= spread if self.staggered else {"n_steps": self.n_steps}
-        return Ready(PatchCorrected(method, self.patches) if self.patches else method, self, lambda x: settings)
+        if self.patches:
+            method = PatchCorrected(method, self.patches, n_subsets=self.n_subsets, generator=seed)
+        return Ready(method, self, lambda x: settings)

@@ -22,6 +22,7 @@ Shapes: R rows (masked copies), P features.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from functools import reduce
@@ -70,6 +71,14 @@ class Features:
             present.scatter_(1, groups.expand(len(present), -1), True)
         self._absent = ~present
         self.counts = present.sum(1).expand(n_examples)
+
+    def to(self, device: torch.device) -> Features:
+        """The same features for tensors on another device."""
+        moved = copy.copy(self)
+        moved.counts = self.counts.to(device)
+        if self._groups is not None:
+            moved._groups, moved._absent = [groups.to(device) for groups in self._groups], self._absent.to(device)
+        return moved
 
     def scores(
         self, attributions: tuple[Tensor, ...], ranking: str = "signed", examples: Tensor | None = None

@@ -6,9 +6,20 @@ import warnings
 
 import pytest
 import torch
+from captum.attr import DeepLift, FeatureAblation
 from torch import nn
 
-from captum_wg import Both, Deletion, ExpectedGradients, GeneralizedAttribution, WeightedGradients
+from captum_wg import (
+    Both,
+    Deletion,
+    ExpectedGradients,
+    GeneralizedAttribution,
+    LayerExpectedGradients,
+    OverBaselines,
+    PatchCorrected,
+    SmoothGrad,
+    WeightedGradients,
+)
 
 pytestmark = [
     pytest.mark.cuda,
@@ -64,6 +75,18 @@ METHODS = {
     "ball": lambda f, x, r, y, **k: tuple(
         GeneralizedAttribution(f).attribute(x, None, y, sampler="ball", radius=1.0, n_samples=30, **k).values()
     ),
+    "smoothed": lambda f, x, r, y, **k: ExpectedGradients(f).attribute(x, r, y, smooth=1 / 4, **k),
+    "a layer": lambda f, x, r, y, **k: LayerExpectedGradients(f, f[0]).attribute(x, r, y, **k),
+    "SmoothGrad": lambda f, x, r, y, **k: SmoothGrad(f).attribute(x, r, y, n_samples=10, generator=3, **k),
+    "DeepLift over baselines": lambda f, x, r, y, **k: OverBaselines(DeepLift(f[:-1])).attribute(
+        x, r, target=y, return_convergence_delta=True, **k
+    ),
+    "ablations over baselines": lambda f, x, r, y, **k: OverBaselines(FeatureAblation(f)).attribute(
+        x, r, target=y, feature_mask=torch.arange(64, device=x.device).view(1, 1, 8, 8) // 8, **k
+    ),
+    "patches": lambda f, x, r, y, **k: PatchCorrected(SmoothGrad(f), 3, "corners", n_subsets=20, generator=1).attribute(
+        x, r, y, n_samples=10, **k
+    ),
 }
 
 
@@ -71,8 +94,16 @@ def tensors(result):
     return result if isinstance(result, tuple) else (result,)
 
 
+@pytest.fixture
+def deterministic():
+    """The usual gradients of convolutions, and sums over groups, differ in their last bits from time to time."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_the_maps_are_those_of_the_cpu_and_repeat(problem, name):
+def test_the_maps_are_those_of_the_cpu_and_repeat(problem, name, deterministic):
     model, x, references, y = problem
     expected = tensors(METHODS[name](model, x, references, y))
     on_device = (model.cuda(), x.cuda(), references.cuda(), y.cuda())
@@ -102,14 +133,15 @@ def test_data_parallel(problem):
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["expected gradients", "measures"])
-def test_waits_for_the_device_do_not_grow_with_the_steps(problem, name):
+@pytest.mark.parametrize(
+    "run, points", [(ExpectedGradients, "n_steps"), (GeneralizedAttribution, "n_samples"), (SmoothGrad, "n_samples")]
+)
+def test_waits_for_the_device_do_not_grow_with_the_points(problem, run, points):
     model, x, references, y = problem
     arguments = (model.cuda(), x.cuda(), references.cuda(), y.cuda())
 
-    def waits(points):
-        key = {"n_steps": points} if name == "expected gradients" else {"n_samples": points}
-        run = ExpectedGradients if name == "expected gradients" else GeneralizedAttribution
+    def waits(count):
+        key = {points: count}
         run(arguments[0]).attribute(*arguments[1:], internal_batch_size=10, **key)  # kernels are loaded
         torch.cuda.set_sync_debug_mode("warn")
         try:

@@ -194,14 +194,3 @@ def test_a_keras_interface(tabular):
         expected = net(torch.from_numpy(x)).softmax(1)[range(3), y]
     np.testing.assert_allclose(score.at_inputs, expected, atol=1e-6)
     np.testing.assert_allclose(score(torch.from_numpy(x), torch.arange(3)), expected, atol=1e-6)
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(
-    "kwargs", [{}, {"removal": "blur"}, {"feature_mask": torch.arange(42).reshape(1, 1, 6, 7) // 4}]
-)
-def test_masking_on_a_device(net, images, kwargs):
-    x, y, a = images
-    expected = DeletionAUC(levels=7, **kwargs)(net, x, y, a)
-    assert DeletionAUC(levels=7, **kwargs)(net.cuda(), x, y, a) == pytest.approx(expected, abs=1e-5)

@@ -106,6 +106,17 @@ def test_group_masks_that_broadcast_raise_no_warning(draw):
         torch.set_warn_always(False)
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_on_another_device_all_of_it_is_there(draw, grouped):
+    x = draw(2, 3, 4, 4)
+    features = Features((x,), (torch.arange(16).view(1, 1, 4, 4) // 3,) if grouped else None)
+    moved, marked = features.to(torch.device("meta")), torch.zeros(2, features.count, dtype=torch.bool, device="meta")
+    away = x.to("meta")
+    assert moved.count == features.count and moved.counts.is_meta and not features.counts.is_meta
+    assert moved.scores((away,)).is_meta and moved.remove((away,), (away,), marked)[0].is_meta
+    assert torch.equal(features.scores((x,)), Features.to(features, torch.device("cpu")).scores((x,)))
+
+
 def test_unknown_ranking(draw):
     with pytest.raises(ValueError, match=r"ranking must be one of \('signed', 'absolute'\), got 'abs'"):
         Features((draw(2, 3),)).scores((draw(2, 3),), "abs")
