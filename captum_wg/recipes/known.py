@@ -56,9 +56,9 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
         Recipe("patch ablation", patches=7),
     ),
     250: (
+        Recipe("SmoothGrad", 60, 120, patches=8, n_subsets=64),
         _eg(50, 5),
         _eg(37, 5, patches=8),
-        Recipe("SmoothGrad", 60, 120, patches=8, n_subsets=64),
         Recipe("SmoothGrad", 60, 50, patches=8),
         Recipe("DeepLift", 125),
         Recipe("DeepLift", 93, patches=8),
@@ -121,9 +121,9 @@ def explain(
         **attribute_kwargs: as the recipe's method takes them (internal_batch_size, show_progress, ...); smooth stands
             in place of the recipe's.
 
-    At 60 the map is `PatchCorrected`: in units of the probability (or of the output, if that is one column), not
-    complete, without a convergence delta. At the other prices, and by
-    recipes_of(60)[1].attribution(model, references), it is complete, in units of the output.
+    At 60 and 250 the map is `PatchCorrected`: in units of the probability (or of the output, if that is one column),
+    not complete, without a convergence delta. At the other prices, and by
+    recipes_of(price)[1].attribution(model, references), it is complete, in units of the output.
 
     Returns:
         (B, C, H, W), in an `AttributionResult` if more than that was asked for.

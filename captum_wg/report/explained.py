@@ -88,6 +88,8 @@ def _subject(name: str, record: dict[str, Any], values: dict[str, np.ndarray]) -
 def _settings(record: dict[str, Any]) -> str:
     arguments = record.get("arguments", {})
     given = {name: arguments.get(name) for name in _SHOWN} | {"baselines": record.get("baselines_named")}
+    if given["price"] is not None:  # whose recipe says its own
+        given["steps"] = None
     words = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
     return f"{record['method']}{f': {words}' if words else ''}."
 

@@ -11,17 +11,19 @@ from captum_wg.smoothing import smoothed_mix
 TARGET = [0, 1, 2, 0, 1]
 
 
-def test_explain_is_the_first_recipe_with_drawn_references(net, images, references):
+@pytest.mark.parametrize(("price", "samples", "patches", "n_subsets"), [(60, 24, 6, 0), (250, 120, 8, 64)])
+def test_explain_is_the_first_recipe_with_drawn_references(net, images, references, price, samples, patches, n_subsets):
+    def explain(pool, **more):
+        return recipes.explain(net, images, pool, TARGET, price, **more)
+
     drawn = baselines.sample(references, 60)
-    method = PatchCorrected(SmoothGrad(net), 6)
-    expected = method.attribute(images, drawn, TARGET, n_samples=24)
-    torch.testing.assert_close(recipes.explain(net, images, references, TARGET), expected)
-    data = TensorDataset(references, torch.zeros(70))
-    torch.testing.assert_close(recipes.explain(net, images, data, TARGET), expected)
-    other = recipes.explain(net, images, references, TARGET, generator=1)
-    assert not torch.allclose(other, expected)
-    few = method.attribute(images, references[:10], TARGET, n_samples=24)
-    torch.testing.assert_close(recipes.explain(net, images, references[:10], TARGET), few)
+    method = PatchCorrected(SmoothGrad(net), patches, n_subsets=n_subsets)
+    expected = method.attribute(images, drawn, TARGET, n_samples=samples)
+    torch.testing.assert_close(explain(references), expected)
+    torch.testing.assert_close(explain(TensorDataset(references, torch.zeros(70))), expected)
+    assert not torch.allclose(explain(references, generator=1), expected)
+    few = method.attribute(images, references[:10], TARGET, n_samples=samples)
+    torch.testing.assert_close(explain(references[:10]), few)
 
 
 def test_photographs_are_told_by_their_size_and_smoothed(references):
@@ -57,7 +59,7 @@ def test_at_photographs_size_corrected_noise_comes_first_where_its_gradients_suf
     assert [(r.method, r.smooth is None) for r in firsts.values()] == [
         ("expected gradients", False),
         ("SmoothGrad", True),
-        ("expected gradients", False),
+        ("SmoothGrad", True),
         ("expected gradients", False),
     ]
     for price in RECIPES:

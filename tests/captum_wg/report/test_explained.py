@@ -28,6 +28,12 @@ def test_a_folder_of_explained_images(explained_folder: Write) -> None:
     ]
 
 
+def test_the_steps_of_a_price_are_its_recipe_s(explained_folder: Write) -> None:
+    report = explained(explained_folder("a", arguments={"model": "net", "steps": 4, "seed": 0, "price": 60}))
+    assert report is not None
+    assert report.lead == ("WeightedGradients: model net, seed 0, price 60, baselines black,white.",)
+
+
 def test_images_without_pictures_of_baselines(explained_folder: Write) -> None:
     report = explained(explained_folder("a", with_baselines=False, class_name=None))
     assert report is not None and report.examples[0].baselines == () and report.examples[0].title.startswith("7, ")
