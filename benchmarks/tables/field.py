@@ -144,13 +144,26 @@ def figure(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> Figure:
         for i, (label, names) in enumerate(lines.items()):
             own = sorted((name for name in names if name in part.index), key=lambda name: price[name])
             axes.plot(price[own], part["mean"][own], "o-", color=f"C{i}", label=label)
-        for name in others:
-            axes.annotate(name, (price[name], part["mean"][name]), (3, 3), textcoords="offset points", fontsize=6)
+        for name, place in _apart({name: (price[name], part["mean"][name]) for name in others}).items():
+            axes.annotate(name, place, (3, 3), textcoords="offset points", fontsize=6)
         axes.set(xscale="log", xlabel="gradients + forwards for one map", ylabel=f"{column} (higher is better)")
         axes.set_title(f"{first['model'].iloc[0]}, n = {int(part['n'].max())}", fontsize=9)
         if lines:
             axes.legend(fontsize=8)
     return figure
+
+
+def _apart(points: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Where to write the names of points (price, mean): there, but above those that would be written over."""
+    heights = [y for _, y in points.values()]
+    line = 0.025 * (max(heights, default=0) - min(heights, default=0))
+    places: dict[str, tuple[float, float]] = {}
+    for name, (x, y) in sorted(points.items(), key=lambda point: point[1][1]):
+        for other, level in places.values():
+            if abs(np.log10(x / other)) < 0.8 and y - level < line:
+                y = level + line
+        places[name] = (x, y)
+    return places
 
 
 def charts(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> list[Chart]:

@@ -98,6 +98,17 @@ def test_the_figure_shows_every_method_at_its_price(results):
         assert [text.get_text() for text in axes.texts] == ["Random"]
 
 
+def test_names_in_the_figure_are_not_written_over_each_other(results):
+    table = field.table(results)
+    extra = table[table["method"] == "Random"].assign(method="Edges")
+    far = extra.assign(method="Far", gradients=1000)
+    for axes in field.figure(pd.concat([table, extra, far]), {}).axes:
+        places = {text.get_text(): text.xy for text in axes.texts}
+        low, high = sorted([places["Random"], places["Edges"]], key=lambda place: place[1])
+        heights = [y for _, y in axes.collections[0].get_offsets()]
+        assert high[1] - low[1] == pytest.approx(0.025 * np.ptp(heights)) and low[1] == places["Far"][1]
+
+
 def test_any_number_of_lines_is_drawn_in_colours_of_their_own(results):
     lines = {f"line {i}": [EG, WG] for i in range(6)}
     for axes in field.figure(field.table(results), lines).axes:
