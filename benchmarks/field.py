@@ -37,7 +37,9 @@ LINES = {
     "PatchCorrected EG": [
         f"PatchCorrected({words})" for words in ("n_steps=1, pool=24, patches=6", "n_steps=5, pool=37")
     ],
-    "PatchCorrected SmoothGrad": [row_of(one) for own in RECIPES.values() for one in own if one.method == "SmoothGrad"],
+    "PatchCorrected SmoothGrad": [
+        row_of(one) for own in RECIPES.values() for one in own if one.method == "SmoothGrad" and one.patches
+    ],
 }
 OURS = [name for names in LINES.values() for name in names if "pool=100" not in name]
 OTHERS = (

@@ -37,15 +37,15 @@ def patch_corrected(
     Args:
         n_steps: points on the path from each baseline, or samples of SmoothGrad.
         pool: of how many baselines, the first ones; None: all.
-        patches: of a side; n_subsets: of these, that are removed too.
+        patches: of a side; n_subsets: random subsets of them, which are removed too.
         method: what is corrected: ExpectedGradients; SmoothGrad, times the image from the baselines' mean; or DeepLift.
 
     Raises:
         BenchmarkError: a value that can't be.
     """
     try:
-        for word, value in (("n_steps", n_steps), ("patches", patches), ("n_subsets", n_subsets or 1)):
-            check_positive_int(value, word)
+        for word, value, least in (("n_steps", n_steps, 1), ("patches", patches, 1), ("n_subsets", n_subsets, 0)):
+            check_positive_int(value, word, least)
         settings.check_pool(1 if pool is None else check_positive_int(pool, "pool"))
         check_choice(method, "method", METHODS)
     except (TypeError, ValueError) as error:

@@ -155,8 +155,8 @@ def figure(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> Figure:
 
 def _apart(points: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """Where to write the names of points (price, mean): there, but above those that would be written over."""
-    heights = [y for _, y in points.values()]
-    line = 0.025 * (max(heights, default=0) - min(heights, default=0))
+    heights = [y for _, y in points.values() if np.isfinite(y)]
+    line = 0.025 * (np.ptp(heights) if heights else 0) or 0.001
     places: dict[str, tuple[float, float]] = {}
     for name, (x, y) in sorted(points.items(), key=lambda point: point[1][1]):
         for other, level in places.values():

@@ -111,7 +111,7 @@ def gaussian_noise(
         def drawn(x: Tensor) -> Tensor:
             shape = (1, 1, *x.shape[1:])
             own = [torch.randn(shape, generator=g, device=g.device, dtype=dtype) for g in draws]
-            once = torch.cat(own, dim=1).to(x.device, non_blocking=x.is_cuda)  # a copy that no kernel waits for
+            once = torch.cat(own, dim=1).to(x.device, non_blocking=x.is_cuda)  # the CPU need not wait
             return torch.stack([once, -once], dim=2).flatten(1, 2)[:, wanted] if antithetic else once
 
         return tuple(stdev * drawn(x) for stdev, x in zip(stdevs, inputs, strict=True))

@@ -117,12 +117,12 @@ def explain(
         target, additional_forward_args: as in Captum.
         price: 20, 60, 250 or 1000 gradients and forwards an image.
         kind: "small images" or "photographs"; None: by their size.
-        generator: of the draw and of noise; None is a fixed seed.
+        generator: of the draw, noise and subsets; None is a fixed seed.
         **attribute_kwargs: as the recipe's method takes them (internal_batch_size, show_progress, ...); smooth stands
             in place of the recipe's.
 
     At 60 and 250 the map is `PatchCorrected`: in units of the probability (or of the output, if that is one column),
-    not complete, without a convergence delta. At the other prices, and by
+    not complete, without a convergence delta. At the other prices, and by the second recipe of these two,
     recipes_of(price)[1].attribution(model, references), it is complete, in units of the output.
 
     Returns:
@@ -159,6 +159,7 @@ def table() -> pd.DataFrame:
             "references": recipe.n_references,
             "steps": recipe.n_steps if recipe.gradients else 0,
             "patches": recipe.patches**2,
+            "subsets": recipe.n_subsets,
             "staggered": recipe.staggered,
             "smooth": recipe.smooth,
             "gradients": recipe.gradients,

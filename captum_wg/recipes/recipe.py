@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_wg import baselines
 from captum_wg.attribution_base import AttributionResult, logged
-from captum_wg.engine.checks import check_choice
+from captum_wg.engine.checks import check_choice, check_positive_int
 from captum_wg.engine.targets import Target
 from captum_wg.expected_gradients import ExpectedGradients
 from captum_wg.over_baselines import OverBaselines
@@ -88,24 +88,27 @@ class Recipe:
             replaced by the channels' means, no gradients).
         n_references: K; n_steps: gradients for each, of SmoothGrad for all together; staggered: these are one for each,
             shifted from path to path.
-        patches: the maps are corrected by (`PatchCorrected`), or are, the drops by patches of a grid so fine;
-            n_subsets: and by those of so many random subsets of these.
+        patches: the maps are corrected by (`PatchCorrected`), or are, the drops by patches of a grid so fine.
         smooth: the maps are mixed with their blur (`smoothed_mix`); None: not.
+        n_subsets: the maps are corrected by the drops of so many random subsets of patches, too.
 
     Raises:
-        ValueError: another method.
+        ValueError: another method; subsets of a recipe that corrects nothing by patches.
     """
 
     method: str
     n_references: int = 0
     n_steps: int = 1
     patches: int = 0
-    n_subsets: int = 0
     staggered: bool = False
     smooth: float | None = None
+    n_subsets: int = 0
 
     def __post_init__(self) -> None:
         check_choice(self.method, "method", METHODS)
+        corrects = self.patches and self.method != "patch ablation"
+        if check_positive_int(self.n_subsets, "n_subsets", least=0) and not corrects:
+            raise ValueError(f"n_subsets={self.n_subsets} are of maps corrected by patches, which {self.name} are not")
 
     @property
     def name(self) -> str:
@@ -147,7 +150,8 @@ class Recipe:
     def attribution(
         self, model: Callable[..., Any], references: Tensor | None = None, seed: int | None = None
     ) -> Ready:
-        """The recipe for a model, with its references (K, C, H, W), of which it takes the first; seed: of noise."""
+        """The recipe for a model, with its references (K, C, H, W), of which it takes the first; seed: of noise
+        and subsets."""
         if references is None and self.n_references:
             raise ValueError(f"references are missing: {self.name} takes {self.n_references}; give (K, C, H, W)")
         own = None if references is None else references[: self.n_references]

@@ -1,4 +1,4 @@
-"""What holds on a GPU: the same maps, repeatable bits, and no wait for the device in every step."""
+"""What holds on a GPU: the same maps, with deterministic kernels the same bits again, and no wait in every step."""
 
 from __future__ import annotations
 
@@ -97,9 +97,10 @@ def tensors(result):
 @pytest.fixture
 def deterministic():
     """The usual gradients of convolutions, and sums over groups, differ in their last bits from time to time."""
+    before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
-    torch.use_deterministic_algorithms(False)
+    torch.use_deterministic_algorithms(before, warn_only=warns)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -112,6 +113,18 @@ def test_the_maps_are_those_of_the_cpu_and_repeat(problem, name, deterministic):
         assert f.device.type == "cuda"
         torch.testing.assert_close(f.cpu(), e, rtol=1e-6, atol=1e-8)
         assert torch.equal(f, a)
+
+
+def test_subsets_of_a_generator_on_the_device(problem):
+    model, x, references, y = problem
+    on_device = (x.cuda(), references.cuda(), y.cuda())
+
+    def made():
+        draws = torch.Generator("cuda").manual_seed(3)
+        corrected = PatchCorrected(ExpectedGradients(model.cuda()), 4, n_subsets=20, generator=draws)
+        return corrected.attribute(*on_device)
+
+    torch.testing.assert_close(made(), made())
 
 
 @pytest.mark.parametrize("name", ["expected gradients", "weighted gradients", "measures"])

@@ -24,7 +24,7 @@ from captum_wg import (
     PatchCorrected,
     WeightedGradients,
 )
-from captum_wg.patch_correction import grid, tenths, toward_drops
+from captum_wg.patch_correction import grid, random_tenths, toward_drops
 from captum_wg.weighting.masking import Features
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning:captum_wg")
@@ -96,7 +96,7 @@ def test_it_is_the_ridge_regression(net, x, references, shrinkage, size, n_subse
     made = corrected.attribute(x, references, TARGETS, n_steps=5, internal_batch_size=size)
     sets = np.eye(12, dtype=bool)
     if n_subsets:
-        sets = np.concatenate([sets, tenths(12, n_subsets, torch.Generator().manual_seed(3)).numpy()])
+        sets = np.concatenate([sets, random_tenths(12, n_subsets, torch.Generator().manual_seed(3)).numpy()])
     torch.testing.assert_close(made, literal(net, x, e, TARGETS, 3, 4, shrinkage, sets), rtol=1e-8, atol=1e-12)
 
 
@@ -110,39 +110,51 @@ def test_it_is_the_ridge_regression(net, x, references, shrinkage, size, n_subse
 )
 def test_any_groups_of_any_size(seed, n_groups, shrinkage, scale, n_subsets):
     rng = np.random.default_rng(seed)
-    sets = np.concatenate([np.eye(n_groups, dtype=bool), rng.random((n_subsets, n_groups)) < 0.5])
-    sets = sets[sets.any(1)]
+    subsets = rng.random((n_subsets, n_groups)) < 0.5
+    subsets = subsets[subsets.any(1)]
+    sets = np.concatenate([np.eye(n_groups, dtype=bool), subsets])
     e, v = rng.normal(size=(2, 3, 4)) * scale, rng.normal(size=(2, len(sets)))
     groups = np.concatenate([np.arange(n_groups), rng.integers(n_groups, size=12 - n_groups)])
     groups = np.stack([rng.permutation(groups) for _ in range(2)])
     maps = (torch.from_numpy(e),)
     features = Features(maps, (torch.from_numpy(groups).view(2, 3, 4),))
-    given_sets = torch.from_numpy(sets) if n_subsets else None
-    (made,) = toward_drops(maps, torch.from_numpy(v), features, shrinkage, given_sets)
+    (made,) = toward_drops(maps, torch.from_numpy(v), features, shrinkage, torch.from_numpy(subsets))
     expected = np.stack([ridge(e[i].ravel(), v[i], groups[i], shrinkage, sets) for i in range(2)]).reshape(2, 3, 4)
     np.testing.assert_allclose(made.numpy(), expected, rtol=1e-6, atol=1e-8)
 
 
-def test_sets_of_single_patches_are_the_closed_form(x):
-    features = Features((x,), grid((x,), 3))
-    drops, each = features.scores((x.sin(),)), torch.eye(9, dtype=torch.bool)
-    for shrinkage in (0.0, 1.0, math.inf):
-        alone, solved = (toward_drops((x,), drops, features, shrinkage, sets)[0] for sets in (None, each))
-        torch.testing.assert_close(solved, alone)
+def test_without_shrinkage_and_with_all_of_it_by_subsets(x):
+    features, subsets = Features((x,), grid((x,), 3)), random_tenths(9, 6, torch.Generator().manual_seed(0))
+    sums = features.scores((x,))
+    drops = torch.cat([sums, sums @ subsets.to(sums).T], dim=1).sin()
+    groups = grid((x,), 3)[0].expand(1, 2, 6, 7).flatten().numpy()
+    sets = np.concatenate([np.eye(9), subsets.numpy()])
+    (free,) = toward_drops((x,), drops, features, 0.0, subsets)
+    found = features.scores((free,))
+    for i in range(3):  # by least squares of the drops alone
+        weights = np.sqrt(sets.sum(1))
+        wanted = np.linalg.lstsq(sets / weights[:, None], drops[i].numpy() / weights, rcond=None)[0]
+        np.testing.assert_allclose(found[i].numpy(), wanted)
+    (scaled,) = toward_drops((x,), drops, features, math.inf, subsets)
+    for i in range(3):
+        e = x[i].flatten().numpy()
+        nearly = ridge(e, drops[i].numpy(), groups, 1e9, sets)
+        np.testing.assert_allclose(scaled[i].flatten().numpy(), nearly, rtol=1e-5, atol=1e-7)
 
 
 def test_an_example_without_a_patch_has_smaller_subsets(net, x, references):
     """As if it were alone, with the patches that it has."""
     inner = ExpectedGradients(net)
-    columns = torch.arange(7).expand(1, 2, 6, 7)
-    masks = torch.cat([columns, columns.clamp(max=4), columns.clamp(min=3)])
+    pairs = (torch.arange(42) // 2).view(1, 1, 6, 7).expand(1, 2, 6, 7)
+    masks = torch.cat([pairs, pairs.clamp(max=11), pairs.clamp(min=9)])
     corrected = PatchCorrected(inner, n_subsets=10, shrinkage=0.5)
     e = inner.attribute(x, references, TARGETS)
     made = corrected.attribute(x, references, TARGETS, feature_mask=masks)
-    problem_sets = torch.cat([torch.eye(7, dtype=torch.bool), tenths(7, 10, torch.Generator().manual_seed(0))]).numpy()
+    subsets = random_tenths(21, 10, torch.Generator().manual_seed(0)).numpy()
+    all_sets = np.concatenate([np.eye(21, dtype=bool), subsets])
     for i in range(3):
         own = np.unique(masks[i].numpy())
-        sets = problem_sets[:, own]
+        sets = all_sets[:, own]
         sets = sets[sets.any(1)]
         groups = np.searchsorted(own, masks[i].numpy())
         drops = []
@@ -155,16 +167,18 @@ def test_an_example_without_a_patch_has_smaller_subsets(net, x, references):
         torch.testing.assert_close(made[i].flatten(), torch.from_numpy(expected))
 
 
-@given(n_features=st.integers(1, 70), n_sets=st.integers(1, 35), seed=st.integers(0, 99))
+@given(n_features=st.integers(1, 70), n_sets=st.integers(0, 35), seed=st.integers(0, 99))
 def test_tenths_are_parts_of_partitions(n_features, n_sets, seed):
-    sets = tenths(n_features, n_sets, torch.Generator().manual_seed(seed))
-    parts = min(10, n_features)
+    sets = random_tenths(n_features, n_sets, torch.Generator().manual_seed(seed))
+    parts = min(10, max(1, n_features // 2))
     assert sets.shape == (n_sets, n_features) and sets.dtype == torch.bool
-    sizes = sets.sum(1)
-    assert sizes.min() >= n_features // parts and sizes.max() <= -(-n_features // parts)
+    for size in sets.sum(1):
+        assert n_features // parts <= size <= -(-n_features // parts) and (size > 1 or n_features == 1)
     for first in range(0, n_sets - parts + 1, parts):
         assert (sets[first : first + parts].sum(0) == 1).all()
-    assert torch.equal(sets, tenths(n_features, n_sets, torch.Generator().manual_seed(seed)))
+    if n_features >= 20 and n_sets >= 20:
+        assert not torch.equal(sets[:10], sets[10:20])
+    assert torch.equal(sets, random_tenths(n_features, n_sets, torch.Generator().manual_seed(seed)))
 
 
 def test_subsets_have_the_generator_s_draws(net, x, references):
@@ -442,8 +456,8 @@ def test_what_can_not_be_corrected_is_said(net, x, references):
     for bad in (-1, math.nan, "1", None):
         with pytest.raises(ValueError, match="shrinkage must be a number in"):
             PatchCorrected(inner, shrinkage=bad)
-    for wrong in (-1, 2.5):
-        with pytest.raises(ValueError, match="n_subsets must be a whole number of at least 1"):
+    for wrong in (-1, 2.5, None, False, torch.tensor([1, 2])):
+        with pytest.raises(ValueError, match="n_subsets must be a whole number of at least 0"):
             PatchCorrected(inner, n_subsets=wrong)
     with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, an int seed or None"):
         PatchCorrected(inner, generator="3")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.methods.method import SAME_DRAWS, Batch, MethodSettings
+from benchmarks.methods.method import NO_DRAWS, SAME_DRAWS, Batch, MethodSettings
 from benchmarks.methods.rows import method
 from benchmarks.run.errors import BenchmarkError
 from captum_wg import ExpectedGradients, PatchCorrected, SmoothGrad
@@ -14,6 +14,7 @@ def test_it_is_the_class_over_the_first_baselines(tiny_model, tiny_batch, refere
     settings = MethodSettings(n_baselines=len(references))
     row = method("PatchCorrected(n_steps=3, pool=2, patches=4)", settings)
     (made,) = row.ingredients
+    assert row.draws == NO_DRAWS
     found = made.make(batch)
     wanted = PatchCorrected(ExpectedGradients(tiny_model), 4).attribute(x, references[:2], y, n_steps=3)
     assert np.allclose(found, wanted.detach().numpy(), atol=1e-6)
@@ -33,7 +34,9 @@ def test_it_corrects_smooth_grad_with_draws_of_the_experiments_seed(tiny_model, 
     assert np.allclose(found, wanted.numpy(), atol=1e-6) and not np.allclose(found, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("word", ["n_steps=0", "patches=0", "n_subsets=-1", "pool=1000", "method=Saliency"])
+@pytest.mark.parametrize(
+    "word", ["n_steps=0", "patches=0", "n_subsets=-1", "n_subsets=None", "pool=1000", "method=Saliency"]
+)
 def test_values_that_can_not_be(word):
     with pytest.raises(BenchmarkError, match=word.split("=")[0]):
         method(f"PatchCorrected({word})", MethodSettings(n_baselines=4))

@@ -76,6 +76,7 @@ def test_the_table_has_all_recipes_with_the_figures_that_there_are():
                 recipe.name for recipe in recipes.recipes_of(price, kind)
             ]
             assert (rows["gradients"] + rows["forwards"] <= price).all()
+    assert set(table["subsets"]) == {0, 64}
     measured = table[table["corr"].notna()]
     assert len(measured) and measured["source"].notna().all() and (measured["n"] > 0).all()
 

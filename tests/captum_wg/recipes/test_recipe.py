@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from captum.attr import DeepLift, FeatureAblation, NoiseTunnel
@@ -119,5 +121,10 @@ def test_it_is_an_attribution_for_wrappers(net, images, references):
     assert ready.multiplies_by_inputs
     with pytest.raises(ValueError, match="references are missing: expected gradients, 7 x 3 takes 7"):
         Recipe("expected gradients", 7, 3).attribution(net)
+    for alone in (Recipe("SmoothGrad", 20, 4), Recipe("patch ablation", patches=4)):
+        with pytest.raises(ValueError, match=f"n_subsets=64 are of maps corrected by patches, which {alone.name}"):
+            replace(alone, n_subsets=64)
+    with pytest.raises(ValueError, match="n_subsets must be a whole number of at least 0, got -5"):
+        Recipe("SmoothGrad", 20, 4, patches=8, n_subsets=-5)
     with pytest.raises(ValueError, match=r"method must be one of .*'DeepLift'.*got 'deeplift'"):
         Recipe("deeplift", 3)
