@@ -75,8 +75,9 @@ def names():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-def test_the_blocks_run_one_after_another(names):
+def test_the_blocks_run_one_after_another(names, tmp_path, monkeypatch):
     matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)  # for the files that they write
     for page in PAGES:
         for number, source in enumerate(blocks(page), 1):
             if "shap.plots" in source:

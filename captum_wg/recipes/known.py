@@ -129,7 +129,8 @@ def explain(
         (B, C, H, W), in an `AttributionResult` if more than that was asked for.
 
     Raises:
-        TypeError, ValueError: inputs that are no images; another price or kind; as the method.
+        TypeError, ValueError: inputs that are no images, or with fewer pixels a side than the recipe has patches (8 at
+            250); another price or kind; as the method.
     """
     images = check_images(inputs)
     recipe = recipes_of(price, kind or kind_of(images))[0]
