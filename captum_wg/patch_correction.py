@@ -1,4 +1,4 @@
-"""An attribution corrected by what the output loses with each patch."""
+"""An attribution corrected by what the output loses without patches."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from captum_wg.weighting.removal_scores import removal_scores
 
 Patches = int | Sequence[int]
 
+# What the scale of a map to the drops takes their cosine for where it is less.
+LEAST_COSINE = 0.2
 # Subsets that together hold every patch once.
 _PARTS = 10
 
@@ -34,10 +36,11 @@ class PatchCorrected(BaselineAttribution):
         m = argmin_m sum_s (v_s - m(S_s))^2 / n_s + lambda sum_p |p| ||m - b e||^2 on p,  v_s = f(x) - f(x without S_s),
 
     where S_s are the single patches p and the subsets, m(S) is the sum of m over S, n_s the number of patches in S_s
-    that the example has, and b = max(0, <e(S), v> / <e(S), e(S)>) the (unweighted) least-squares scale of the map's
-    sums to the drops. This ridge regression moves sums of patches alone: what one moves by is spread evenly over the
-    patch, channels alike, and inside it the map keeps its details. Without subsets a sum moves the share
-    1 / (1 + lambda) of the way from b e(p) to the patch's drop.
+    that the example has, and b = max(c, .2) ||v|| / ||e(S)||, c being the cosine of the sums e(S) and the drops v: the
+    (unweighted) least-squares scale of one to the other, but not less where they have little in common or go against
+    each other, since the map's details would fade away. This ridge regression moves sums of patches alone: what one
+    moves by is spread evenly over the patch, channels alike, and inside it the map keeps its details. Without subsets a
+    sum moves the share 1 / (1 + lambda) of the way from b e(p) to the patch's drop.
 
     Gradients know a pixel's details, but not what x itself loses; a removal knows that, but only by patches. By a
     ResNet-18 on CIFAR-10 (docs/results.md, 100 images, removals other than these) sums of the maps of `SmoothGrad` with
@@ -223,8 +226,9 @@ def toward_drops(
     sizes, sums = features.sums(tuple(map(torch.ones_like, wide))), features.sums(wide)
     joined = sums.new_zeros(0, features.count) if subsets is None else subsets.to(sums)
     of_sets = torch.cat([sums, sums @ joined.T], dim=1)
-    power = of_sets.square().sum(1, keepdim=True)
-    b = (of_sets * v).sum(1, keepdim=True).clamp(min=0) / power.where(power > 0, torch.ones_like(power))
+    claimed, lost = (values.norm(dim=1, keepdim=True) for values in (of_sets, v))
+    cosine = (of_sets * v).sum(1, keepdim=True) / (claimed * lost)
+    b = torch.where(claimed * lost > 0, cosine.clamp(min=LEAST_COSINE) * lost / claimed, 0.0)
     moved = _ridge(v - b * of_sets, joined, sizes > 0, shrinkage)
     spread = features.spread(moved / sizes.clamp(min=1))
     return tuple(

@@ -54,7 +54,8 @@ def ridge(e, v, groups, shrinkage, sets=None):
     sets = np.eye(len(patches)) if sets is None else sets.astype(float)
     design, weights = sets @ patches, 1 / sets.sum(1)
     sums = design @ e
-    b = max(0.0, sums @ v / (sums @ sums)) if (sums @ sums) > 0 else 0.0
+    claimed, lost = np.linalg.norm(sums), np.linalg.norm(v)
+    b = max(sums @ v / (claimed * lost), 0.2) * lost / claimed if claimed * lost > 0 else 0.0
     penalty = shrinkage * np.diag(patches.T @ patches.sum(1))
     weighted = design.T * weights
     return np.linalg.solve(weighted @ design + penalty, weighted @ v + penalty @ (b * e))
@@ -212,7 +213,8 @@ def test_without_shrinkage_patch_sums_are_the_drops_and_with_all_of_it_the_map_i
         assert drops[i, 2].item() == pytest.approx((before - after).item(), abs=1e-12)
     scaled = PatchCorrected(inner, 2, shrinkage=math.inf).attribute(x, references, TARGETS)
     sums = patch_sums(e, 2, 2)
-    b = ((sums * drops).sum(1) / sums.square().sum(1)).clamp(min=0)
+    least = 0.2 * drops.norm(dim=1) / sums.norm(dim=1)
+    b = torch.maximum((sums * drops).sum(1) / sums.square().sum(1), least)
     torch.testing.assert_close(scaled, b.view(-1, 1, 1, 1) * e)
     # Between the two lies what is between them.
     half = PatchCorrected(inner, 2).attribute(x, references, TARGETS)
@@ -233,14 +235,17 @@ def test_details_of_a_patch_stay_and_its_channels_move_alike(net, x, references)
     assert not torch.allclose(e, made)
 
 
-def test_a_map_against_the_drops_leaves_the_drops_alone(x):
+def test_details_stay_where_the_map_goes_against_the_drops(x):
     features = Features((x,), grid((x,), 2))
     sums = features.scores((x,))
     (made,) = toward_drops((x,), -sums, features)
-    torch.testing.assert_close(features.scores((made,)), -sums / 2)
-    torch.testing.assert_close(made[:, :1].expand_as(made), made)
-    (zeros,) = toward_drops((torch.zeros_like(x),), torch.zeros_like(sums), features)
-    assert not zeros.any()
+    torch.testing.assert_close(features.scores((made,)), -0.4 * sums)
+    details = made - 0.2 * x
+    torch.testing.assert_close(details[:, :1, :3, :4], details[:, :1, :1, :1].expand(3, 1, 3, 4))
+    (zeros,) = toward_drops((torch.zeros_like(x),), sums, features)
+    torch.testing.assert_close(features.scores((zeros,)), sums / 2)
+    (nothing,) = toward_drops((x,), torch.zeros_like(sums), features)
+    assert not nothing.any()
 
 
 def test_an_additive_function_is_explained_as_it_is(draw):
