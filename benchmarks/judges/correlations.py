@@ -17,7 +17,7 @@ from quantus_ext import PatchDeletionCorrelation, SubsetCorrelation
 # Removals that no weighting is fitted to by default; the scores are the mean over them.
 OVER = ("blur", "noise")
 # The drops of so many batches of images by one judge and removal are kept.
-KEPT = 64
+KEPT = 512
 _DROPS: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
 
