@@ -13,10 +13,9 @@ from torch import Tensor
 
 from captum_wg.attribution_base import AttributionResult, BaselineAttribution, logged
 from captum_wg.engine.baseline_set import Baselines
-from captum_wg.engine.checks import check_finite, check_generator, check_number, check_positive_int
+from captum_wg.engine.checks import check_finite, check_number, check_positive_int
 from captum_wg.engine.targets import Target
 from captum_wg.engine.tensors import Inputs, as_tuple, finest, like_inputs
-from captum_wg.integrals.random import Seed
 from captum_wg.over_baselines import OverBaselines
 from captum_wg.weighting.masking import Features, Neutral, numbered
 from captum_wg.weighting.output import Output, check_output
@@ -26,34 +25,25 @@ Patches = int | Sequence[int]
 
 # What the scale of a map to the drops takes their cosine for where it is less.
 LEAST_COSINE = 0.2
-# Subsets that together hold every patch once.
-_PARTS = 10
 
 
 class PatchCorrected(BaselineAttribution):
-    """A method's map e, corrected by what the output loses with each patch of the input, alone and in random subsets:
+    """A method's map e, corrected by what the output loses with each patch S_s of the input alone:
 
-        m = argmin_m sum_s (v_s - m(S_s))^2 / n_s + lambda sum_p |p| ||m - b e||^2 on p,  v_s = f(x) - f(x without S_s),
+        m = argmin_m sum_s (v_s - m(S_s))^2 + lambda |S_s| ||m - b e||^2 on S_s,      v_s = f(x) - f(x without S_s),
 
-    where S_s are the single patches p and the subsets, m(S) is the sum of m over S, n_s the number of patches in S_s
-    that the example has, and b = max(c, .2) ||v|| / ||e(S)||, c being the cosine of the sums e(S) and the drops v: the
-    (unweighted) least-squares scale of one to the other, but not less where they have little in common or go against
-    each other, since the map's details would fade away. This ridge regression moves sums of patches alone: what one
-    moves by is spread evenly over the patch, channels alike, and inside it the map keeps its details. Without subsets a
-    sum moves the share 1 / (1 + lambda) of the way from b e(p) to the patch's drop.
+    where m(S) is the sum of m over S. Patches are disjoint, so that this ridge regression has a closed form: the sum of
+    each patch moves the share 1 / (1 + lambda) of the way from b e(S_s) to v_s, and what it moves by is spread evenly
+    over the patch, channels alike. Inside a patch the map keeps its details. The scale b = max(c, .2) ||v|| / ||e(S)||,
+    c being the cosine of the map's patch sums and the drops, is that of least squares, but not less where the two have
+    little in common or go against each other: there the details would fade away.
 
-    Gradients know a pixel's details, but not what x itself loses; a removal knows that, but only by patches. By a
-    ResNet-18 on CIFAR-10 (docs/results.md, 100 images, removals other than these) sums of the maps of `SmoothGrad` with
-    8 x 8 patches, 50 samples, predict drops with a correlation of .416 (of expected gradients, 37 references x 5, with
-    the same patches .421), those of 50 references x 5 without patches .271. Deletion by single pixels is worse (.230
-    against .190; lower is better), and random pixels are predicted no better: removed alone, a patch often costs a sure
-    output nothing. Subsets tell what it is worth where others are gone: with 64 of them and 120 samples deletion is
-    .181, corr .391, and random pixels are predicted better too.
+    @FIGURES@
 
-    The price: a forward an example for each patch and subset, without gradients, and one of the example itself.
-    Completeness is given up: the map is in units of f (a probability, unless `output` says otherwise), its sum is
-    nothing in particular, and there is no convergence delta. A judge that removes the very same patches by the same
-    neutral value reads its own yardstick in part; judge by other sets of features and other removals.
+    The price: P forwards an example for P patches, without gradients, and one of the example itself. Completeness is
+    given up: the map is in units of f (a probability, unless `output` says otherwise), its sum is nothing in
+    particular, and there is no convergence delta. A judge that removes the very same patches by the same neutral value
+    reads its own yardstick in part; judge by other sets of features and other removals.
 
     Args:
         method: the attribution, an instance: PatchCorrected(SmoothGrad(model)). Any of this package or of
@@ -67,9 +57,6 @@ class PatchCorrected(BaselineAttribution):
         output: f out of the model's output at target: "auto" (the output itself if it is one column or, for this
             example, a distribution; its softmax otherwise), "softmax", "sigmoid", "identity", or a callable. What the
             method explains is forward_func as given in any case.
-        n_subsets: how many subsets; each has a tenth of the patches (two at least), and ten hold every patch once. The
-            same for all examples.
-        generator: of the subsets: a torch.Generator on the inputs' device, an int seed, or None for a fixed seed.
 
     Raises:
         TypeError, ValueError: no instance of an attribution, or one of a layer or neuron; a setting that can't be.
@@ -92,8 +79,6 @@ class PatchCorrected(BaselineAttribution):
         shrinkage: float = 1.0,
         *,
         output: Output = "auto",
-        n_subsets: int = 0,
-        generator: Seed = None,
     ):
         if not isinstance(method, Attribution):
             made = f"; make an instance of it: {method.__name__}(model)" if isinstance(method, type) else ""
@@ -119,9 +104,6 @@ class PatchCorrected(BaselineAttribution):
         self.neutral = neutral
         self.shrinkage = check_number(shrinkage, "shrinkage", 0.0)
         self.output = check_output(output)
-        self.n_subsets = check_positive_int(n_subsets, "n_subsets", least=0)
-        check_generator(generator, getattr(generator, "device", torch.device("cpu")))
-        self.generator = generator
 
     @property
     def multiplies_by_inputs(self) -> bool:
@@ -171,10 +153,8 @@ class PatchCorrected(BaselineAttribution):
         masks = grid(problem.inputs, self.patches) if feature_mask is None else as_tuple(feature_mask)
         features = Features(problem.inputs, masks)
         groups = None if feature_mask is None else like_inputs(numbered(masks)[0], problem.is_tuple)
-        draws = check_generator(self.generator, problem.inputs[0].device)
-        subsets = random_tenths(features.count, self.n_subsets, draws)
-        sets = torch.cat([torch.eye(features.count, dtype=torch.bool), subsets])
-        drops = removal_scores(problem, features, sets, self.neutral, self.output).drops
+        each = torch.eye(features.count, dtype=torch.bool)
+        drops = removal_scores(problem, features, each, self.neutral, self.output).drops
 
         given = {"baselines": baselines, "additional_forward_args": additional_forward_args, "target": target}
         ours = {
@@ -193,7 +173,7 @@ class PatchCorrected(BaselineAttribution):
                 f"{name} must return maps of the inputs' shapes {[tuple(x.shape) for x in problem.inputs]}, got "
                 f"{[tuple(m.shape) for m in maps]}"
             )
-        corrected = toward_drops(maps, drops, features, self.shrinkage, subsets)
+        corrected = toward_drops(maps, drops, features, self.shrinkage)
         check_finite(corrected, "attributions")
         attributions = like_inputs(corrected, problem.is_tuple)
         if isinstance(result, AttributionResult):
@@ -202,75 +182,33 @@ class PatchCorrected(BaselineAttribution):
 
 
 def toward_drops(
-    attributions: tuple[Tensor, ...],
-    drops: Tensor,
-    features: Features,
-    shrinkage: float = 1.0,
-    subsets: Tensor | None = None,
+    attributions: tuple[Tensor, ...], drops: Tensor, features: Features, shrinkage: float = 1.0
 ) -> tuple[Tensor, ...]:
-    """Maps whose sums over features are moved from the scaled map's toward the drops, evenly over each feature's
-    elements (see `PatchCorrected`).
+    """Maps whose sum over each feature moves the share 1 / (1 + shrinkage) from b e(S_s) to its drop v_s, evenly over
+    the feature's elements (see `PatchCorrected`).
 
     Args:
         attributions: e, (B, *feature) for each element of the inputs.
-        drops: v, (B, P + S), of each feature alone and then of each subset.
+        drops: v, (B, P).
         features: the P features, groups that hold all elements.
         shrinkage: lambda >= 0, possibly math.inf.
-        subsets: bool (S, P); None: there are none.
 
     Returns:
         In the shapes and dtypes of attributions; computed in float64 where the device has it.
     """
     dtype = finest(drops.device)
     wide, v = tuple(a.to(dtype) for a in attributions), drops.to(dtype)
-    sizes, sums = features.sums(tuple(map(torch.ones_like, wide))), features.sums(wide)
-    joined = sums.new_zeros(0, features.count) if subsets is None else subsets.to(sums)
-    of_sets = torch.cat([sums, sums @ joined.T], dim=1)
-    claimed, lost = (values.norm(dim=1, keepdim=True) for values in (of_sets, v))
-    cosine = (of_sets * v).sum(1, keepdim=True) / (claimed * lost)
+    # A group that an example does not have sums to 0.
+    sums, sizes = (features.sums(values) for values in (wide, tuple(map(torch.ones_like, wide))))
+    v = torch.where(sizes > 0, v, 0.0)
+    claimed, lost = (values.norm(dim=1, keepdim=True) for values in (sums, v))
+    cosine = (sums * v).sum(1, keepdim=True) / (claimed * lost)
     b = torch.where(claimed * lost > 0, cosine.clamp(min=LEAST_COSINE) * lost / claimed, 0.0)
-    moved = _ridge(v - b * of_sets, joined, sizes > 0, shrinkage)
-    spread = features.spread(moved / sizes.clamp(min=1))
+    moved = features.spread((v - b * sums) / (1 + shrinkage) / sizes.clamp(min=1))
     return tuple(
         (b.view(-1, *(1,) * (w.ndim - 1)) * w + m).to(a.dtype)
-        for a, w, m in zip(attributions, wide, spread, strict=True)
+        for a, w, m in zip(attributions, wide, moved, strict=True)
     )
-
-
-def _ridge(left: Tensor, subsets: Tensor, there: Tensor, shrinkage: float) -> Tensor:
-    """d = argmin_d sum_p (left_p - d_p)^2 + sum_s (left_s - d(S_s))^2 / n_s + lambda ||d||^2, (B, P), over the features
-    p that an example has; by Woodbury's identity, which solves for the subsets and not for the features.
-
-    Args:
-        left: (B, P + S).
-        subsets: 0 or 1, (S, P).
-        there: which features each example has, bool (B, P).
-    """
-    n, scale = there.shape[1], 1 + shrinkage
-    if not len(subsets):
-        return left / scale
-    moved = torch.zeros_like(left[:, :n])
-    patterns, which = there.cpu().unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    for i, own in enumerate(patterns.to(there.device)):
-        rows = (which == i).to(there.device)
-        a, mine = subsets[:, own], left[rows]
-        counts = a.sum(1).clamp(min=1)
-        right = mine[:, :n][:, own] + mine[:, n:] / counts @ a
-        inner = torch.diag(counts) + a @ a.T / scale
-        moved[rows.unsqueeze(1) & own] = (
-            (right - torch.linalg.solve(inner, a @ right.T / scale).T @ a) / scale
-        ).flatten()
-    return moved
-
-
-def random_tenths(n_features: int, n_sets: int, generator: torch.Generator) -> Tensor:
-    """Random subsets of a tenth of the features, but of two at least, bool (S, P): the parts of partitions, of which
-    each holds every feature once."""
-    n_parts = min(_PARTS, max(1, n_features // 2))
-    device = generator.device
-    orders = [torch.randperm(n_features, generator=generator, device=device) for _ in range(-(-n_sets // n_parts))]
-    parts = [order.unsqueeze(0) % n_parts == torch.arange(n_parts, device=device).unsqueeze(1) for order in orders]
-    return torch.cat([torch.zeros(0, n_features, dtype=torch.bool, device=device), *parts])[:n_sets].cpu()
 
 
 def grid(inputs: tuple[Tensor, ...], patches: int | tuple[int, ...]) -> tuple[Tensor, ...]:

@@ -24,7 +24,6 @@ def row_of(recipe: Recipe) -> str:
     of_paths: dict[str, Any] = {"n_steps": recipe.n_steps, "pool": recipe.n_references}
     # What a row has where its name says nothing is not said, so that it is the same row.
     words: dict[str, Any] = {"patches": recipe.patches} if recipe.patches not in (0, PATCHES) else {}
-    words |= {"n_subsets": recipe.n_subsets} if recipe.n_subsets else {}
     if recipe.method == "patch ablation":
         base = "PatchAblation"
     elif recipe.method == "DeepLift" and recipe.patches:

@@ -29,7 +29,6 @@ def patch_corrected(
     n_steps: int = 1,
     pool: int | None = None,
     patches: int = PATCHES,
-    n_subsets: int = 0,
     method: str = EG,
 ) -> Method:
     """The row of `PatchCorrected`.
@@ -37,33 +36,32 @@ def patch_corrected(
     Args:
         n_steps: points on the path from each baseline, or samples of SmoothGrad.
         pool: of how many baselines, the first ones; None: all.
-        patches: of a side; n_subsets: random subsets of them, which are removed too.
+        patches: of a side.
         method: what is corrected: ExpectedGradients; SmoothGrad, times the image from the baselines' mean; or DeepLift.
 
     Raises:
         BenchmarkError: a value that can't be.
     """
     try:
-        for word, value, least in (("n_steps", n_steps, 1), ("patches", patches, 1), ("n_subsets", n_subsets, 0)):
-            check_positive_int(value, word, least)
+        for word, value in (("n_steps", n_steps), ("patches", patches)):
+            check_positive_int(value, word)
         settings.check_pool(1 if pool is None else check_positive_int(pool, "pool"))
         check_choice(method, "method", METHODS)
     except (TypeError, ValueError) as error:
         raise BenchmarkError(f"{name}: {error}") from error
-    draws = SAME_DRAWS if method == "SmoothGrad" or n_subsets else NO_DRAWS
-    explain = partial(_corrected, n_steps=n_steps, pool=pool, patches=patches, n_subsets=n_subsets, method=method)
+    draws = SAME_DRAWS if method == "SmoothGrad" else NO_DRAWS
+    explain = partial(_corrected, n_steps=n_steps, pool=pool, patches=patches, method=method)
     return explained(name, explain, notes=(REMOVES.format(name),), draws=draws)
 
 
-def _corrected(batch: Batch, *, n_steps: int, pool: int | None, patches: int, n_subsets: int, method: str) -> Tensor:
+def _corrected(batch: Batch, *, n_steps: int, pool: int | None, patches: int, method: str) -> Tensor:
     batch = batch.of_first(pool)
-    made, settings = {
-        EG: (ExpectedGradients, {"n_steps": n_steps}),
-        "SmoothGrad": (SmoothGrad, {"n_samples": n_steps, "generator": batch.seed}),
-        "DeepLift": (lambda model: OverBaselines(DeepLift(hookable(model))), {}),
-    }[method]
-    corrected = PatchCorrected(made(batch.model), patches, n_subsets=n_subsets, generator=batch.seed)
-    return batch.in_parts(corrected.attribute, **settings)
+    if method == "DeepLift":
+        return batch.in_parts(PatchCorrected(OverBaselines(DeepLift(hookable(batch.model))), patches).attribute)
+    if method == "SmoothGrad":
+        corrected = PatchCorrected(SmoothGrad(batch.model), patches).attribute
+        return batch.in_parts(corrected, n_samples=n_steps, generator=batch.seed)
+    return batch.in_parts(PatchCorrected(ExpectedGradients(batch.model), patches).attribute, n_steps=n_steps)
 
 
 def patch_ablation(name: str, settings: MethodSettings, *, patches: int = PATCHES) -> Method:

@@ -67,14 +67,14 @@ def check_inputs(
     return values
 
 
-def check_positive_int(value: object, name: str, least: int = 1) -> int:
-    """value as an int >= least."""
+def check_positive_int(value: object, name: str) -> int:
+    """value as an int >= 1."""
     try:
-        number = -1 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+        number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
     except TypeError:
-        number = -1
-    if number < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     return number
 
 

@@ -56,10 +56,9 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
         Recipe("patch ablation", patches=7),
     ),
     250: (
-        Recipe("SmoothGrad", 60, 120, patches=8, n_subsets=64),
+        Recipe("SmoothGrad", 60, 50, patches=8),
         _eg(50, 5),
         _eg(37, 5, patches=8),
-        Recipe("SmoothGrad", 60, 50, patches=8),
         Recipe("DeepLift", 125),
         Recipe("DeepLift", 93, patches=8),
         Recipe("integrated gradients", n_steps=250),
@@ -117,7 +116,7 @@ def explain(
         target, additional_forward_args: as in Captum.
         price: 20, 60, 250 or 1000 gradients and forwards an image.
         kind: "small images" or "photographs"; None: by their size.
-        generator: of the draw, noise and subsets; None is a fixed seed.
+        generator: of the draw and of noise; None is a fixed seed.
         **attribute_kwargs: as the recipe's method takes them (internal_batch_size, show_progress, ...); smooth stands
             in place of the recipe's.
 
@@ -160,7 +159,6 @@ def table() -> pd.DataFrame:
             "references": recipe.n_references,
             "steps": recipe.n_steps if recipe.gradients else 0,
             "patches": recipe.patches**2,
-            "subsets": recipe.n_subsets,
             "staggered": recipe.staggered,
             "smooth": recipe.smooth,
             "gradients": recipe.gradients,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_wg import baselines
 from captum_wg.attribution_base import AttributionResult, logged
-from captum_wg.engine.checks import check_choice, check_positive_int
+from captum_wg.engine.checks import check_choice
 from captum_wg.engine.targets import Target
 from captum_wg.expected_gradients import ExpectedGradients
 from captum_wg.over_baselines import OverBaselines
@@ -90,10 +90,9 @@ class Recipe:
             shifted from path to path.
         patches: the maps are corrected by (`PatchCorrected`), or are, the drops by patches of a grid so fine.
         smooth: the maps are mixed with their blur (`smoothed_mix`); None: not.
-        n_subsets: the maps are corrected by the drops of so many random subsets of patches, too.
 
     Raises:
-        ValueError: another method; subsets of a recipe that corrects nothing by patches.
+        ValueError: another method.
     """
 
     method: str
@@ -102,13 +101,9 @@ class Recipe:
     patches: int = 0
     staggered: bool = False
     smooth: float | None = None
-    n_subsets: int = 0
 
     def __post_init__(self) -> None:
         check_choice(self.method, "method", METHODS)
-        corrects = self.patches and self.method != "patch ablation"
-        if check_positive_int(self.n_subsets, "n_subsets", least=0) and not corrects:
-            raise ValueError(f"n_subsets={self.n_subsets} are of maps corrected by patches, which {self.name} are not")
 
     @property
     def name(self) -> str:
@@ -119,7 +114,7 @@ class Recipe:
             "SmoothGrad": f"{self.n_steps} samples",
         }
         size = words.get(self.method, f"{self.n_references} x {self.n_steps}")
-        grid_words = f"{self.patches} x {self.patches} patches" + f", {self.n_subsets} subsets" * bool(self.n_subsets)
+        grid_words = f"{self.patches} x {self.patches} patches"
         if self.method == "patch ablation":
             return f"{self.method}, {grid_words}"
         parts = [f"{self.method}, {size}", "staggered" * self.staggered, "smoothed" * (self.smooth is not None)]
@@ -137,7 +132,7 @@ class Recipe:
     @property
     def forwards(self) -> int:
         """Forwards an image, of a search for weights the most that there may be (of up to 65,535 pixels)."""
-        return self.patches**2 + self.n_subsets + _SEARCH * self.n_references * (self.method == "weighted gradients")
+        return self.patches**2 + _SEARCH * self.n_references * (self.method == "weighted gradients")
 
     def of_fewer(self, n_references: int | None) -> Recipe:
         """The recipe where there are no more references than these (None: enough): more points for each."""
@@ -150,8 +145,7 @@ class Recipe:
     def attribution(
         self, model: Callable[..., Any], references: Tensor | None = None, seed: int | None = None
     ) -> Ready:
-        """The recipe for a model, with its references (K, C, H, W), of which it takes the first; seed: of noise
-        and subsets."""
+        """The recipe for a model, with its references (K, C, H, W), of which it takes the first; seed: of noise."""
         if references is None and self.n_references:
             raise ValueError(f"references are missing: {self.name} takes {self.n_references}; give (K, C, H, W)")
         own = None if references is None else references[: self.n_references]
@@ -174,6 +168,4 @@ class Recipe:
             method = WeightedGradients(model) if weighted else ExpectedGradients(model)
             spread = {"n_samples": self.n_references * self.n_steps, "sampling": "staggered"}
             settings |= spread if self.staggered else {"n_steps": self.n_steps}
-        if self.patches:
-            method = PatchCorrected(method, self.patches, n_subsets=self.n_subsets, generator=seed)
-        return Ready(method, self, lambda x: settings)
+        return Ready(PatchCorrected(method, self.patches) if self.patches else method, self, lambda x: settings)

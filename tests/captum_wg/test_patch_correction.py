@@ -24,7 +24,7 @@ from captum_wg import (
     PatchCorrected,
     WeightedGradients,
 )
-from captum_wg.patch_correction import grid, random_tenths, toward_drops
+from captum_wg.patch_correction import grid, toward_drops
 from captum_wg.weighting.masking import Features
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning:captum_wg")
@@ -47,18 +47,14 @@ def net(classifier):
     return classifier((2, 6, 7))
 
 
-def ridge(e, v, groups, shrinkage, sets=None):
-    """The regression itself, by its normal equations over all elements of one example: e (n,), v (S,), groups (n,),
-    sets (S, P), None: each group alone."""
-    patches = np.stack([groups == p for p in range(len(v) if sets is None else sets.shape[1])]).astype(float)
-    sets = np.eye(len(patches)) if sets is None else sets.astype(float)
-    design, weights = sets @ patches, 1 / sets.sum(1)
+def ridge(e, v, groups, shrinkage):
+    """The regression itself, by its normal equations over all elements of one example: e (n,), v (P,), groups (n,)."""
+    design = np.stack([groups == s for s in range(len(v))]).astype(float)
     sums = design @ e
     claimed, lost = np.linalg.norm(sums), np.linalg.norm(v)
     b = max(sums @ v / (claimed * lost), 0.2) * lost / claimed if claimed * lost > 0 else 0.0
-    penalty = shrinkage * np.diag(patches.T @ patches.sum(1))
-    weighted = design.T * weights
-    return np.linalg.solve(weighted @ design + penalty, weighted @ v + penalty @ (b * e))
+    penalty = shrinkage * np.diag(design.T @ design.sum(1))
+    return np.linalg.solve(design.T @ design + penalty, design.T @ v + penalty @ (b * e))
 
 
 def probabilities(net, x, targets):
@@ -66,39 +62,36 @@ def probabilities(net, x, targets):
         return net(x).softmax(1)[torch.arange(len(x)), torch.as_tensor(targets)]
 
 
-def literal(net, x, e, targets, rows, columns, shrinkage, sets=None):
-    """One forward at a time: the drops by each set of patches, and the regression solved."""
+def literal(net, x, e, targets, rows, columns, shrinkage):
+    """One forward at a time: the drops by each patch, and the regression solved."""
     result = torch.empty_like(x)
-    groups = torch.empty(x.shape[1:], dtype=torch.long)
-    for h in range(x.shape[2]):
-        for w in range(x.shape[3]):
-            groups[:, h, w] = h * rows // x.shape[2] * columns + w * columns // x.shape[3]
     for i in range(len(x)):
         one, drops = x[i : i + 1], []
-        for chosen in np.eye(rows * columns, dtype=bool) if sets is None else sets:
-            masked = one.clone()
-            for patch in np.flatnonzero(chosen):
-                for channel in range(x.shape[1]):
-                    masked[0, channel, groups[channel] == int(patch)] = one[0, channel].mean()
-            both = probabilities(net, torch.cat([one, masked]), [targets[i]] * 2)
-            drops.append(float(both[0] - both[1]))
-        solved = ridge(e[i].flatten().numpy(), np.array(drops), groups.flatten().numpy(), shrinkage, sets)
+        groups = torch.empty(x.shape[1:], dtype=torch.long)
+        for r in range(rows):
+            for c in range(columns):
+                vertical = [h for h in range(x.shape[2]) if h * rows // x.shape[2] == r]
+                horizontal = [w for w in range(x.shape[3]) if w * columns // x.shape[3] == c]
+                masked = one.clone()
+                for h in vertical:
+                    for w in horizontal:
+                        masked[0, :, h, w] = one[0].mean((1, 2))
+                        groups[:, h, w] = r * columns + c
+                both = probabilities(net, torch.cat([one, masked]), [targets[i]] * 2)
+                drops.append(float(both[0] - both[1]))
+        solved = ridge(e[i].flatten().numpy(), np.array(drops), groups.flatten().numpy(), shrinkage)
         result[i] = torch.from_numpy(solved).view(x.shape[1:])
     return result
 
 
 @pytest.mark.parametrize("size", [None, 1, 4, 100])
 @pytest.mark.parametrize("shrinkage", [1.0, 0.3, 5])
-@pytest.mark.parametrize("n_subsets", [0, 1, 13])
-def test_it_is_the_ridge_regression(net, x, references, shrinkage, size, n_subsets):
+def test_it_is_the_ridge_regression(net, x, references, shrinkage, size):
     inner = ExpectedGradients(net)
     e = inner.attribute(x, references, TARGETS, n_steps=5)
-    corrected = PatchCorrected(inner, (3, 4), shrinkage=shrinkage, n_subsets=n_subsets, generator=3)
+    corrected = PatchCorrected(inner, (3, 4), shrinkage=shrinkage)
     made = corrected.attribute(x, references, TARGETS, n_steps=5, internal_batch_size=size)
-    sets = np.eye(12, dtype=bool)
-    if n_subsets:
-        sets = np.concatenate([sets, random_tenths(12, n_subsets, torch.Generator().manual_seed(3)).numpy()])
-    torch.testing.assert_close(made, literal(net, x, e, TARGETS, 3, 4, shrinkage, sets), rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(made, literal(net, x, e, TARGETS, 3, 4, shrinkage), rtol=1e-8, atol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -107,93 +100,17 @@ def test_it_is_the_ridge_regression(net, x, references, shrinkage, size, n_subse
     n_groups=st.integers(1, 9),
     shrinkage=st.floats(0.01, 100),
     scale=st.sampled_from([1e-6, 1.0, 1e4]),
-    n_subsets=st.integers(0, 12),
 )
-def test_any_groups_of_any_size(seed, n_groups, shrinkage, scale, n_subsets):
+def test_any_groups_of_any_size(seed, n_groups, shrinkage, scale):
     rng = np.random.default_rng(seed)
-    subsets = rng.random((n_subsets, n_groups)) < 0.5
-    subsets = subsets[subsets.any(1)]
-    sets = np.concatenate([np.eye(n_groups, dtype=bool), subsets])
-    e, v = rng.normal(size=(2, 3, 4)) * scale, rng.normal(size=(2, len(sets)))
+    e, v = rng.normal(size=(2, 3, 4)) * scale, rng.normal(size=(2, n_groups))
     groups = np.concatenate([np.arange(n_groups), rng.integers(n_groups, size=12 - n_groups)])
     groups = np.stack([rng.permutation(groups) for _ in range(2)])
     maps = (torch.from_numpy(e),)
     features = Features(maps, (torch.from_numpy(groups).view(2, 3, 4),))
-    (made,) = toward_drops(maps, torch.from_numpy(v), features, shrinkage, torch.from_numpy(subsets))
-    expected = np.stack([ridge(e[i].ravel(), v[i], groups[i], shrinkage, sets) for i in range(2)]).reshape(2, 3, 4)
+    (made,) = toward_drops(maps, torch.from_numpy(v), features, shrinkage)
+    expected = np.stack([ridge(e[i].ravel(), v[i], groups[i], shrinkage) for i in range(2)]).reshape(2, 3, 4)
     np.testing.assert_allclose(made.numpy(), expected, rtol=1e-6, atol=1e-8)
-
-
-def test_without_shrinkage_and_with_all_of_it_by_subsets(x):
-    features, subsets = Features((x,), grid((x,), 3)), random_tenths(9, 6, torch.Generator().manual_seed(0))
-    sums = features.scores((x,))
-    drops = torch.cat([sums, sums @ subsets.to(sums).T], dim=1).sin()
-    groups = grid((x,), 3)[0].expand(1, 2, 6, 7).flatten().numpy()
-    sets = np.concatenate([np.eye(9), subsets.numpy()])
-    (free,) = toward_drops((x,), drops, features, 0.0, subsets)
-    found = features.scores((free,))
-    for i in range(3):  # by least squares of the drops alone
-        weights = np.sqrt(sets.sum(1))
-        wanted = np.linalg.lstsq(sets / weights[:, None], drops[i].numpy() / weights, rcond=None)[0]
-        np.testing.assert_allclose(found[i].numpy(), wanted)
-    (scaled,) = toward_drops((x,), drops, features, math.inf, subsets)
-    for i in range(3):
-        e = x[i].flatten().numpy()
-        nearly = ridge(e, drops[i].numpy(), groups, 1e9, sets)
-        np.testing.assert_allclose(scaled[i].flatten().numpy(), nearly, rtol=1e-5, atol=1e-7)
-
-
-def test_an_example_without_a_patch_has_smaller_subsets(net, x, references):
-    """As if it were alone, with the patches that it has."""
-    inner = ExpectedGradients(net)
-    pairs = (torch.arange(42) // 2).view(1, 1, 6, 7).expand(1, 2, 6, 7)
-    masks = torch.cat([pairs, pairs.clamp(max=11), pairs.clamp(min=9)])
-    corrected = PatchCorrected(inner, n_subsets=10, shrinkage=0.5)
-    e = inner.attribute(x, references, TARGETS)
-    made = corrected.attribute(x, references, TARGETS, feature_mask=masks)
-    subsets = random_tenths(21, 10, torch.Generator().manual_seed(0)).numpy()
-    all_sets = np.concatenate([np.eye(21, dtype=bool), subsets])
-    for i in range(3):
-        own = np.unique(masks[i].numpy())
-        sets = all_sets[:, own]
-        sets = sets[sets.any(1)]
-        groups = np.searchsorted(own, masks[i].numpy())
-        drops = []
-        for chosen in sets:
-            gone = torch.from_numpy(chosen[groups])
-            masked = torch.where(gone, x[i].mean((1, 2), keepdim=True), x[i])
-            both = probabilities(net, torch.stack([x[i], masked]), [TARGETS[i]] * 2)
-            drops.append(float(both[0] - both[1]))
-        expected = ridge(e[i].flatten().numpy(), np.array(drops), groups.flatten(), 0.5, sets)
-        torch.testing.assert_close(made[i].flatten(), torch.from_numpy(expected))
-
-
-@given(n_features=st.integers(1, 70), n_sets=st.integers(0, 35), seed=st.integers(0, 99))
-def test_tenths_are_parts_of_partitions(n_features, n_sets, seed):
-    sets = random_tenths(n_features, n_sets, torch.Generator().manual_seed(seed))
-    parts = min(10, max(1, n_features // 2))
-    assert sets.shape == (n_sets, n_features) and sets.dtype == torch.bool
-    for size in sets.sum(1):
-        assert n_features // parts <= size <= -(-n_features // parts) and (size > 1 or n_features == 1)
-    for first in range(0, n_sets - parts + 1, parts):
-        assert (sets[first : first + parts].sum(0) == 1).all()
-    if n_features >= 20 and n_sets >= 20:
-        assert not torch.equal(sets[:10], sets[10:20])
-    assert torch.equal(sets, random_tenths(n_features, n_sets, torch.Generator().manual_seed(seed)))
-
-
-def test_subsets_have_the_generator_s_draws(net, x, references):
-    def made(**settings):
-        corrected = PatchCorrected(ExpectedGradients(net), 4, n_subsets=10, **settings)
-        return [corrected.attribute(x, references, TARGETS) for _ in range(2)]
-
-    (one, again), (other, _) = made(generator=1), made(generator=2)
-    assert torch.equal(one, again) and not torch.equal(one, other)
-    assert torch.equal(made()[0], made(generator=0)[0])
-    own = made(generator=torch.Generator().manual_seed(1))
-    assert torch.equal(own[0], one) and not torch.equal(*own)
-    alone = PatchCorrected(ExpectedGradients(net), 4, n_subsets=10, generator=1).attribute(x[:1], references, 0)
-    torch.testing.assert_close(alone, one[:1])
 
 
 def patch_sums(maps, rows, columns):
@@ -359,19 +276,17 @@ def test_groups_are_no_features_of_others(net, x, references):
     torch.testing.assert_close(shares, shares[:, :1].expand_as(shares))
 
 
-@pytest.mark.parametrize("n_subsets", [0, 11])
-def test_the_price_is_a_forward_for_each_set_in_micro_batches(unprobed, record, rising, draw, n_subsets):
+def test_the_price_is_a_forward_for_each_patch_in_micro_batches(unprobed, record, rising, draw):
     f = record(rising)
     x = draw(3, 1, 6, 6)
-    corrected = PatchCorrected(ExpectedGradients(f), 3, n_subsets=n_subsets)
+    corrected = PatchCorrected(ExpectedGradients(f), 3)
     with torch.no_grad():
         f.plain.clear()
         ExpectedGradients(f).attribute(x, n_steps=2, internal_batch_size=5)
         inner = f.plain + f.graded
         f.plain.clear(), f.graded.clear()
         corrected.attribute(x, n_steps=2, internal_batch_size=5)
-    sets = 9 + n_subsets
-    assert sets * 3 <= sum(f.plain + f.graded) - sum(inner) <= 3 + sets * 3 + 5
+    assert 9 * 3 <= sum(f.plain + f.graded) - sum(inner) <= 3 + 9 * 3 + 5
     assert max(f.plain + f.graded) <= 5
 
 
@@ -461,11 +376,6 @@ def test_what_can_not_be_corrected_is_said(net, x, references):
     for bad in (-1, math.nan, "1", None):
         with pytest.raises(ValueError, match="shrinkage must be a number in"):
             PatchCorrected(inner, shrinkage=bad)
-    for wrong in (-1, 2.5, None, False, torch.tensor([1, 2])):
-        with pytest.raises(ValueError, match="n_subsets must be a whole number of at least 0"):
-            PatchCorrected(inner, n_subsets=wrong)
-    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, an int seed or None"):
-        PatchCorrected(inner, generator="3")
     with pytest.raises(ValueError, match="output must be one of"):
         PatchCorrected(inner, output="logits")
     with pytest.raises(ValueError, match="neutral must be one of"):

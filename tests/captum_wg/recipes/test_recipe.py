@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from captum.attr import DeepLift, FeatureAblation, NoiseTunnel
@@ -26,7 +24,7 @@ def test_no_recipe_costs_more_than_its_price(price):
 @pytest.mark.usefixtures("unprobed")
 @pytest.mark.parametrize("price", [20, 60])
 def test_a_map_takes_what_its_recipe_says(net, images, references, price):
-    for recipe in (*RECIPES[price], Recipe("SmoothGrad", 2, 3, patches=3, n_subsets=price)):
+    for recipe in RECIPES[price]:
         if recipe.method == "DeepLift":
             continue
         net.graded = net.plain = 0
@@ -63,14 +61,11 @@ def test_settings_are_those_of_the_methods_by_hand(net, images, references):
         Recipe("SmoothGrad", 6, 5, patches=4): PatchCorrected(SmoothGrad(net), 4).attribute(
             x, references[:6], TARGET, n_samples=5
         ),
-        Recipe("SmoothGrad", 6, 5, patches=4, n_subsets=7): PatchCorrected(
-            SmoothGrad(net), 4, n_subsets=7, generator=9
-        ).attribute(x, references[:6], TARGET, n_samples=5, generator=9),
         Recipe("DeepLift", 6): OverBaselines(DeepLift(net)).attribute(x, references[:6], TARGET),
         Recipe("patch ablation", patches=3): FeatureAblation(net).attribute(x, grey, TARGET, feature_mask=groups),
     }
     for recipe, expected in by_hand.items():
-        ready = recipe.attribution(net, references, 9 if recipe.n_subsets else None)
+        ready = recipe.attribution(net, references)
         torch.testing.assert_close(ready.attribute(x, TARGET), expected, msg=recipe.name)
         assert ready.recipe is recipe and recipe.name in repr(ready)
     smooth = Recipe("expected gradients", 7, 3, smooth=0.1).attribution(net, references)
@@ -89,7 +84,6 @@ def test_names_tell_the_settings():
         "expected gradients, 60 x 1, staggered, smoothed",
         "integrated gradients, from zeros, 60 steps",
         "SmoothGrad, 24 samples and 6 x 6 patches",
-        "SmoothGrad, 120 samples and 8 x 8 patches, 64 subsets",
         "DeepLift, over 30",
         "patch ablation, 7 x 7 patches",
     ):
@@ -121,10 +115,5 @@ def test_it_is_an_attribution_for_wrappers(net, images, references):
     assert ready.multiplies_by_inputs
     with pytest.raises(ValueError, match="references are missing: expected gradients, 7 x 3 takes 7"):
         Recipe("expected gradients", 7, 3).attribution(net)
-    for alone in (Recipe("SmoothGrad", 20, 4), Recipe("patch ablation", patches=4)):
-        with pytest.raises(ValueError, match=f"n_subsets=64 are of maps corrected by patches, which {alone.name}"):
-            replace(alone, n_subsets=64)
-    with pytest.raises(ValueError, match="n_subsets must be a whole number of at least 0, got -5"):
-        Recipe("SmoothGrad", 20, 4, patches=8, n_subsets=-5)
     with pytest.raises(ValueError, match=r"method must be one of .*'DeepLift'.*got 'deeplift'"):
         Recipe("deeplift", 3)
