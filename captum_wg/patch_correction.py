@@ -24,7 +24,7 @@ from captum_wg.weighting.removal_scores import removal_scores
 Patches = int | Sequence[int]
 
 # What the scale of a map to the drops takes their cosine for where it is less.
-LEAST_COSINE = 0.2
+_LEAST_COSINE = 0.2
 
 
 class PatchCorrected(BaselineAttribution):
@@ -38,7 +38,10 @@ class PatchCorrected(BaselineAttribution):
     c being the cosine of the map's patch sums and the drops, is that of least squares, but not less where the two have
     little in common or go against each other: there the details would fade away.
 
-    @FIGURES@
+    Gradients know a pixel's details, but not what x itself loses; a removal knows that, but only by patches. By a
+    ResNet-18 on CIFAR-10 (docs/results.md, 100 images, removals other than these) sums of the maps of `SmoothGrad`, 50
+    samples, with 8 x 8 patches predict drops with a correlation of .429, of expected gradients over 50 references x 5
+    with .271, and the drops alone with .371; deletion by single pixels is .176, .190 and .327 (lower is better).
 
     The price: P forwards an example for P patches, without gradients, and one of the example itself. Completeness is
     given up: the map is in units of f (a probability, unless `output` says otherwise), its sum is nothing in
@@ -198,12 +201,10 @@ def toward_drops(
     """
     dtype = finest(drops.device)
     wide, v = tuple(a.to(dtype) for a in attributions), drops.to(dtype)
-    # A group that an example does not have sums to 0.
     sums, sizes = (features.sums(values) for values in (wide, tuple(map(torch.ones_like, wide))))
-    v = torch.where(sizes > 0, v, 0.0)
     claimed, lost = (values.norm(dim=1, keepdim=True) for values in (sums, v))
     cosine = (sums * v).sum(1, keepdim=True) / (claimed * lost)
-    b = torch.where(claimed * lost > 0, cosine.clamp(min=LEAST_COSINE) * lost / claimed, 0.0)
+    b = torch.where(claimed * lost > 0, cosine.clamp(min=_LEAST_COSINE) * lost / claimed, 0.0)
     moved = features.spread((v - b * sums) / (1 + shrinkage) / sizes.clamp(min=1))
     return tuple(
         (b.view(-1, *(1,) * (w.ndim - 1)) * w + m).to(a.dtype)

@@ -143,7 +143,8 @@ def figure(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> Figure:
         axes.scatter(price[others], part["mean"][others], color="0.45", s=18)
         for i, (label, names) in enumerate(lines.items()):
             own = sorted((name for name in names if name in part.index), key=lambda name: price[name])
-            axes.plot(price[own], part["mean"][own], "o-", color=f"C{i}", label=label)
+            if own:
+                axes.plot(price[own], part["mean"][own], "o-", color=f"C{i}", label=label)
         for name, place in _apart({name: (price[name], part["mean"][name]) for name in others}).items():
             axes.annotate(name, place, (3, 3), textcoords="offset points", fontsize=6)
         axes.set(xscale="log", xlabel="gradients + forwards for one map", ylabel=f"{column} (higher is better)")

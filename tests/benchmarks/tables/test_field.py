@@ -111,7 +111,7 @@ def test_names_in_the_figure_are_not_written_over_each_other(results):
 
 def test_any_number_of_lines_is_drawn_in_colours_of_their_own(results):
     lines = {f"line {i}": [EG, WG] for i in range(6)}
-    for axes in field.figure(field.table(results), lines).axes:
+    for axes in field.figure(field.table(results), {"of no row": ["Absent"], **lines}).axes:
         assert [line.get_label() for line in axes.lines] == list(lines)
         assert len({line.get_color() for line in axes.lines}) == 6
 
