@@ -36,7 +36,7 @@ class PatchCorrected(BaselineAttribution):
     each patch moves the share 1 / (1 + lambda) of the way from b e(S_s) to v_s, and what it moves by is spread evenly
     over the patch, channels alike. Inside a patch the map keeps its details. The scale b = max(c, .2) ||v|| / ||e(S)||,
     c being the cosine of the map's patch sums and the drops, is that of least squares, but not less where the two have
-    little in common or go against each other: there the details would fade away.
+    little in common or go against each other: there the details would fade away. It is 0 where all drops or sums are.
 
     Gradients know a pixel's details, but not what x itself loses; a removal knows that, but only by patches. By a
     ResNet-18 on CIFAR-10 (docs/results.md, 100 images, removals other than these) sums of the maps of `SmoothGrad`, 50

@@ -149,7 +149,7 @@ def figure(table: pd.DataFrame, lines: Mapping[str, Sequence[str]]) -> Figure:
             axes.annotate(name, place, (3, 3), textcoords="offset points", fontsize=6)
         axes.set(xscale="log", xlabel="gradients + forwards for one map", ylabel=f"{column} (higher is better)")
         axes.set_title(f"{first['model'].iloc[0]}, n = {int(part['n'].max())}", fontsize=9)
-        if lines:
+        if axes.lines:
             axes.legend(fontsize=8)
     return figure
 
