@@ -114,7 +114,8 @@ def test_on_another_device_all_of_it_is_there(draw, grouped):
     away = x.to("meta")
     assert moved.count == features.count and moved.counts.is_meta and not features.counts.is_meta
     assert moved.scores((away,)).is_meta and moved.remove((away,), (away,), marked)[0].is_meta
-    assert all(t.is_meta for t in vars(moved).values() if isinstance(t, torch.Tensor))
+    held = [part for value in vars(moved).values() for part in (value if isinstance(value, list) else [value])]
+    assert all(part.is_meta for part in held if isinstance(part, torch.Tensor))
 
 
 def test_unknown_ranking(draw):
