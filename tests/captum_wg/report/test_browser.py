@@ -30,6 +30,7 @@ def browser(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(html(report), encoding="utf-8")
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.implicitly_wait(10)  # seconds until what is looked for is there: charts and links act after a while
     try:
         driver.get(path.as_uri())
         yield driver
@@ -92,11 +93,11 @@ def test_the_style_of_the_maps_switches(browser: Any) -> None:
 
 
 def test_the_photograph_leads_to_what_its_baselines_say(browser: Any) -> None:
-    first, second = found(browser, "#images details")
+    _, second = found(browser, "#images details")
     assert not second.get_property("open")
     link = found(browser, "#maps tbody tr:nth-child(2) a")[0]
     link.send_keys("\ue007")
-    assert second.get_property("open") and not first.get_property("open")
+    assert found(browser, "#images details[open]") == [second]
     rows = [row.text.split() for row in second.find_elements("css selector", "tbody tr")]
     assert rows == [["baseline", "1", "10", "0.000"], ["baseline", "2", "9", "0.250"]]
     _, distance, weight = second.find_elements("css selector", "thead button")
@@ -124,6 +125,7 @@ def test_it_fits_a_phone_and_follows_the_colour_scheme(browser: Any, scheme: str
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.refresh()
+    assert found(browser, ".chart svg text")
     for details in found(browser, "details"):
         browser.execute_script("arguments[0].open = true", details)
     assert browser.execute_script("return document.documentElement.scrollWidth") == 375
