@@ -26,8 +26,9 @@ KINDS = (SMALL, PHOTOGRAPHS)
 FIGURES = Path(__file__).with_name("figures.csv")
 # Images whose shorter side has at least so many pixels are photographs.
 PHOTOGRAPH_SIDE = 96
-# What smoothing is worth was measured with this share of the side.
+# What smoothing is worth was measured with this share of the side; maps corrected by so many patches a side lose by it.
 SMOOTH = 3 / 32
+_FINE = 8
 
 
 def _eg(n_references: int, n_steps: int = 1, **more: Any) -> Recipe:
@@ -37,10 +38,10 @@ def _eg(n_references: int, n_steps: int = 1, **more: Any) -> Recipe:
 # Of each price, best known first.
 RECIPES: dict[int, tuple[Recipe, ...]] = {
     20: (
+        Recipe("SmoothGrad", 20, 4, patches=4),
         _eg(20),
         _eg(20, staggered=True),
         _eg(11, patches=3),
-        Recipe("SmoothGrad", 20, 4, patches=4),
         Recipe("DeepLift", 10),
         Recipe("integrated gradients", n_steps=20),
         Recipe("patch ablation", patches=4),
@@ -76,8 +77,8 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
 
 def recipes_of(price: int, kind: str = SMALL) -> tuple[Recipe, ...]:
     """The recipes of a price, best known first. For photographs maps of gradients come smoothed, and after these as
-    they are: smoothing takes away noise at their size, but not at that of small images. A first recipe with patches
-    stays first, as it is.
+    they are: smoothing takes away noise at their size, but not at that of small images. Those corrected by 8 x 8 or
+    more patches come as they are alone: they predict removals worse when they are smoothed.
 
     Raises:
         ValueError: another price or kind.
@@ -88,9 +89,8 @@ def recipes_of(price: int, kind: str = SMALL) -> tuple[Recipe, ...]:
     plain = RECIPES[price]
     if kind == SMALL:
         return plain
-    smoothed = [replace(r, smooth=SMOOTH) for r in plain if not r.patches]
-    first = plain[:1] if plain[0].patches else ()
-    return (*first, *smoothed, *plain[len(first) :])
+    variants = [replace(r, smooth=SMOOTH) if r.gradients and r.patches < _FINE else r for r in plain]
+    return tuple(dict.fromkeys((*variants, *plain)))
 
 
 def explain(
@@ -120,8 +120,8 @@ def explain(
         **attribute_kwargs: as the recipe's method takes them (internal_batch_size, show_progress, ...); smooth stands
             in place of the recipe's.
 
-    At 60 and 250 the map is `PatchCorrected`: in units of the probability (or of the output, if that is one column),
-    not complete, without a convergence delta. At the other prices, and by the second recipe of these two,
+    But for 1000 the map is `PatchCorrected`: in units of the probability (or of the output, if that is one column), not
+    complete, without a convergence delta. At 1000, and by the second recipe of the other prices,
     recipes_of(price)[1].attribution(model, references), it is complete, in units of the output.
 
     Returns:

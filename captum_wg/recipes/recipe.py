@@ -117,8 +117,9 @@ class Recipe:
         grid_words = f"{self.patches} x {self.patches} patches"
         if self.method == "patch ablation":
             return f"{self.method}, {grid_words}"
-        parts = [f"{self.method}, {size}", "staggered" * self.staggered, "smoothed" * (self.smooth is not None)]
-        return ", ".join(filter(None, parts)) + f" and {grid_words}" * bool(self.patches)
+        corrected = f"{size} and {grid_words}" if self.patches else size
+        parts = [self.method, corrected, "staggered" * self.staggered, "smoothed" * (self.smooth is not None)]
+        return ", ".join(filter(None, parts))
 
     @property
     def gradients(self) -> int:

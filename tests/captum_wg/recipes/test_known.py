@@ -1,22 +1,23 @@
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from captum_wg import ExpectedGradients, PatchCorrected, SmoothGrad, baselines, recipes
+from captum_wg import PatchCorrected, SmoothGrad, baselines, recipes
 from captum_wg.recipes import RECIPES
 from captum_wg.smoothing import smoothed_mix
 
 TARGET = [0, 1, 2, 0, 1]
 
 
-@pytest.mark.parametrize(("price", "samples", "patches"), [(60, 24, 6), (250, 50, 8)])
+@pytest.mark.parametrize(("price", "samples", "patches"), [(20, 4, 4), (60, 24, 6), (250, 50, 8)])
 def test_explain_is_the_first_recipe_with_drawn_references(net, images, references, price, samples, patches):
     def explain(pool, **more):
         return recipes.explain(net, images, pool, TARGET, price, **more)
 
-    drawn = baselines.sample(references, 60)
+    drawn = baselines.sample(references, min(price, 60))
     method = PatchCorrected(SmoothGrad(net), patches)
     expected = method.attribute(images, drawn, TARGET, n_samples=samples)
     torch.testing.assert_close(explain(references), expected)
@@ -33,14 +34,12 @@ def test_photographs_are_told_by_their_size_and_smoothed(references):
     def f(x):
         return x.square().mean((1, 2, 3))
 
-    plain, smooth = (recipes.explain(f, wide, others, price=20, kind=kind) for kind in recipes.KINDS)
-    torch.testing.assert_close(recipes.explain(f, wide, others, price=20), smooth)
-    assert not torch.allclose(plain, smooth)
-    narrow = wide[:, :, :95]
-    torch.testing.assert_close(
-        recipes.explain(f, narrow, others[:, :, :95], price=20),
-        recipes.explain(f, narrow, others[:, :, :95], price=20, kind="small images"),
-    )
+    def explain(side, kind=None):
+        return recipes.explain(f, wide[..., :side], others[..., :side], price=20, kind=kind)
+
+    torch.testing.assert_close(explain(120), smoothed_mix(explain(120, "small images"), 3 / 32))
+    assert not torch.allclose(explain(120), explain(120, "small images"))
+    torch.testing.assert_close(explain(95), explain(95, "small images"))
 
 
 def test_noise_has_the_seed_of_the_draw(net, images, references):
@@ -54,17 +53,22 @@ def test_noise_has_the_seed_of_the_draw(net, images, references):
     assert torch.equal(explain(draws), explain(more)) and not torch.equal(explain(draws), explain(more.manual_seed(7)))
 
 
-def test_at_photographs_size_corrected_noise_comes_first_where_its_gradients_suffice():
+def test_at_photographs_size_what_smoothing_helps_comes_smoothed_first():
     firsts = {price: recipes.recipes_of(price, "photographs")[0] for price in RECIPES}
-    assert [(r.method, r.smooth is None) for r in firsts.values()] == [
-        ("expected gradients", False),
-        ("SmoothGrad", True),
-        ("SmoothGrad", True),
-        ("expected gradients", False),
+    assert [(r.method, r.patches, r.smooth is None) for r in firsts.values()] == [
+        ("SmoothGrad", 4, False),
+        ("SmoothGrad", 6, False),
+        ("SmoothGrad", 8, True),
+        ("expected gradients", 0, False),
     ]
     for price in RECIPES:
         every = recipes.recipes_of(price, "photographs")
         assert len(set(every)) == len(every) and set(RECIPES[price]) <= set(every)
+        smoothed = [r for r in every if r.smooth is not None]
+        assert {replace(r, smooth=None) for r in smoothed} == {
+            r for r in RECIPES[price] if r.gradients and r.patches in (0, 3, 4, 6)
+        }
+        assert every.index(smoothed[-1]) < every.index(replace(smoothed[0], smooth=None))
 
 
 def test_the_table_has_all_recipes_with_the_figures_that_there_are():
@@ -112,19 +116,20 @@ def test_smooth_stands_in_place_of_the_recipes_and_results_keep_their_delta(refe
     def f(x):
         return x.pow(3).mean((1, 2, 3))
 
-    def explain(**more):
-        return recipes.explain(f, wide, others, price=20, **more)
+    def explain(price=20, **more):
+        return recipes.explain(f, wide, others, price=price, **more)
 
-    plain = ExpectedGradients(f).attribute(wide, baselines.sample(others, 4), n_steps=5)
-    smooth = explain(kind="photographs")
+    plain = PatchCorrected(SmoothGrad(f), 4).attribute(wide, baselines.sample(others, 4), n_samples=4)
     torch.testing.assert_close(explain(smooth=None), plain, rtol=0, atol=0)
-    torch.testing.assert_close(explain(smooth=3 / 32), smooth, rtol=0, atol=0)
+    torch.testing.assert_close(explain(smooth=3 / 32), explain(kind="photographs"), rtol=0, atol=0)
     torch.testing.assert_close(explain(smooth=0.2), smoothed_mix(plain, 0.2), rtol=0, atol=0)
-    found, delta = explain(return_convergence_delta=True)
-    torch.testing.assert_close(found, smooth, rtol=0, atol=0)
-    torch.testing.assert_close(delta, explain(smooth=None, return_convergence_delta=True).delta)
     with pytest.raises(ValueError, match="smooth must be a number in"):
         explain(smooth=21)
+    with pytest.raises(TypeError, match="corrected maps are not complete"):
+        explain(return_convergence_delta=True)
+    complete, delta = explain(1000, return_convergence_delta=True)
+    torch.testing.assert_close(complete, explain(1000), rtol=0, atol=0)
+    torch.testing.assert_close(delta, explain(1000, smooth=None, return_convergence_delta=True).delta)
 
 
 @pytest.mark.parametrize("package", ["pandas", "scipy.stats"])

@@ -82,6 +82,7 @@ def test_names_tell_the_settings():
     for name in (
         "expected gradients, 24 x 1 and 6 x 6 patches",
         "expected gradients, 60 x 1, staggered, smoothed",
+        "SmoothGrad, 24 samples and 6 x 6 patches, smoothed",
         "integrated gradients, from zeros, 60 steps",
         "SmoothGrad, 24 samples and 6 x 6 patches",
         "DeepLift, over 30",
