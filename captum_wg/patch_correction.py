@@ -148,7 +148,7 @@ class PatchCorrected(BaselineAttribution):
                 patches; maps that are not of the inputs' shape; rows that influence each other.
         """
         name = type(self.method).__name__
-        if "return_convergence_delta" in attribute_kwargs:
+        if attribute_kwargs.pop("return_convergence_delta", False):
             raise TypeError("corrected maps are not complete: they have no convergence delta; leave it out")
         problem, _ = self._problem(
             inputs, None, target, additional_forward_args, None, internal_batch_size, show_progress

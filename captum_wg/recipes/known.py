@@ -26,7 +26,8 @@ KINDS = (SMALL, PHOTOGRAPHS)
 FIGURES = Path(__file__).with_name("figures.csv")
 # Images whose shorter side has at least so many pixels are photographs.
 PHOTOGRAPH_SIDE = 96
-# What smoothing is worth was measured with this share of the side; maps corrected by so many patches a side lose by it.
+# What smoothing is worth was measured with this share of the side; SmoothGrad's maps corrected by so many patches a side
+# lose by it (docs/results.md).
 SMOOTH = 3 / 32
 _FINE = 8
 
@@ -76,9 +77,9 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
 
 
 def recipes_of(price: int, kind: str = SMALL) -> tuple[Recipe, ...]:
-    """The recipes of a price, best known first. For photographs maps of gradients come smoothed, and after these as
-    they are: smoothing takes away noise at their size, but not at that of small images. Those corrected by 8 x 8 or
-    more patches come as they are alone: they predict removals worse when they are smoothed.
+    """The recipes of a price, the best known first. For photographs maps of gradients come smoothed, and once more as
+    they are at the end: smoothing takes away noise at their size, but not at that of small images. Those corrected by
+    8 x 8 or more patches come as they are alone: such maps predict removals worse when they are smoothed.
 
     Raises:
         ValueError: another price or kind.
@@ -128,11 +129,16 @@ def explain(
         (B, C, H, W), in an `AttributionResult` if more than that was asked for.
 
     Raises:
-        TypeError, ValueError: inputs that are no images, or with fewer pixels a side than the recipe has patches (8 at
-            250); another price or kind; as the method.
+        TypeError, ValueError: inputs that are no images, or with fewer pixels a side than the recipe has patches (4 at
+            20, 6 at 60, 8 at 250); another price or kind; as the method.
     """
     images = check_images(inputs)
     recipe = recipes_of(price, kind or kind_of(images))[0]
+    if min(images.shape[2:]) < recipe.patches:
+        raise ValueError(
+            f"inputs must be at least {recipe.patches} pixels high and wide at price {price}, got {tuple(images.shape)}; "
+            f"take recipes_of({price})[1].attribution(model, references), which needs no patches"
+        )
     (ready,) = attributions(model, images, references, (recipe,), generator)
     return ready.attribute(inputs, target, additional_forward_args, **attribute_kwargs)
 

@@ -382,6 +382,8 @@ def test_what_can_not_be_corrected_is_said(net, x, references):
         PatchCorrected(inner, 2, neutral="grey").attribute(x, references, 0)
     with pytest.raises(TypeError, match="no convergence delta"):
         PatchCorrected(inner, 2).attribute(x, references, 0, return_convergence_delta=True)
+    without = PatchCorrected(inner, 2).attribute(x, references, 0, return_convergence_delta=False)
+    torch.testing.assert_close(without, PatchCorrected(inner, 2).attribute(x, references, 0))
     with pytest.raises(ValueError, match=r"patches=7 are more than inputs of shape \(3, 2, 6, 7\) are long"):
         PatchCorrected(inner, 7).attribute(x, references, 0)
     with pytest.raises(ValueError, match="one for each dimension of space"):
