@@ -26,8 +26,8 @@ KINDS = (SMALL, PHOTOGRAPHS)
 FIGURES = Path(__file__).with_name("figures.csv")
 # Images whose shorter side has at least so many pixels are photographs.
 PHOTOGRAPH_SIDE = 96
-# What smoothing is worth was measured with this share of the side; SmoothGrad's maps corrected by so many patches a side
-# lose by it (docs/results.md).
+# What smoothing is worth was measured with this share of the side; SmoothGrad's maps corrected by so many patches of a
+# side lose by it (docs/results.md).
 SMOOTH = 3 / 32
 _FINE = 8
 
@@ -136,8 +136,8 @@ def explain(
     recipe = recipes_of(price, kind or kind_of(images))[0]
     if min(images.shape[2:]) < recipe.patches:
         raise ValueError(
-            f"inputs must be at least {recipe.patches} pixels high and wide at price {price}, got {tuple(images.shape)}; "
-            f"take recipes_of({price})[1].attribution(model, references), which needs no patches"
+            f"inputs must be at least {recipe.patches} pixels high and wide at price {price}, got shape "
+            f"{tuple(images.shape)}; take recipes_of({price})[1].attribution(model, references), which needs no patches"
         )
     (ready,) = attributions(model, images, references, (recipe,), generator)
     return ready.attribute(inputs, target, additional_forward_args, **attribute_kwargs)
