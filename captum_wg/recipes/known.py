@@ -67,6 +67,7 @@ RECIPES: dict[int, tuple[Recipe, ...]] = {
         Recipe("patch ablation", patches=15),
     ),
     1000: (
+        Recipe("SmoothGrad", 60, 300, patches=8),
         _eg(100, 10),
         _eg(187, 5, patches=8),
         Recipe("weighted gradients", 47, 5),
@@ -121,8 +122,8 @@ def explain(
         **attribute_kwargs: as the recipe's method takes them (internal_batch_size, show_progress, ...); smooth stands
             in place of the recipe's.
 
-    But for 1000 the map is `PatchCorrected`: in units of the probability (or of the output, if that is one column), not
-    complete, without a convergence delta. At 1000, and by the second recipe of the other prices,
+    The map is `PatchCorrected`: in units of the probability (or of the output, if that is one column), not complete,
+    without a convergence delta. By the second recipe of a price for small images,
     recipes_of(price)[1].attribution(model, references), it is complete, in units of the output.
 
     Returns:
@@ -130,7 +131,7 @@ def explain(
 
     Raises:
         TypeError, ValueError: inputs that are no images, or with fewer pixels a side than the recipe has patches (4 at
-            20, 6 at 60, 8 at 250); another price or kind; as the method.
+            20, 6 at 60, 8 from 250 on); another price or kind; as the method.
     """
     images = check_images(inputs)
     recipe = recipes_of(price, kind or kind_of(images))[0]

@@ -6,13 +6,13 @@ import torch
 from torch.utils.data import TensorDataset
 
 from captum_wg import PatchCorrected, SmoothGrad, baselines, recipes
-from captum_wg.recipes import RECIPES
+from captum_wg.recipes import RECIPES, Recipe
 from captum_wg.smoothing import smoothed_mix
 
 TARGET = [0, 1, 2, 0, 1]
 
 
-@pytest.mark.parametrize(("price", "samples", "patches"), [(20, 4, 4), (60, 24, 6), (250, 50, 8)])
+@pytest.mark.parametrize(("price", "samples", "patches"), [(20, 4, 4), (60, 24, 6), (250, 50, 8), (1000, 300, 8)])
 def test_explain_is_the_first_recipe_with_drawn_references(net, images, references, price, samples, patches):
     def explain(pool, **more):
         return recipes.explain(net, images, pool, TARGET, price, **more)
@@ -59,7 +59,7 @@ def test_at_photographs_size_what_smoothing_helps_comes_smoothed_first():
         ("SmoothGrad", 4, False),
         ("SmoothGrad", 6, False),
         ("SmoothGrad", 8, True),
-        ("expected gradients", 0, False),
+        ("SmoothGrad", 8, True),
     ]
     for price in RECIPES:
         every = recipes.recipes_of(price, "photographs")
@@ -129,9 +129,10 @@ def test_smooth_stands_in_place_of_the_recipes_and_results_keep_their_delta(refe
         explain(smooth=21)
     with pytest.raises(TypeError, match="corrected maps are not complete"):
         explain(return_convergence_delta=True)
-    complete, delta = explain(1000, return_convergence_delta=True)
-    torch.testing.assert_close(complete, explain(1000), rtol=0, atol=0)
-    torch.testing.assert_close(delta, explain(1000, smooth=None, return_convergence_delta=True).delta)
+    (ready,) = recipes.known.attributions(f, wide, others, (Recipe("expected gradients", 4, smooth=0.2),), 0)
+    found, delta = ready.attribute(wide, return_convergence_delta=True)
+    torch.testing.assert_close(found, ready.attribute(wide), rtol=0, atol=0)
+    torch.testing.assert_close(delta, ready.attribute(wide, smooth=None, return_convergence_delta=True).delta)
 
 
 @pytest.mark.parametrize("package", ["pandas", "scipy.stats"])
