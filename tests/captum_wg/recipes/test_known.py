@@ -106,6 +106,8 @@ def test_bad_arguments_are_named(net, images, references):
         recipes.explain(net, images, references[:0], TARGET)
     with pytest.raises(ValueError, match=r"inputs must be at least 4 pixels high.* at price 20.*take recipes_of\(20\)"):
         recipes.explain(net, images[..., :3, :3], references[..., :3, :3], TARGET, price=20)
+    of_four = recipes.explain(lambda x: x.mean((2, 3)), images[..., :4, :4], references[..., :4, :4], 0, price=20)
+    assert of_four.shape[2:] == (4, 4)
     for price in ([60], "60"):
         with pytest.raises(ValueError, match="price must be one of"):
             recipes.explain(net, images, references, TARGET, price)
@@ -118,8 +120,8 @@ def test_smooth_stands_in_place_of_the_recipes_and_results_keep_their_delta(refe
     def f(x):
         return x.pow(3).mean((1, 2, 3))
 
-    def explain(price=20, **more):
-        return recipes.explain(f, wide, others, price=price, **more)
+    def explain(**more):
+        return recipes.explain(f, wide, others, price=20, **more)
 
     plain = PatchCorrected(SmoothGrad(f), 4).attribute(wide, baselines.sample(others, 4), n_samples=4)
     torch.testing.assert_close(explain(smooth=None), plain, rtol=0, atol=0)
